@@ -1,0 +1,210 @@
+"""The PyTorch engine: eager steps, channels-last, no host synchronisation inside the loop."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from earthsr.backend import Engine, Pending, StepValues
+from earthsr.backend.interface import NativeLoss
+from earthsr.data import Batch
+from earthsr.errors import BackendError
+from earthsr.models import NetworkSpec, Objective, OptimizerSpec, Precision, State
+from earthsr.models.initial import Weights
+from earthsr_torch.networks import build
+from earthsr_torch.objectives import point_loss, require
+from earthsr_torch.optimizers import Adam, _numpy
+from earthsr_torch.precision import plan
+
+
+class TorchEngine(Engine):
+    """See :class:`earthsr.backend.Engine`."""
+
+    def __init__(self, spec: NetworkSpec, weights: Weights, device: torch.device, precision: Precision) -> None:
+        self.spec = spec
+        self.device = device.type
+        self._device = device
+        self._plan = plan(precision, device)
+        self.precision = self._plan.words
+        network = build(spec).to(device, memory_format=torch.channels_last)
+        self._network: Any = network.to(self._plan.storage)
+        own = dict(self._network.named_parameters())
+        # Masters are the parameters themselves unless these are stored in a low precision.
+        self._separate = self._plan.storage != torch.float32
+        self._masters: dict[str, Tensor] = {
+            name: parameter.detach().float().clone() if self._separate else parameter for name, parameter in own.items()
+        }
+        self._parameters: dict[str, Tensor] = own
+        self._scaler = torch.amp.GradScaler(device.type, enabled=self._plan.scaled)
+        self._objective: Objective | Callable[..., Any] | None = None
+        self._optimizer: Adam | None = None
+        self._optimizer_spec = OptimizerSpec()
+        self._accumulate = 1
+        self._skipped = 0
+        self._pending_moments: State | None = None
+        self.load_state(State(weights))
+
+    # Training
+
+    def prepare_training(
+        self, objective: Objective | NativeLoss, optimizer: OptimizerSpec, accumulate: int = 1
+    ) -> None:
+        """Make the optimiser; see the base class. Moments of a state that was loaded before are taken over."""
+        if isinstance(objective, Objective):
+            require(objective)
+        self._objective = objective
+        self._optimizer_spec = optimizer
+        self._accumulate = accumulate
+        for name, parameter in self._parameters.items():
+            parameter.requires_grad_(name not in optimizer.frozen)
+        self._optimizer = Adam(optimizer, self._masters)
+        if self._pending_moments is not None:
+            self._load_moments(self._pending_moments)
+
+    def run(self, batches: Sequence[Batch], learning_rates: Sequence[float]) -> Pending[StepValues]:
+        """Make steps; see the base class."""
+        if self._optimizer is None:
+            raise BackendError("run was called before prepare_training")
+        self.require_batches(batches, learning_rates, self._accumulate)
+        self._network.train()
+        losses, norms = [], []
+        for i, rate in enumerate(learning_rates):
+            loss, norm = self._step(batches[i * self._accumulate : (i + 1) * self._accumulate], rate)
+            losses.append(loss)
+            norms.append(norm)
+        loss_tensor, norm_tensor = torch.stack(losses), torch.stack(norms)
+
+        def read() -> StepValues:
+            return StepValues(loss_tensor.double().cpu().numpy(), norm_tensor.double().cpu().numpy())
+
+        return Pending(read)
+
+    def _step(self, batches: Sequence[Batch], rate: float) -> tuple[Tensor, Tensor]:
+        assert self._optimizer is not None
+        loaded = [self._load(batch) for batch in batches]
+        # The divisor is the valid weight of the whole step, so that accumulating equals one large batch.
+        total = torch.stack([weight.sum() for _, _, weight in loaded]).sum().clamp(min=1.0)
+        loss = torch.zeros((), device=self._device)
+        for inputs, target, weight in loaded:
+            with self._autocast():
+                prediction = self._network(*inputs)
+            part = self._weighted(prediction.float(), target, weight) / total
+            self._scaler.scale(part).backward()
+            loss = loss + part.detach()
+        norm = self._update(rate)
+        return loss, norm
+
+    def _weighted(self, prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+        if isinstance(self._objective, Objective):
+            return (point_loss(self._objective, prediction, target) * weight).sum()
+        assert self._objective is not None
+        # A native loss gives a mean over what it sees; invalid values are set equal so that they add nothing.
+        valid = weight > 0
+        return self._objective(torch.where(valid, prediction, target), target) * weight.sum()
+
+    def _update(self, rate: float) -> Tensor:
+        assert self._optimizer is not None
+        spec = self._optimizer_spec
+        for name in self._optimizer.names if self._separate else ():
+            gradient = self._parameters[name].grad
+            self._masters[name].grad = None if gradient is None else gradient.float()
+        parameters = self._optimizer.parameters
+        if self._scaler.is_enabled():
+            self._scaler.unscale_(self._optimizer.inner)
+        bound = float("inf") if spec.clip_norm is None else spec.clip_norm
+        norm = torch.nn.utils.clip_grad_norm_(parameters, bound, foreach=True)
+        if self._scaler.is_enabled():
+            before = self._scaler.get_scale()
+            for group in self._optimizer.inner.param_groups:
+                group["lr"] = rate
+            self._scaler.step(self._optimizer.inner)
+            self._scaler.update()
+            self._skipped += self._scaler.get_scale() < before
+        else:
+            self._optimizer.step(rate)
+        for name in self._optimizer.names:
+            self._masters[name].grad = None
+            if self._separate:
+                with torch.no_grad():
+                    self._parameters[name].copy_(self._masters[name])
+                self._parameters[name].grad = None
+        return norm
+
+    # Prediction
+
+    def submit(self, inputs: Mapping[str, NDArray[np.float32]]) -> Pending[NDArray[np.float32]]:
+        """Start a forward pass; see the base class."""
+        ordered = [self._tensor(array) for array in self.require_inputs(inputs)]
+        self._network.eval()
+        with torch.inference_mode(), self._autocast():
+            output = self._network(*ordered).float()
+        return Pending(lambda: output.cpu().contiguous().numpy())
+
+    # State
+
+    def export_state(self) -> State:
+        """Copy the state to NumPy; see the base class."""
+        weights = {name: _numpy(master) for name, master in self._masters.items()}
+        scaled = self._scaler.is_enabled()
+        first, second, steps = self._optimizer.export() if self._optimizer else ({}, {}, 0)
+        return State(
+            weights=weights,
+            first_moments=first,
+            second_moments=second,
+            step=steps,
+            loss_scale=self._scaler.get_scale() if scaled else None,
+            loss_scale_good_steps=int(self._scaler.state_dict()["_growth_tracker"]) if scaled else 0,
+            skipped_steps=self._skipped,
+        )
+
+    def load_state(self, state: State) -> None:
+        """Take over a state; see the base class."""
+        state.require(self.spec)
+        with torch.no_grad():
+            for name, array in state.weights.items():
+                self._masters[name].copy_(torch.from_numpy(np.ascontiguousarray(array)))
+                if self._separate:
+                    self._parameters[name].copy_(self._masters[name])
+        self._skipped = state.skipped_steps
+        if self._scaler.is_enabled() and state.loss_scale is not None:
+            self._scaler.load_state_dict(
+                {
+                    **self._scaler.state_dict(),
+                    "scale": state.loss_scale,
+                    "_growth_tracker": state.loss_scale_good_steps,
+                }
+            )
+        if self._optimizer is None:
+            self._pending_moments = state
+        else:
+            self._load_moments(state)
+
+    def _load_moments(self, state: State) -> None:
+        assert self._optimizer is not None
+        self._optimizer.load(state.first_moments, state.second_moments, state.step)
+        self._pending_moments = None
+
+    # Tensors
+
+    def _autocast(self) -> contextlib.AbstractContextManager[Any]:
+        if self._plan.autocast is None:
+            return contextlib.nullcontext()
+        return torch.autocast(self._device.type, self._plan.autocast)
+
+    def _tensor(self, array: NDArray) -> Tensor:
+        tensor = torch.from_numpy(np.ascontiguousarray(array))
+        if self._device.type != "cpu":
+            tensor = tensor.pin_memory().to(self._device, non_blocking=True)
+        return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
+
+    def _load(self, batch: Batch) -> tuple[list[Tensor], Tensor, Tensor]:
+        inputs = [self._tensor(array) for array in self.require_inputs(batch.inputs)]
+        target = self._tensor(batch.target)
+        weight = self._tensor(batch.mask).float() * self._tensor(batch.sample_weight)[:, None, None, None]
+        return inputs, target, weight.expand_as(target)

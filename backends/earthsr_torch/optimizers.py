@@ -1,0 +1,67 @@
+"""PyTorch's Adam and AdamW under the names and moments of the spec."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from earthsr.models import OptimizerSpec
+from earthsr.models.initial import Weights
+
+
+class Adam:
+    """Adam over named float32 masters; moments go in and out as NumPy."""
+
+    def __init__(self, spec: OptimizerSpec, masters: dict[str, Tensor]) -> None:
+        self.spec = spec
+        self.names = [name for name in masters if name not in spec.frozen]
+        self.parameters = [masters[name] for name in self.names]
+        kind = torch.optim.Adam if spec.name == "adam" else torch.optim.AdamW
+        # fused: one kernel for all parameters; moments agree with the loop to rounding.
+        self.inner = kind(
+            self.parameters,
+            lr=0.0,
+            betas=(spec.beta1, spec.beta2),
+            eps=spec.eps,
+            weight_decay=spec.weight_decay,
+            fused=True,
+        )
+
+    def step(self, rate: float) -> None:
+        """Update the masters from their gradients."""
+        for group in self.inner.param_groups:
+            group["lr"] = rate
+        self.inner.step()
+
+    def export(self) -> tuple[Weights, Weights, int]:
+        """Copy first moments, second moments and the number of steps."""
+        first: Weights = {}
+        second: Weights = {}
+        steps = 0
+        for name, parameter in zip(self.names, self.parameters, strict=True):
+            state = self.inner.state.get(parameter)
+            if state:
+                first[name] = _numpy(state["exp_avg"])
+                second[name] = _numpy(state["exp_avg_sq"])
+                steps = int(state["step"].item())
+        return first, second, steps
+
+    def load(self, first: Weights, second: Weights, steps: int) -> None:
+        """Take over moments; parameters without moments start anew."""
+        self.inner.state.clear()
+        for name, parameter in zip(self.names, self.parameters, strict=True):
+            if name in first:
+                self.inner.state[parameter] = {
+                    "step": torch.tensor(float(steps), device=parameter.device),
+                    "exp_avg": _like(first[name], parameter),
+                    "exp_avg_sq": _like(second[name], parameter),
+                }
+
+
+def _numpy(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().to("cpu", torch.float32).contiguous().numpy().copy()
+
+
+def _like(array: np.ndarray, parameter: Tensor) -> Tensor:
+    return torch.empty_like(parameter, dtype=torch.float32).copy_(torch.from_numpy(np.ascontiguousarray(array)))

@@ -1,0 +1,213 @@
+"""What every backend implements. Arrays cross this line as NumPy, under canonical names."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from earthsr.data import Batch
+from earthsr.errors import BackendError
+from earthsr.models import NetworkSpec, Objective, OptimizerSpec, Precision, State
+from earthsr.models.initial import Weights
+
+T = TypeVar("T")
+
+#: A framework-native loss, ``loss(prediction, target) -> scalar tensor``, accepted by the backend that it belongs to.
+NativeLoss = Callable[[Any, Any], Any]
+
+
+class Pending(Generic[T]):
+    """A result that may still be computing; :meth:`result` waits for it, once."""
+
+    def __init__(self, read: Callable[[], T]) -> None:
+        self._read: Callable[[], T] | None = read
+        self._value: T | None = None
+
+    def result(self) -> T:
+        """Wait for the value and return it."""
+        if self._read is not None:
+            self._value = self._read()
+            self._read = None
+        return self._value  # type: ignore[return-value]
+
+
+@dataclass(frozen=True)
+class StepValues:
+    """What n steps of training gave."""
+
+    losses: NDArray[np.float64]
+    """(n,) value of the objective over each global batch, in normalised units."""
+    gradient_norms: NDArray[np.float64]
+    """(n,) norm of the gradient before clipping."""
+
+
+@dataclass(frozen=True)
+class Device:
+    """A kind of device as a backend sees it on this machine."""
+
+    name: str
+    available: bool
+    detail: str = ""
+    """Model and count where available, else the reason why not."""
+
+
+@dataclass(frozen=True)
+class BackendInfo:
+    """What a backend can do here; what it does not support is data, with the reason."""
+
+    name: str
+    framework: str
+    version: str
+    devices: tuple[Device, ...]
+    precisions: Mapping[str, str]
+    """What each ``amp_level`` means on the best device here."""
+    unsupported: Mapping[str, str] = field(default_factory=dict)
+    url: str = ""
+
+
+class Engine(ABC):
+    """A model living in one framework on one device."""
+
+    spec: NetworkSpec
+    device: str
+    precision: str
+    """What is computed in, in words, after fallbacks; recorded with the run."""
+    rank: int = 0
+    world_size: int = 1
+    steps_per_call: int = 1
+    """Steps that :meth:`run` likes to be given at once; more than one where a device sinks them."""
+
+    @abstractmethod
+    def prepare_training(
+        self, objective: Objective | NativeLoss, optimizer: OptimizerSpec, accumulate: int = 1
+    ) -> None:
+        """Build or compile the training step.
+
+        Raises
+        ------
+        BackendError
+            If the backend does not implement the objective or optimiser.
+        """
+
+    @abstractmethod
+    def run(self, batches: Sequence[Batch], learning_rates: Sequence[float]) -> Pending[StepValues]:
+        """Make ``len(learning_rates)`` steps, each from ``accumulate`` consecutive batches.
+
+        Raises
+        ------
+        BackendError
+            If :meth:`prepare_training` was not called, or the numbers of batches and rates do not fit.
+        """
+
+    @abstractmethod
+    def submit(self, inputs: Mapping[str, NDArray[np.float32]]) -> Pending[NDArray[np.float32]]:
+        """Start a forward pass; the result is float32 (N, C, H, W), normalised."""
+
+    @abstractmethod
+    def export_state(self) -> State:
+        """Copy weights, moments and counters to NumPy."""
+
+    @abstractmethod
+    def load_state(self, state: State) -> None:
+        """Take over a state; strict.
+
+        Raises
+        ------
+        CheckpointError
+            If a name or shape does not belong to this model.
+        """
+
+    def load_weights(self, weights: Weights) -> None:
+        """Take over weights and forget moments and counters."""
+        self.load_state(State(weights))
+
+    def require_inputs(self, inputs: Mapping[str, NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+        """Inputs in graph order, checked at the public door.
+
+        Raises
+        ------
+        BackendError
+            If a field is missing, left over or of the wrong shape.
+        """
+        names = [field.name for field in self.spec.inputs]
+        if set(inputs) != set(names):
+            raise BackendError(f"inputs are {', '.join(inputs) or 'none'}; this model takes {', '.join(names)}")
+        for spec_field in self.spec.inputs:
+            shape = inputs[spec_field.name].shape
+            fits = len(shape) == len(spec_field.shape) + 1 and all(
+                want is None or want == have for want, have in zip(spec_field.shape, shape[1:], strict=True)
+            )
+            if not fits:
+                wanted = ", ".join(str(extent or "any") for extent in spec_field.shape)
+                raise BackendError(f"input {spec_field.name} has shape {tuple(shape)}, expected (N, {wanted})")
+        return [inputs[name] for name in names]
+
+    def require_batches(self, batches: Sequence[Batch], learning_rates: Sequence[float], accumulate: int) -> None:
+        """Check that the batches make up the steps.
+
+        Raises
+        ------
+        BackendError
+            If they do not.
+        """
+        if len(batches) != len(learning_rates) * accumulate:
+            raise BackendError(
+                f"{len(batches)} batches for {len(learning_rates)} learning rates at {accumulate} batches per step; "
+                f"expected {len(learning_rates) * accumulate}"
+            )
+
+
+class Backend(ABC):
+    """A framework. Making one imports nothing; its methods import the framework."""
+
+    name: ClassVar[str]
+    framework: ClassVar[str]
+    """Name of the package that has to be installed."""
+    url: ClassVar[str] = ""
+
+    @classmethod
+    def installed(cls) -> bool:
+        """Whether the framework can be found, without importing it."""
+        return importlib.util.find_spec(cls.framework) is not None
+
+    @classmethod
+    def version(cls) -> str:
+        """Version of the framework, without importing it."""
+        try:
+            return importlib.metadata.version(cls.framework)
+        except importlib.metadata.PackageNotFoundError:
+            return "unknown"
+
+    @abstractmethod
+    def describe(self) -> BackendInfo:
+        """Say what this backend can do on this machine, and what not and why."""
+
+    @abstractmethod
+    def engine(
+        self, spec: NetworkSpec, weights: Weights, *, device: str = "auto", precision: Precision | None = None
+    ) -> Engine:
+        """Build the network of ``spec`` with ``weights`` on a device.
+
+        Parameters
+        ----------
+        spec : NetworkSpec
+            The network.
+        weights : dict of str to ndarray
+            All parameters of the spec, float32.
+        device : {"auto", "cpu", "gpu", "cuda", "ascend"}
+            ``auto`` takes the best that is there.
+        precision : Precision, optional
+            O0 where absent.
+
+        Raises
+        ------
+        BackendError
+            If device or precision is not supported here; the message says what is.
+        """

@@ -1,0 +1,144 @@
+"""A model: spec, weights and normalisation, with the engine that runs it made when it is first needed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from earthsr.backend.interface import Backend, Engine, Pending
+from earthsr.backend.registry import choose_backend
+from earthsr.data import Normalisation
+from earthsr.errors import CheckpointError
+from earthsr.models import NetworkSpec, Precision, read_weights, resolve_checkpoint
+from earthsr.models.initial import Weights
+
+
+class Model:
+    """What a script holds: takes metres, gives metres.
+
+    Parameters
+    ----------
+    spec : NetworkSpec
+        The network.
+    weights : dict of str to ndarray
+        Its parameters.
+    metadata : mapping
+        What the weights file carries beside them: ``normalisation``, ``task``, ``units`` and others.
+    backend : str or Backend, optional
+        Where absent, the only one installed.
+    device : str
+        ``auto``, ``cpu``, ``gpu`` or ``ascend``.
+    precision : Precision, optional
+        O0 where absent.
+    """
+
+    def __init__(
+        self,
+        spec: NetworkSpec,
+        weights: Weights,
+        metadata: Mapping[str, Any] | None = None,
+        *,
+        backend: str | Backend | None = None,
+        device: str = "auto",
+        precision: Precision | None = None,
+    ) -> None:
+        self.spec = spec
+        self._weights = weights
+        self.metadata = dict(metadata or {})
+        self.backend = backend if isinstance(backend, Backend) else choose_backend(backend)
+        self.device = device
+        self.precision = precision or Precision()
+        self._engine: Engine | None = None
+
+    @classmethod
+    def from_checkpoint(
+        cls,
+        path: str | Path,
+        *,
+        backend: str | Backend | None = None,
+        device: str = "auto",
+        precision: Precision | None = None,
+    ) -> Model:
+        """Open a run folder (its best), a checkpoint folder or a weights file.
+
+        Raises
+        ------
+        CheckpointError
+            If there is none, or it is damaged.
+        BackendError
+            If the backend is not there.
+        """
+        file = read_weights(resolve_checkpoint(path))
+        metadata = {**file.metadata, "source": str(file.path)}
+        return cls(file.spec, file.weights, metadata, backend=backend, device=device, precision=precision)
+
+    @property
+    def engine(self) -> Engine:
+        """The engine; made on first use."""
+        if self._engine is None:
+            self._engine = self.backend.engine(
+                self.spec, self._weights, device=self.device, precision=self.precision
+            )
+        return self._engine
+
+    @property
+    def weights(self) -> Weights:
+        """Parameters under canonical names, as they are now."""
+        return self._weights if self._engine is None else self._engine.export_state().weights
+
+    def load_weights(self, weights: Weights) -> None:
+        """Take over weights.
+
+        Raises
+        ------
+        CheckpointError
+            If names or shapes do not fit.
+        """
+        self.engine.load_weights(weights)
+
+    @property
+    def normalisation(self) -> Normalisation:
+        """The numbers that the weights were trained with.
+
+        Raises
+        ------
+        CheckpointError
+            If the model has none yet: it was neither trained nor loaded.
+        """
+        values = self.metadata.get("normalisation")
+        if values is None:
+            raise CheckpointError("the model has no normalisation yet: train it or load a checkpoint first")
+        return Normalisation.from_dict(values, str(self.metadata.get("source", "model")))
+
+    @normalisation.setter
+    def normalisation(self, value: Normalisation) -> None:
+        self.metadata["normalisation"] = value.to_dict()
+
+    def submit(self, coarse: NDArray[np.float32], pad_to: int | None = None) -> Pending[NDArray[np.float32]]:
+        """Start a prediction.
+
+        Parameters
+        ----------
+        coarse : ndarray of shape (N, C, h, w)
+            Elevation in metres; a NaN counts as the patch's mean.
+        pad_to : int, optional
+            Run a batch of this size, so that one compiled graph serves batches of any smaller size.
+
+        Returns
+        -------
+        Pending of ndarray of shape (N, C, h * scale, w * scale)
+            Elevation in metres, float32.
+        """
+        normalisation = self.normalisation
+        coarse = np.asarray(coarse, np.float32)
+        count = len(coarse)
+        offsets = normalisation.offsets(coarse)
+        inputs = np.nan_to_num(normalisation.apply(coarse, offsets), nan=0.0)
+        if pad_to and pad_to > count:
+            inputs = np.concatenate([inputs, np.zeros((pad_to - count, *inputs.shape[1:]), np.float32)])
+        pending = self.engine.submit({self.spec.inputs[0].name: inputs})
+        return Pending(lambda: normalisation.undo(pending.result()[:count], offsets))

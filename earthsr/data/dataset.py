@@ -1,0 +1,161 @@
+"""Batches in order, prepared ahead by threads.
+
+Threads, not processes: reading releases nothing worth a process (one thread serves thousands of patches per second,
+see tools/benchmark_layouts.py), and a script without a main guard, a notebook and a killed run all behave.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from earthsr.data.batch import Batch, Patches, augmented, make_batch
+from earthsr.data.normalise import Normalisation
+from earthsr.data.sampler import PADDING, Sampler
+from earthsr.errors import DataError
+
+T = TypeVar("T")
+
+
+class Generator(Protocol):
+    """What a data set is made of: an indexable source of (coarse, fine) pairs, as MindEarth's ``DemData`` is."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]: ...
+
+
+def read_patches(source: Generator, indices: NDArray[np.int64]) -> Patches:
+    """Read patches from ``source``: by its own ``read`` where it has one, else item by item, NaN as the mask."""
+    if hasattr(source, "read"):
+        patches = source.read(indices)
+        assert isinstance(patches, Patches)
+        return patches
+    pairs = [source[int(max(index, 0))] for index in indices]
+    coarse = np.stack([np.asarray(pair[0], np.float32) for pair in pairs])
+    fine = np.stack([np.asarray(pair[1], np.float32) for pair in pairs])
+    if coarse.ndim != 4 or fine.ndim != 4:
+        raise DataError(f"a generator gave items of shapes {coarse.shape[1:]} and {fine.shape[1:]}, expected (C, H, W)")
+    mask = np.isfinite(fine).all(axis=1, keepdims=True).astype(np.uint8)
+    mask[np.asarray(indices) == PADDING] = 0
+    return Patches(coarse, np.where(mask.astype(bool), fine, 0).astype(np.float32), mask, indices)
+
+
+def ahead(work: list[Callable[[], T]], workers: int, depth: int) -> Iterator[T]:
+    """Results of ``work`` in order, computed by ``workers`` threads at most ``depth`` items ahead."""
+    if workers == 0:
+        for item in work:
+            yield item()
+        return
+    with ThreadPoolExecutor(workers, thread_name_prefix="earthsr-loader") as pool:
+        pending: deque[Future[T]] = deque()
+        queue = iter(work)
+        try:
+            for item in queue:
+                pending.append(pool.submit(item))
+                if len(pending) >= depth:
+                    break
+            while pending:
+                result = pending.popleft().result()
+                for item in queue:
+                    pending.append(pool.submit(item))
+                    break
+                yield result
+        finally:
+            for future in pending:
+                future.cancel()
+
+
+class Dataset:
+    """A source of patches and the way its batches are made.
+
+    Parameters
+    ----------
+    generator : DemData or any indexable source of (coarse, fine) pairs
+        In metres.
+    distribute : bool
+        Read by the trainer; a data set itself always knows the whole split.
+    num_workers : int
+        Threads that read and prepare; 0 reads in the loop.
+    shuffle : bool
+        A new order in every epoch.
+    augment : bool
+        The eight symmetries of the square.
+    seed : int
+        Seed of order and augmentation.
+    prefetch : int
+        Batches prepared ahead.
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        distribute: bool = False,
+        num_workers: int = 1,
+        shuffle: bool = True,
+        *,
+        augment: bool = False,
+        seed: int = 0,
+        prefetch: int = 4,
+    ) -> None:
+        self.generator = generator
+        self.distribute = distribute
+        self.num_workers = num_workers
+        self.shuffle = shuffle
+        self.augment = augment
+        self.seed = seed
+        self.prefetch = prefetch
+        self.batch_size = 1
+
+    def create_dataset(self, batch_size: int) -> Dataset:
+        """Set the global batch size; returns itself, as MindEarth's does."""
+        if batch_size < 1:
+            raise DataError(f"batch_size is {batch_size}, expected 1 or more")
+        self.batch_size = batch_size
+        return self
+
+    @property
+    def sampler(self) -> Sampler:
+        """The order of samples."""
+        return Sampler(len(self.generator), self.batch_size, self.seed, self.shuffle)
+
+    def get_dataset_size(self) -> int:
+        """Batches per epoch, the last partial one counted."""
+        return self.sampler.steps_per_epoch
+
+    def training_batches(
+        self, epoch: int, normalisation: Normalisation, *, start: int = 0, rank: int = 0, world_size: int = 1
+    ) -> Iterator[Batch]:
+        """Batches of one epoch from step ``start`` on, all of one shape, normalised and augmented."""
+        sampler = self.sampler
+        symmetries = sampler.symmetries(epoch) if self.augment else None
+
+        def prepare(indices: NDArray[np.int64]) -> Batch:
+            patches = read_patches(self.generator, indices)
+            if symmetries is not None:
+                patches = augmented(patches, symmetries[np.maximum(indices, 0)])
+            return make_batch(patches, normalisation)
+
+        table = sampler.batches(epoch, rank, world_size)[start:]
+        work = [lambda indices=indices: prepare(indices) for indices in table]  # type: ignore[misc]
+        return ahead(work, self.num_workers, max(self.prefetch, self.num_workers))
+
+    def patches(self, epoch: int = 0) -> Iterator[Patches]:
+        """Batches in metres, in this data set's order, the last one as short as it is."""
+        table = self.sampler.batches(epoch)
+        work = [
+            lambda indices=indices: read_patches(self.generator, indices[indices != PADDING])  # type: ignore[misc]
+            for indices in table
+        ]
+        return ahead(work, self.num_workers, max(self.prefetch, self.num_workers))
+
+    def create_dict_iterator(self) -> Iterator[dict[str, Any]]:
+        """Batches as ``inputs`` (N, C, p, p) and ``labels`` (N, C, q, q), NumPy, in metres; NaN where masked."""
+        for patches in self.patches():
+            labels = np.where(patches.mask.astype(bool), patches.fine, np.nan).astype(np.float32)
+            yield {"inputs": patches.coarse, "labels": labels}

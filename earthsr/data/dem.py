@@ -1,0 +1,220 @@
+"""One split of DEM patches, read from MindEarth's HDF5 layout with or without our additions."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from earthsr.data.batch import Patches
+from earthsr.data.hdf5 import DemLayout, open_h5, read_layout, statistics_of, units_of
+from earthsr.data.normalise import Statistics
+from earthsr.data.sampler import PADDING
+from earthsr.errors import DataError
+
+SURFACES = ("land", "coast", "ocean")
+
+#: Patches read at a time by passes over a whole split.
+SCAN_CHUNK = 256
+
+
+class DemData:
+    """Patches of one split.
+
+    The file is checked when the object is made, and opened again by each process on its first read, so that objects
+    may travel to workers.
+
+    Parameters
+    ----------
+    data_params : mapping
+        The ``data`` section: ``root_dir`` and ``patch_size`` are read.
+    run_mode : {"train", "valid", "test"}
+        The split: ``root_dir/run_mode/run_mode.h5``.
+    scale : int, optional
+        Fine cells per coarse cell; read from the file where absent.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, damaged, or does not hold patches of that size and scale.
+    """
+
+    def __init__(self, data_params: Mapping[str, Any], run_mode: str = "train", scale: int | None = None) -> None:
+        self.split = run_mode
+        path = Path(data_params["root_dir"]) / run_mode / f"{run_mode}.h5"
+        self.layout: DemLayout = read_layout(path, int(data_params["patch_size"]), scale)
+        self.units = units_of(self.layout)
+        self._lock = threading.Lock()
+        self._handle: tuple[int, h5py.File] | None = None
+
+    def __len__(self) -> int:
+        return self.layout.samples
+
+    def __getitem__(self, index: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Coarse (C, p, p) and fine (C, p * scale, p * scale) elevations in metres; NaN where masked."""
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"patch {index} of {len(self)}")
+        patches = self.read(np.array([index % len(self)]))
+        fine = np.where(patches.mask.astype(bool), patches.fine, np.nan).astype(np.float32)
+        return patches.coarse[0], fine[0]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_handle": None, "_lock": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._lock = threading.Lock()
+
+    @property
+    def path(self) -> Path:
+        """The HDF5 file."""
+        return self.layout.path
+
+    def _file(self) -> h5py.File:
+        # A handle that was opened before a fork shares its file position with the parent: each process opens its own.
+        if self._handle is None or self._handle[0] != os.getpid():
+            self._handle = (os.getpid(), open_h5(self.path))
+        return self._handle[1]
+
+    def close(self) -> None:
+        """Close the file; the next read opens it again."""
+        with self._lock:
+            if self._handle is not None and self._handle[0] == os.getpid():
+                self._handle[1].close()
+            self._handle = None
+
+    def read(self, indices: NDArray[np.int64]) -> Patches:
+        """Read patches by position; ``PADDING`` gives zeros with an empty mask.
+
+        Raises
+        ------
+        DataError
+            If a value is NaN or infinite where no mask covers it, or the file cannot be read.
+        """
+        layout = self.layout
+        count, p, q = len(indices), layout.patch_size, layout.fine_size
+        coarse = np.zeros((count, layout.channels, p, p), np.float32)
+        fine = np.zeros((count, layout.channels, q, q), np.float32)
+        mask = np.zeros((count, 1, q, q), np.uint8)
+        try:
+            with self._lock:
+                handle = self._file()
+                coarse_set, fine_set = handle[layout.coarse_key], handle[layout.fine_key]
+                mask_set = handle[layout.mask_key] if layout.mask_key else None
+                # One read per patch: fancy indexing is several times slower (tools/benchmark_layouts.py).
+                for i, index in enumerate(indices):
+                    if index == PADDING:
+                        continue
+                    coarse_set.read_direct(coarse, np.s_[index], np.s_[i])
+                    fine_set.read_direct(fine, np.s_[index], np.s_[i])
+                    mask[i] = 1 if mask_set is None else (np.reshape(mask_set[index], (1, q, q)) != 0)
+        except OSError as error:
+            raise DataError(f"{self.path}: cannot be read ({error}); it may be damaged: write it again") from None
+        self._check_values(coarse, fine, mask, indices)
+        fine[np.broadcast_to(mask == 0, fine.shape)] = 0.0
+        return Patches(coarse, fine, mask, np.asarray(indices, dtype=np.int64))
+
+    def _check_values(
+        self, coarse: NDArray[np.float32], fine: NDArray[np.float32], mask: NDArray[np.uint8], indices: NDArray[np.int64]
+    ) -> None:
+        p, scale = self.layout.patch_size, self.layout.scale
+        bad_fine = ~np.isfinite(fine)
+        bad_coarse = ~np.isfinite(coarse)
+        if not bad_fine.any() and not bad_coarse.any():
+            return
+        valid = mask.astype(bool)
+        # A coarse cell may lack a value where any of its fine cells is masked: a block mean that touches a void.
+        whole = valid.reshape(len(mask), 1, p, scale, p, scale).all(axis=(3, 5))
+        advice = f"mask it (mask_{self.layout.fine_size}, 1 = valid) or fill it"
+        for key, bad in ((self.layout.fine_key, bad_fine & valid), (self.layout.coarse_key, bad_coarse & whole)):
+            if bad.any():
+                i, _, row, column = np.argwhere(bad)[0]
+                raise DataError(
+                    f"{self.path}: {key} holds a NaN or infinite value in patch {indices[i]}, row {row}, "
+                    f"column {column}, where no mask covers it; {advice}"
+                )
+        coarse[bad_coarse] = np.nan
+
+    def chunks(self, size: int = SCAN_CHUNK) -> Iterator[Patches]:
+        """All patches in the order of the file, ``size`` at a time."""
+        for start in range(0, len(self), size):
+            yield self.read(np.arange(start, min(start + size, len(self)), dtype=np.int64))
+
+    def statistics(self) -> Statistics:
+        """Statistics from the file's attribute, else from one pass over it (which also finds unmasked NaN).
+
+        Raises
+        ------
+        DataError
+            If the attribute is damaged or a value is NaN where no mask covers it.
+        """
+        stored = statistics_of(self.layout)
+        if stored is not None:
+            try:
+                return Statistics.from_dict(stored)
+            except (KeyError, TypeError, ValueError) as error:
+                raise DataError(
+                    f"{self.path}: attribute statistics lacks or garbles {error}; remove or rewrite it"
+                ) from None
+        return Statistics.of(self.chunks())
+
+    def scan(self) -> None:
+        """Read every value once where the file does not carry our statistics, which vouch for such a pass.
+
+        Raises
+        ------
+        DataError
+            If a value is NaN or infinite where no mask covers it.
+        """
+        if statistics_of(self.layout) is None:
+            for _ in self.chunks():
+                continue
+
+    def _column(self, key: str) -> NDArray:
+        with self._lock:
+            return np.asarray(self._file()[key][...])
+
+    def groups(self) -> dict[str, NDArray]:
+        """Labels of every patch by which scores are grouped: ``surface`` (land, coast, ocean) and ``region``."""
+        labels: dict[str, NDArray] = {}
+        if self.layout.has_surface:
+            codes = self._column("surface").astype(int)
+            if codes.min() < 0 or codes.max() >= len(SURFACES):
+                raise DataError(f"{self.path}: surface holds codes other than 0 land, 1 coast, 2 ocean")
+            labels["surface"] = np.array(SURFACES)[codes]
+        if self.layout.has_region:
+            values = self._column("region")
+            labels["region"] = np.array([v.decode() if isinstance(v, bytes) else str(v) for v in values])
+        return labels
+
+    def fine_cell_size_m(self) -> NDArray[np.float64] | None:
+        """Size of the fine cells of every patch in metres, (N, 2) as (north-south, east-west), or None if unknown.
+
+        On the sphere of WGS 84's mean radius, at the latitude of each patch's centre.
+        """
+        degrees = self.layout.attributes.get("cell_size_deg")
+        if degrees is None or not self.layout.has_origin:
+            return None
+        metres_per_degree = np.pi * 6_371_008.8 / 180
+        north = self._column("origin")[:, 1] - self.layout.fine_size * float(degrees) / 2
+        along = np.full(len(self), float(degrees) * metres_per_degree)
+        return np.stack([along, along * np.cos(np.deg2rad(north))], axis=1)
+
+    def fingerprint(self) -> str:
+        """Short hash of the layout and of patches spread over the file; two files that differ rarely share it."""
+        digest = hashlib.sha256()
+        layout = self.layout
+        digest.update(json.dumps([layout.samples, layout.channels, layout.patch_size, layout.scale]).encode())
+        spread = np.unique(np.linspace(0, len(self) - 1, num=min(16, len(self))).astype(np.int64))
+        patches = self.read(spread)
+        for array in (patches.coarse, patches.fine, patches.mask):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()[:16]

@@ -1,0 +1,140 @@
+"""Statistics of a training split, and the normalisation that a checkpoint owns."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from earthsr.data.batch import Patches
+from earthsr.errors import CheckpointError, DataError
+
+Kind = Literal["patch", "global", "none"]
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Statistics of the valid fine cells of a training split, in the file's unit."""
+
+    count: int
+    mean: float
+    std: float
+    patch_std: float
+    """Root mean square of the difference between fine cells and their patch's coarse mean."""
+    minimum: float
+    maximum: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-able description."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Statistics:
+        """Read what :meth:`to_dict` wrote; other keys are ignored.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            If a value is missing or not a number.
+        """
+        return cls(
+            count=int(values["count"]),
+            **{k: float(values[k]) for k in ("mean", "std", "patch_std", "minimum", "maximum")},
+        )
+
+    @classmethod
+    def of(cls, chunks: Iterable[Patches]) -> Statistics:
+        """Compute in one pass over chunks of patches, merged as Chan et al. (1983) do, in float64.
+
+        Raises
+        ------
+        DataError
+            If no cell is valid.
+        """
+        count, mean, squares, local = 0, 0.0, 0.0, 0.0
+        low, high = math.inf, -math.inf
+        for patches in chunks:
+            valid = np.broadcast_to(patches.mask.astype(bool), patches.fine.shape)
+            values = patches.fine[valid].astype(np.float64)
+            if not values.size:
+                continue
+            own = float(values.mean())
+            gap = own - mean
+            total = count + values.size
+            squares += float(np.square(values - own).sum()) + gap**2 * count * values.size / total
+            mean += gap * values.size / total
+            count = total
+            difference = patches.fine.astype(np.float64) - coarse_mean(patches.coarse)
+            local += float(np.square(difference[valid]).sum())
+            low, high = min(low, float(values.min())), max(high, float(values.max()))
+        if not count:
+            raise DataError("no valid cell in the split: every value is masked; check the mask")
+        return cls(count, mean, math.sqrt(squares / count), math.sqrt(local / count), low, high)
+
+
+def coarse_mean(coarse: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Mean of each patch's coarse cells that have a value, shape (N, 1, 1, 1); 0 where none has."""
+    finite = np.isfinite(coarse)
+    count = finite.sum(axis=(1, 2, 3), keepdims=True)
+    total = np.where(finite, coarse, 0).sum(axis=(1, 2, 3), keepdims=True, dtype=np.float64)
+    return total / np.maximum(count, 1)
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """Numbers that take metres to the network's units and back: ``(value - offset) / scale``.
+
+    For ``patch`` the offset is each patch's own coarse mean; for ``global`` it is ``offset``.
+    """
+
+    kind: Kind = "none"
+    offset: float = 0.0
+    scale: float = 1.0
+
+    @classmethod
+    def choose(cls, kind: Kind, statistics: Statistics) -> Normalisation:
+        """Choose the numbers of a run from its training split's statistics. A flat split has scale 1."""
+        if kind == "global":
+            return cls("global", statistics.mean, statistics.std or 1.0)
+        if kind == "patch":
+            return cls("patch", 0.0, statistics.patch_std or 1.0)
+        return cls("none")
+
+    def offsets(self, coarse: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Offset of each patch, shape (N, 1, 1, 1), in the file's unit."""
+        if self.kind == "patch":
+            return coarse_mean(coarse).astype(np.float32)
+        return np.full((coarse.shape[0], 1, 1, 1), self.offset, np.float32)
+
+    def apply(self, values: NDArray[np.float32], offsets: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Normalise values of shape (N, C, H, W)."""
+        return ((values - offsets) / np.float32(self.scale)).astype(np.float32, copy=False)
+
+    def undo(self, values: NDArray[np.float32], offsets: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return to the file's unit."""
+        return (values * np.float32(self.scale) + offsets).astype(np.float32, copy=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-able description."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Any, source: str) -> Normalisation:
+        """Read what a checkpoint holds.
+
+        Raises
+        ------
+        CheckpointError
+            If it is missing or damaged.
+        """
+        try:
+            kind, offset, scale = values["kind"], float(values["offset"]), float(values["scale"])
+        except (KeyError, TypeError, ValueError):
+            raise CheckpointError(f"{source}: holds no normalisation; predictions would be in unknown units") from None
+        if kind not in ("patch", "global", "none") or not math.isfinite(offset) or not (0 < scale < math.inf):
+            raise CheckpointError(f"{source}: its normalisation is damaged: {values}")
+        return cls(kind, offset, scale)

@@ -1,0 +1,43 @@
+"""The errors and warnings that earthsr raises on purpose.
+
+An :class:`InputError` says what was found, what was expected and what to do next; the command line prints it
+as one line and exits with code 2. Anything else that escapes is a failure of the work and exits with 1.
+"""
+
+from __future__ import annotations
+
+
+class EarthsrWarning(UserWarning):
+    """Something was assumed on the user's behalf."""
+
+
+class EarthsrError(Exception):
+    """Base of all errors that earthsr raises on purpose; the work failed (exit code 1)."""
+
+    exit_code = 1
+
+
+class InputError(EarthsrError, ValueError):
+    """The arguments, the configuration or an input file are wrong (exit code 2)."""
+
+    exit_code = 2
+
+
+class ConfigError(InputError):
+    """A configuration cannot be read, or a key in it is unknown or out of range."""
+
+
+class DataError(InputError):
+    """A data file is missing, damaged or not of the expected layout."""
+
+
+class CheckpointError(InputError):
+    """A checkpoint is missing, damaged or belongs to another model."""
+
+
+class BackendError(InputError):
+    """A backend is unknown, not installed, or does not support what is asked of it."""
+
+
+class TrainingError(EarthsrError):
+    """Training cannot go on, for example because the loss is not finite."""

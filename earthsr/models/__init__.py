@@ -1,0 +1,35 @@
+"""Framework-free descriptions: network, objective and optimiser specs, initial weights, checkpoints.
+
+Nothing here computes a forward pass; a backend builds its network from the spec and loads the weights.
+"""
+
+from earthsr.models.checkpoint import Checkpoint, RunFolder, load_checkpoint, resolve_checkpoint
+from earthsr.models.demsrnet import DemSRNetSpec
+from earthsr.models.initial import initial_weights
+from earthsr.models.objective import HuberLoss, L1Loss, MSELoss, Objective, OptimizerSpec, Precision
+from earthsr.models.spec import InputField, NetworkSpec, Parameter, spec_from_dict
+from earthsr.models.state import State
+from earthsr.models.weights_file import WeightsFile, read_weights, write_weights
+
+__all__ = [
+    "Checkpoint",
+    "DemSRNetSpec",
+    "HuberLoss",
+    "InputField",
+    "L1Loss",
+    "MSELoss",
+    "NetworkSpec",
+    "Objective",
+    "OptimizerSpec",
+    "Parameter",
+    "Precision",
+    "RunFolder",
+    "State",
+    "WeightsFile",
+    "initial_weights",
+    "load_checkpoint",
+    "read_weights",
+    "resolve_checkpoint",
+    "spec_from_dict",
+    "write_weights",
+]

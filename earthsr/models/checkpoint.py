@@ -1,0 +1,174 @@
+"""Run folders and checkpoint folders: what is in them, which one is meant, and writing them whole.
+
+``checkpoints/step-000123/`` holds ``weights.safetensors``, ``optimizer.safetensors`` and ``state.json``;
+``checkpoints/best`` and ``checkpoints/latest`` are files that name one of these folders.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from earthsr.errors import CheckpointError
+from earthsr.files import atomic_folder, make_folder, remove_leftovers, write_json, write_text
+from earthsr.models.spec import NetworkSpec
+from earthsr.models.state import State
+from earthsr.models.weights_file import SCHEMA_VERSION, WeightsFile, read_tensors, read_weights, write_tensors, write_weights
+
+WEIGHTS = "weights.safetensors"
+OPTIMIZER = "optimizer.safetensors"
+STATE = "state.json"
+_STEP = re.compile(r"^step-(\d{6,})$")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint folder that was read: weights, optimiser and the run's own notes."""
+
+    folder: Path
+    weights: WeightsFile
+    state: State
+    notes: dict[str, Any]
+    """The contents of ``state.json``: epoch, sampler position, metrics, data fingerprint and so on."""
+
+
+class RunFolder:
+    """The folder of one run: configuration, metrics, figures and checkpoints."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.checkpoints = self.path / "checkpoints"
+        self.config_file = self.path / "config.yaml"
+        self.metrics_file = self.path / "metrics.jsonl"
+        self.figures = self.path / "figures"
+
+    def create(self) -> None:
+        """Create the folders, and remove what a killed process left unfinished."""
+        make_folder(self.checkpoints)
+        make_folder(self.figures)
+        for folder in (self.path, self.checkpoints):
+            remove_leftovers(folder)
+
+    def clear(self) -> None:
+        """Remove an earlier run's checkpoints and metrics, so that a fresh run cannot be taken for it."""
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
+        self.metrics_file.unlink(missing_ok=True)
+        self.create()
+
+    def steps(self) -> list[int]:
+        """Steps of all checkpoints that are whole, ascending."""
+        if not self.checkpoints.is_dir():
+            return []
+        found = (_STEP.match(entry.name) for entry in self.checkpoints.iterdir() if (entry / STATE).is_file())
+        return sorted(int(match.group(1)) for match in found if match)
+
+    def folder(self, step: int) -> Path:
+        """Folder of the checkpoint at ``step``."""
+        return self.checkpoints / f"step-{step:06d}"
+
+    def pointed(self, pointer: str) -> Path | None:
+        """Folder that ``best`` or ``latest`` names, or None where there is none."""
+        try:
+            name = (self.checkpoints / pointer).read_text(encoding="utf-8").strip()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        target = self.checkpoints / name
+        return target if _STEP.match(name) and (target / STATE).is_file() else None
+
+    def newest(self) -> Path | None:
+        """Newest whole checkpoint: ``latest``, or the highest step where the pointer is missing or stale."""
+        steps = self.steps()
+        return self.folder(steps[-1]) if steps else None
+
+    def point(self, pointer: str, step: int) -> None:
+        """Let ``best`` or ``latest`` name the checkpoint at ``step``."""
+        write_text(self.checkpoints / pointer, self.folder(step).name + "\n")
+
+    def save(
+        self, step: int, spec: NetworkSpec, state: State, metadata: Mapping[str, Any], notes: Mapping[str, Any]
+    ) -> Path:
+        """Write a checkpoint beside its destination, rename it into place and point ``latest`` at it."""
+        target = self.folder(step)
+        with atomic_folder(target) as folder:
+            write_weights(folder / WEIGHTS, spec, state.weights, metadata)
+            moments = {f"first_moments/{k}": v for k, v in state.first_moments.items()}
+            moments |= {f"second_moments/{k}": v for k, v in state.second_moments.items()}
+            write_tensors(folder / OPTIMIZER, moments, {"format": "earthsr"})
+            engine = {
+                "step": state.step,
+                "loss_scale": state.loss_scale,
+                "loss_scale_good_steps": state.loss_scale_good_steps,
+                "skipped_steps": state.skipped_steps,
+            }
+            write_json(folder / STATE, {"schema_version": SCHEMA_VERSION, **notes, "engine": engine})
+        self.point("latest", step)
+        return target
+
+    def prune(self, keep: int) -> None:
+        """Remove all but the ``keep`` newest checkpoints; ``best`` and ``latest`` always stay."""
+        protected = {self.pointed("best"), self.pointed("latest")}
+        for step in self.steps()[:-keep]:
+            folder = self.folder(step)
+            if folder not in protected:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def resolve_checkpoint(path: str | Path) -> Path:
+    """Weights file that CHECKPOINT means: a run folder's best, else its latest; a checkpoint folder's; or the file.
+
+    Raises
+    ------
+    CheckpointError
+        If there is nothing of the kind at ``path``; the message says what was looked for.
+    """
+    path = Path(path)
+    if path.is_dir():
+        if (path / WEIGHTS).is_file():
+            return path / WEIGHTS
+        run = RunFolder(path)
+        chosen = run.pointed("best") or run.pointed("latest") or run.newest()
+        if chosen is not None:
+            return chosen / WEIGHTS
+        raise CheckpointError(
+            f"{path}: is neither a run folder (no whole checkpoint under checkpoints/) nor a checkpoint folder "
+            f"(no {WEIGHTS}); train first, or name another path"
+        )
+    if not path.exists():
+        raise CheckpointError(f"{path}: no such checkpoint; expected a run folder, a checkpoint folder or a weights file")
+    return path
+
+
+def load_checkpoint(folder: str | Path) -> Checkpoint:
+    """Read a checkpoint folder for resuming.
+
+    Raises
+    ------
+    CheckpointError
+        If a file is missing, damaged, or does not fit the others.
+    """
+    folder = Path(folder)
+    weights = read_weights(folder / WEIGHTS)
+    moments, _ = read_tensors(folder / OPTIMIZER)
+    try:
+        notes = json.loads((folder / STATE).read_text(encoding="utf-8"))
+        engine = notes.pop("engine")
+        state = State(
+            weights=weights.weights,
+            first_moments={k.partition("/")[2]: v for k, v in moments.items() if k.startswith("first_moments/")},
+            second_moments={k.partition("/")[2]: v for k, v in moments.items() if k.startswith("second_moments/")},
+            step=int(engine["step"]),
+            loss_scale=engine["loss_scale"],
+            loss_scale_good_steps=int(engine["loss_scale_good_steps"]),
+            skipped_steps=int(engine["skipped_steps"]),
+        )
+    except FileNotFoundError:
+        raise CheckpointError(f"{folder / STATE}: no such file; the checkpoint is not whole") from None
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"{folder / STATE}: is damaged ({error!r}); use an earlier checkpoint") from None
+    state.require(weights.spec, str(folder))
+    return Checkpoint(folder, weights, state, notes)

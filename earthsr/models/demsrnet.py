@@ -1,0 +1,125 @@
+"""The spec of DEM-SRNet and its variants.
+
+Head convolution, residual blocks (convolution, ReLU, convolution, times ``residual_scale``, plus input), body
+convolution, global skip, up convolution, upsampling by ``scale``, output convolution; optionally added to an
+interpolated surface. Zhang et al., Science Bulletin (2022), "Super-resolution reconstruction of a 3 arc-second
+global DEM dataset"; derived from EDSR (Lim et al., CVPRW 2017).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from earthsr.models.spec import Initialiser, InputField, NetworkSpec, Parameter
+from earthsr.resample import REACH, Method, axis_kernel
+
+
+@dataclass(frozen=True)
+class DemSRNetSpec(NetworkSpec):
+    """Variants are explicit fields; the defaults are the paper's.
+
+    Input ``elevation`` of shape (N, in_channels, H, W), output (N, out_channels, H * scale, W * scale), both
+    normalised (dimensionless).
+    """
+
+    kind: ClassVar[str] = "demsrnet"
+
+    scale: int = 5
+    in_channels: int = 1
+    out_channels: int = 1
+    features: int = 256
+    num_blocks: int = 42
+    kernel_size: int = 3
+    residual_scale: float = 1.0
+    global_skip: Literal["features", "input"] = "features"
+    resize: Literal["half_pixel", "asymmetric"] = "half_pixel"
+    upsampler: Literal["interpolate", "pixel_shuffle"] = "interpolate"
+    bias: bool = False
+    residual_over: Literal["none", "bilinear", "bicubic", "conservative"] = "none"
+
+    @property
+    def inputs(self) -> tuple[InputField, ...]:
+        """The elevation alone."""
+        return (InputField("elevation", (self.in_channels, None, None)),)
+
+    @property
+    def upsampled_channels(self) -> int:
+        """Channels that the up convolution writes: ``scale**2`` times as many where they are shuffled into pixels."""
+        return self.features * (self.scale**2 if self.upsampler == "pixel_shuffle" else 1)
+
+    @property
+    def resize_method(self) -> Method:
+        """Interpolation of the feature maps, as :mod:`earthsr.resample` names it."""
+        return "bilinear" if self.resize == "half_pixel" else "bilinear_asymmetric"
+
+    @property
+    def convolutions(self) -> tuple[tuple[str, int, int], ...]:
+        """All convolutions in forward order: name, input channels, output channels."""
+        n = self.features
+        blocks = [(f"blocks.{i}.{conv}", n, n) for i in range(self.num_blocks) for conv in ("conv1", "conv2")]
+        return (
+            ("head", self.in_channels, n),
+            *blocks,
+            ("body", n, n),
+            ("up", n, self.upsampled_channels),
+            ("out", n, self.out_channels),
+        )
+
+    @property
+    def additions(self) -> int:
+        """Element-wise additions of the network proper: one per block and the global skip."""
+        return self.num_blocks + 1
+
+    @property
+    def interpolations(self) -> int:
+        """Interpolation layers of the network proper."""
+        return 1 if self.upsampler == "interpolate" else 0
+
+    @property
+    def parameters(self) -> tuple[Parameter, ...]:
+        """Weights (out, in, k, k), and biases (out,) where the variant has them."""
+        k = self.kernel_size
+        table: list[Parameter] = []
+        for name, fan, out in self.convolutions:
+            group = ".".join(name.split(".")[:2]) if name.startswith("blocks.") else name
+            # A network that learns a residual starts as the interpolation itself.
+            first: Initialiser = "zeros" if name == "out" and self.residual_over != "none" else "uniform_fan_in"
+            fan_in = fan * k * k
+            table.append(Parameter(f"{name}.weight", (out, fan, k, k), first, group, fan_in))
+            if self.bias:
+                table.append(Parameter(f"{name}.bias", (out,), first, group, fan_in))
+        return tuple(table)
+
+    @property
+    def receptive_radius(self) -> int:
+        """Coarse cells to each side that can change a coarse cell's output; see the tests for its measurement."""
+        half = self.kernel_size // 2
+        coarse_convolutions = len(self.convolutions) - 1  # all but the output convolution work on the coarse grid
+        if self.upsampler == "interpolate":
+            reads = np.abs(axis_kernel(self.resize_method, self.scale)) > 0
+            offsets = np.arange(-REACH, REACH + 1)
+            lowest = [offsets[row].min() for row in reads]
+            highest = [offsets[row].max() for row in reads]
+        else:
+            lowest = highest = [0] * self.scale
+        reach = 0
+        for fine in range(self.scale):
+            for step in range(-half, half + 1):
+                cell, phase = divmod(fine + step, self.scale)
+                reach = max(reach, -(cell + int(lowest[phase])), cell + int(highest[phase]))
+        radius = coarse_convolutions * half + reach
+        if self.residual_over in ("bicubic", "conservative"):
+            return max(radius, REACH)
+        return radius
+
+    def flops(self, height: int, width: int) -> int:
+        """Operations of one forward pass; the additions and interpolations (under 0.1 %) are not counted."""
+        k2 = self.kernel_size**2
+        cells = height * width
+        total = 0
+        for name, fan, out in self.convolutions:
+            total += 2 * k2 * fan * out * cells * (self.scale**2 if name == "out" else 1)
+        return total

@@ -1,0 +1,141 @@
+"""What a network spec is: ordered inputs, canonical parameters, cost and reach."""
+
+from __future__ import annotations
+
+import fnmatch
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, ClassVar, Literal, Self
+
+from earthsr.errors import CheckpointError, ConfigError
+
+Initialiser = Literal["uniform_fan_in", "zeros"]
+
+
+@dataclass(frozen=True)
+class InputField:
+    """One input of a network, in the order in which a compiled graph takes it.
+
+    ``shape`` leaves out the batch axis; ``None`` stands for a free spatial extent.
+    """
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """A canonical parameter: its name in every checkpoint, its shape, its initial distribution, its layer group."""
+
+    name: str
+    shape: tuple[int, ...]
+    initialiser: Initialiser
+    group: str
+    fan_in: int
+
+    @property
+    def size(self) -> int:
+        """Number of values."""
+        count = 1
+        for extent in self.shape:
+            count *= extent
+        return count
+
+
+@dataclass(frozen=True)
+class NetworkSpec(ABC):
+    """A network described once; frozen, comparable, and JSON-able through :meth:`to_dict`."""
+
+    kind: ClassVar[str]
+
+    @property
+    @abstractmethod
+    def inputs(self) -> tuple[InputField, ...]:
+        """Input fields in graph order."""
+
+    @property
+    @abstractmethod
+    def parameters(self) -> tuple[Parameter, ...]:
+        """Canonical parameters in forward order."""
+
+    @property
+    @abstractmethod
+    def scale(self) -> int:
+        """Output cells per input cell and axis."""
+
+    @property
+    @abstractmethod
+    def receptive_radius(self) -> int:
+        """Input cells to each side of an input cell that can influence the output cells inside it."""
+
+    @abstractmethod
+    def flops(self, height: int, width: int) -> int:
+        """Floating-point operations (two per multiply-add) of one forward pass over ``height x width`` input cells."""
+
+    @property
+    def parameter_count(self) -> int:
+        """Number of values over all parameters."""
+        return sum(parameter.size for parameter in self.parameters)
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Layer groups in forward order."""
+        return tuple(dict.fromkeys(parameter.group for parameter in self.parameters))
+
+    def select(self, patterns: Iterable[str]) -> frozenset[str]:
+        """Names of the parameters in the layer groups that ``patterns`` name.
+
+        A pattern is a group (``head``, ``blocks.3``), the common part of several (``blocks``) or a shell pattern
+        (``blocks.1?``).
+
+        Raises
+        ------
+        ConfigError
+            If a pattern matches no group; the message lists the groups.
+        """
+        chosen: set[str] = set()
+        for pattern in patterns:
+            hits = {
+                group for group in self.groups if group.split(".")[0] == pattern or fnmatch.fnmatchcase(group, pattern)
+            }
+            if not hits:
+                short = dict.fromkeys(group.split(".")[0] for group in self.groups)
+                raise ConfigError(f"train.freeze names {pattern!r}, which is no layer group; groups: {', '.join(short)}")
+            chosen |= {parameter.name for parameter in self.parameters if parameter.group in hits}
+        return frozenset(chosen)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-able description that :func:`spec_from_dict` reads."""
+        return {"kind": self.kind, **asdict(self)}
+
+    @classmethod
+    def from_fields(cls, values: Mapping[str, Any]) -> Self:
+        """Build from field values; missing ones take their defaults, unknown ones are an error."""
+        known = {field.name for field in fields(cls)}
+        unknown = sorted(set(values) - known)
+        if unknown:
+            raise CheckpointError(f"spec of kind {cls.kind!r} has unknown fields {', '.join(unknown)}")
+        return cls(**values)
+
+
+def spec_from_dict(values: Mapping[str, Any]) -> NetworkSpec:
+    """Read a spec written by :meth:`NetworkSpec.to_dict`.
+
+    Raises
+    ------
+    CheckpointError
+        If the kind or a field is unknown.
+    """
+    from earthsr.models.demsrnet import DemSRNetSpec
+
+    kinds: dict[str, type[NetworkSpec]] = {DemSRNetSpec.kind: DemSRNetSpec}
+    rest = dict(values)
+    kind = rest.pop("kind", None)
+    if kind not in kinds:
+        raise CheckpointError(f"unknown kind of network {kind!r}; this version knows: {', '.join(kinds)}")
+    try:
+        return kinds[kind].from_fields(rest)
+    except TypeError as error:
+        raise CheckpointError(f"spec of kind {kind!r} is damaged: {error}") from None

@@ -1,0 +1,131 @@
+"""One weights file: safetensors under canonical names, with spec, normalisation and units in its metadata.
+
+Nothing here unpickles. A file that is a pickle, or a zip of one, is named as such and refused.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save_file
+
+from earthsr.errors import CheckpointError
+from earthsr.files import atomic_file
+from earthsr.models.initial import Weights
+from earthsr.models.spec import NetworkSpec, spec_from_dict
+from earthsr.models.state import check_names
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class WeightsFile:
+    """The contents of a weights file: enough to predict."""
+
+    spec: NetworkSpec
+    weights: Weights
+    metadata: dict[str, Any] = field(default_factory=dict)
+    """``normalisation``, ``task``, ``units``, ``cell_size_deg`` and whatever else the writer added."""
+    path: Path | None = None
+
+
+def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Read all tensors and the metadata of a safetensors file.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing, damaged or of another format; a pickle is never opened.
+    """
+    try:
+        with path.open("rb") as handle:
+            magic = handle.read(4)
+    except FileNotFoundError:
+        raise CheckpointError(f"{path}: no such file") from None
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
+    if magic[:1] == b"\x80" or magic == b"PK\x03\x04" or path.suffix in (".pt", ".pth", ".ckpt", ".pkl"):
+        raise CheckpointError(
+            f"{path}: is a pickle or another framework's checkpoint, expected safetensors; "
+            "save the weights alone with safetensors and try again"
+        )
+    try:
+        with safe_open(path, framework="numpy") as handle:
+            tensors = {name: handle.get_tensor(name) for name in handle.keys()}  # noqa: SIM118 - not a dict
+            return tensors, dict(handle.metadata() or {})
+    except (SafetensorError, OSError, ValueError, TypeError) as error:
+        raise CheckpointError(
+            f"{path}: is not a whole safetensors file ({error}); it may be cut off: restore it or use another checkpoint"
+        ) from None
+
+
+def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> None:
+    """Write a safetensors file, atomically."""
+    plain = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
+    with atomic_file(path) as temporary:
+        save_file(plain, temporary, dict(metadata or {}))
+
+
+def write_weights(path: str | Path, spec: NetworkSpec, weights: Weights, metadata: Mapping[str, Any]) -> Path:
+    """Write weights with everything that prediction needs.
+
+    Parameters
+    ----------
+    path : str or Path
+        Destination, ``.safetensors``.
+    spec : NetworkSpec
+        The network that the weights belong to.
+    weights : dict of str to ndarray
+        float32 arrays under canonical names.
+    metadata : mapping
+        JSON-able values: ``normalisation``, ``task``, ``units`` and others.
+    """
+    path = Path(path)
+    packed = {
+        "format": "earthsr",
+        "schema_version": str(SCHEMA_VERSION),
+        "spec": json.dumps(spec.to_dict()),
+        "metadata": json.dumps(dict(metadata)),
+    }
+    write_tensors(path, weights, packed)
+    return path
+
+
+def read_weights(path: str | Path) -> WeightsFile:
+    """Read a weights file and check it against its own spec.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing, damaged, not written by earthsr, of a newer schema, or does not fit its spec.
+    """
+    path = Path(path)
+    tensors, packed = read_tensors(path)
+    if packed.get("format") != "earthsr" or "spec" not in packed:
+        raise CheckpointError(f"{path}: holds no earthsr spec in its metadata; it was written by another program")
+    try:
+        version = int(packed.get("schema_version", ""))
+        spec_values = json.loads(packed["spec"])
+        metadata = json.loads(packed.get("metadata", "{}"))
+        if not isinstance(spec_values, dict) or not isinstance(metadata, dict):
+            raise ValueError("expected objects")
+    except ValueError as error:
+        raise CheckpointError(f"{path}: its metadata is damaged ({error})") from None
+    if version > SCHEMA_VERSION:
+        raise CheckpointError(
+            f"{path}: has schema version {version}, this earthsr reads up to {SCHEMA_VERSION}; install a newer earthsr"
+        )
+    spec = spec_from_dict(spec_values)
+    check_names(tensors, {p.name: p.shape for p in spec.parameters}, str(path), complete=True)
+    for name, array in tensors.items():
+        if array.dtype != np.float32:
+            raise CheckpointError(f"{path}: {name} is {array.dtype}, expected float32")
+        if not np.isfinite(array).all():
+            raise CheckpointError(f"{path}: {name} holds NaN or infinite values; use an earlier checkpoint")
+    return WeightsFile(spec, tensors, metadata, path)
