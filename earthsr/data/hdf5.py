@@ -206,3 +206,24 @@ def statistics_of(layout: DemLayout) -> dict[str, Any] | None:
     if not isinstance(values, dict):
         raise DataError(f"{layout.path}: attribute statistics is damaged (not a JSON object); remove or rewrite it")
     return values
+
+
+def patch_size_of(root: Path, scale: int) -> int:
+    """Patch size of the files in a data folder: the smallest ``"{p}_{p}"`` that has a fine dataset beside it.
+
+    Raises
+    ------
+    DataError
+        If no split holds such a pair.
+    """
+    for split in ("test", "valid", "train"):
+        path = root / split / f"{split}.h5"
+        if not path.is_file():
+            continue
+        with open_h5(path) as handle:
+            sides = sorted(int(match.group(1)) for match in map(_SQUARE.match, handle) if match)
+        for side in sides:
+            if side * scale in sides:
+                return side
+        raise DataError(f"{path}: holds no pair of datasets p_p and q_q with q = {scale} * p; is the scale {scale}?")
+    raise DataError(f"{root}: holds none of test/test.h5, valid/valid.h5, train/train.h5; name another folder")

@@ -1,0 +1,7 @@
+"""The training loop, its schedule and its callbacks; the same on every backend."""
+
+from earthsr.training.callbacks import Callback, EvaluateCallBack
+from earthsr.training.schedule import learning_rate
+from earthsr.training.trainer import Trainer, TrainingResult
+
+__all__ = ["Callback", "EvaluateCallBack", "Trainer", "TrainingResult", "learning_rate"]

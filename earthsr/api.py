@@ -1,0 +1,259 @@
+"""The library in plain calls: make a model, train, evaluate, predict; and MindEarth's helper functions."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from earthsr.backend import Backend, Model, choose_backend
+from earthsr.config import Config, from_mapping, load_yaml_config
+from earthsr.data.hdf5 import patch_size_of
+from earthsr.errors import CheckpointError, ConfigError
+from earthsr.files import make_folder
+from earthsr.inference import Evaluation, evaluate_split, predict_array
+from earthsr.models import Precision, initial_weights, read_weights, resolve_checkpoint
+from earthsr.models.checkpoint import STATE
+from earthsr.models.initial import Weights
+from earthsr.tasks import task_for
+from earthsr.training import Trainer, TrainingResult
+
+
+class Parameters(dict[str, NDArray[np.float32]]):
+    """Weights under canonical names, with the metadata that their file carries."""
+
+    def __init__(self, weights: Weights, metadata: dict[str, Any]) -> None:
+        super().__init__(weights)
+        self.metadata = metadata
+
+
+def load_checkpoint(path: str | Path) -> Parameters:
+    """Read the weights of a run folder, a checkpoint folder or a weights file.
+
+    Raises
+    ------
+    CheckpointError
+        If there is none, or it is damaged.
+    """
+    file = read_weights(resolve_checkpoint(path))
+    return Parameters(file.weights, {**file.metadata, "source": str(file.path)})
+
+
+def load_param_into_net(model: Model, params: Weights) -> list[str]:
+    """Load weights into a model, strictly; returns the names not loaded, which are none.
+
+    Raises
+    ------
+    CheckpointError
+        If a name or shape does not fit.
+    """
+    model.load_weights(params)
+    if isinstance(params, Parameters):
+        model.metadata.update(params.metadata)
+    return []
+
+
+def create_logger(path: str | Path | None = None, level: int = logging.INFO) -> logging.Logger:
+    """Set up the logger ``earthsr``: messages on standard error, and in a file where ``path`` is given."""
+    logger = logging.getLogger("earthsr")
+    logger.setLevel(level)
+    logger.propagate = False
+    for handler in list(logger.handlers):
+        logger.removeHandler(handler)
+        handler.close()
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    if path is not None:
+        make_folder(Path(path).parent)
+        handlers.append(logging.FileHandler(path, encoding="utf-8"))
+    for handler in handlers:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
+        logger.addHandler(handler)
+    return logger
+
+
+def init_model(config: Config, backend: str | Backend | None = None, device: str | None = None) -> Model:
+    """Make the model that a configuration describes.
+
+    With ``train.load_ckpt`` (or ``run_mode: test``) the weights, and with them the normalisation, come from
+    ``summary.ckpt_path``, taken relative to ``summary.summary_dir`` where it exists there; else from spec and seed.
+
+    Raises
+    ------
+    BackendError
+        If the backend is not there.
+    CheckpointError
+        If the checkpoint is missing or of another model.
+    """
+    config.check()
+    chosen = backend if isinstance(backend, Backend) else choose_backend(backend, config.backend)
+    spec = task_for(config).spec()
+    metadata: dict[str, Any] = {}
+    if config.train.load_ckpt or (config.train.run_mode == "test" and config.summary.ckpt_path):
+        written = Path(config.summary.ckpt_path or "")
+        inside = Path(config.summary.summary_dir) / written
+        file = read_weights(resolve_checkpoint(inside if inside.exists() else written))
+        if file.spec != spec:
+            theirs, ours = file.spec.to_dict(), spec.to_dict()
+            differing = [f"{k} {theirs.get(k)} there, {ours[k]} here" for k in ours if theirs.get(k) != ours[k]]
+            raise CheckpointError(f"{file.path}: is a checkpoint of another model: {'; '.join(differing)}")
+        weights, metadata = file.weights, {**file.metadata, "source": str(file.path)}
+    elif config.train.run_mode == "test":
+        raise ConfigError("train.run_mode is test, which needs weights: set summary.ckpt_path")
+    else:
+        weights = initial_weights(spec, config.train.seed)
+    precision = Precision(config.train.amp_level, config.train.amp_dtype)
+    return Model(spec, weights, metadata, backend=chosen, device=device or config.train.device, precision=precision)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder after training."""
+
+    folder: Path
+    result: TrainingResult
+
+    @property
+    def best(self) -> Path:
+        """Checkpoint folder with the best validation score, else the newest.
+
+        Raises
+        ------
+        CheckpointError
+            If the run wrote no checkpoint.
+        """
+        return resolve_checkpoint(self.folder).parent
+
+    @property
+    def model(self) -> Model:
+        """The best model, in float32."""
+        return Model.from_checkpoint(self.best)
+
+
+def train(
+    config: Config | str | Path,
+    *,
+    backend: str | None = None,
+    device: str | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    logger: logging.Logger | None = None,
+) -> Run:
+    """Train as a configuration says.
+
+    Parameters
+    ----------
+    config : Config or path
+        A configuration or its YAML file.
+    backend, device : str, optional
+        Go before the configuration's.
+    resume : bool
+        Carry on from the run folder's newest checkpoint, whichever backend wrote it.
+    overwrite : bool
+        Replace a run that the folder holds already.
+    logger : logging.Logger, optional
+        Where progress is reported.
+
+    Returns
+    -------
+    Run
+        ``Run.best`` is the checkpoint folder with the lowest validation RMSE.
+    """
+    if not isinstance(config, Config):
+        config = load_yaml_config(config)
+    model = init_model(config, backend, device)
+    trainer = Trainer(config, model, task_for(config).objective(), logger)
+    return Run(trainer.run.path, trainer.train(resume=resume, overwrite=overwrite))
+
+
+def from_pretrained(
+    path: str | Path, *, backend: str | None = None, device: str = "auto", precision: Precision | None = None
+) -> Model:
+    """Open a run folder (its best), a checkpoint folder or a weights file, ready to predict."""
+    return Model.from_checkpoint(path, backend=backend, device=device, precision=precision)
+
+
+def predict(model: Model, elevation: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Enlarge an elevation array (H, W), (N, H, W) or (N, C, H, W) in metres by the model's scale."""
+    return predict_array(model, elevation)
+
+
+def config_of(checkpoint: str | Path, data: str | Path | None = None) -> Config:
+    """Return the configuration that a checkpoint was trained with; from its spec alone where none lies beside it.
+
+    Parameters
+    ----------
+    checkpoint : str or Path
+        A run folder, a checkpoint folder or a weights file.
+    data : str or Path, optional
+        Data folder that goes before the one it was trained on.
+
+    Raises
+    ------
+    CheckpointError
+        If there is no such checkpoint, or neither it nor ``data`` says where data are.
+    """
+    weights = resolve_checkpoint(checkpoint)
+    notes = weights.parent / STATE
+    if notes.is_file():
+        try:
+            config = from_mapping(json.loads(notes.read_text(encoding="utf-8"))["config"], source=str(notes))
+        except (ValueError, KeyError, TypeError) as error:
+            if isinstance(error, ConfigError):
+                raise
+            raise CheckpointError(f"{notes}: is damaged ({error!r}); use another checkpoint") from None
+    else:
+        spec = {k: v for k, v in read_weights(weights).spec.to_dict().items() if k != "kind"}
+        config = from_mapping({"model": {"name": "demsrnet", **spec}})
+        if data is None:
+            raise CheckpointError(f"{weights}: does not say where its data are; name the folder with --data")
+    if data is not None:
+        config.data.root_dir = str(data)
+        if not notes.is_file():
+            config.data.patch_size = patch_size_of(Path(data), config.demsrnet.scale)
+    return config
+
+
+def evaluate(
+    checkpoint: str | Path,
+    *,
+    data: str | Path | None = None,
+    split: str = "test",
+    backend: str | None = None,
+    device: str = "auto",
+    output: str | Path | None = None,
+    amp_level: str | None = None,
+) -> Evaluation:
+    """Score a checkpoint on a split and write ``metrics.json``, figures and ``report.html``.
+
+    Parameters
+    ----------
+    checkpoint : str or Path
+        A run folder, a checkpoint folder or a weights file.
+    data : str or Path, optional
+        Data folder; the one it was trained on where absent.
+    split : {"train", "valid", "test"}
+        What to score.
+    backend, device : str, optional
+        Where to compute.
+    output : str or Path, optional
+        Folder to write into; ``evaluation/`` in the run folder, or beside the weights file, where absent.
+    amp_level : str, optional
+        Precision; that of training where absent, so that scores agree with those seen then.
+    """
+    config = config_of(checkpoint, data)
+    weights = resolve_checkpoint(checkpoint)
+    precision = Precision(amp_level or config.train.amp_level, config.train.amp_dtype)  # type: ignore[arg-type]
+    model = Model.from_checkpoint(
+        checkpoint, backend=choose_backend(backend, config.backend), device=device, precision=precision
+    )
+    if output is None:
+        inside_run = weights.parent.parent.name == "checkpoints"
+        output = (weights.parent.parent.parent if inside_run else weights.parent) / "evaluation"
+    return evaluate_split(model, config, split, Path(output))
+

@@ -1,0 +1,39 @@
+"""What a model is measured against: interpolation of the same coarse cells."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from earthsr.resample import Method, interpolate
+
+#: In the order of tables and figures.
+BASELINES: Final[tuple[Method, ...]] = ("nearest", "bilinear", "bicubic")
+
+
+def baseline(coarse: NDArray[np.float32], scale: int, method: Method) -> NDArray[np.float32]:
+    """Interpolate coarse patches, half-pixel centres, edges replicated.
+
+    A cell without a value counts as its patch's mean, as it does for the model.
+
+    Parameters
+    ----------
+    coarse : ndarray of shape (N, C, p, p)
+        Metres; may hold NaN.
+    scale : int
+        Fine cells per coarse cell and axis.
+    method : {"nearest", "bilinear", "bicubic", "conservative"}
+
+    Returns
+    -------
+    ndarray of shape (N, C, p * scale, p * scale)
+        Metres.
+    """
+    missing = np.isnan(coarse)
+    if missing.any():
+        count = np.maximum((~missing).sum(axis=(1, 2, 3), keepdims=True), 1)
+        mean = np.where(missing, 0, coarse).sum(axis=(1, 2, 3), keepdims=True) / count
+        coarse = np.where(missing, mean, coarse).astype(np.float32)
+    return interpolate(coarse, scale, method)

@@ -1,0 +1,168 @@
+"""Figures of elevation and of training, drawn without pyplot's global state (but for MindEarth's ``plt_dem_data``)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from earthsr.evaluation.terrain import hillshade
+from earthsr.files import atomic_file
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+DPI = 110
+_ELEVATION = "terrain"
+_ERROR = "RdBu_r"
+
+
+def plt_dem_data(image_array: NDArray[np.floating], title: str, unit: str = "m") -> None:
+    """Draw an elevation array on pyplot's current axes, as MindEarth's function of this name does.
+
+    Parameters
+    ----------
+    image_array : ndarray of shape (H, W)
+        Elevation.
+    title : str
+        Title above the picture.
+    unit : str
+        Label of the colour bar.
+    """
+    from matplotlib import pyplot as plt
+
+    plt.imshow(image_array, cmap=_ELEVATION)
+    plt.axis("off")
+    plt.title(title, fontsize=10)
+    plt.colorbar(fraction=0.046, pad=0.04).set_label(unit)
+
+
+def _figure(width: float, height: float) -> Figure:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained", dpi=DPI)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save(figure: Figure, path: str | Path) -> Path:
+    """Write a figure as PNG, atomically."""
+    path = Path(path)
+    with atomic_file(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=DPI)
+    return path
+
+
+def _bare(axes: Axes, title: str) -> None:
+    axes.set_title(title, fontsize=10)
+    axes.set_xticks([])
+    axes.set_yticks([])
+
+
+def comparison(
+    coarse: NDArray[np.floating],
+    truth: NDArray[np.floating],
+    prediction: NDArray[np.floating],
+    bicubic: NDArray[np.floating],
+    valid: NDArray[np.bool_],
+    cell_size_m: tuple[float, float] | None,
+    title: str,
+    border: int = 0,
+) -> Figure:
+    """Low resolution, truth and prediction on one elevation scale, their hillshades, and the errors of both methods.
+
+    Parameters
+    ----------
+    coarse : ndarray of shape (h, w)
+        Metres.
+    truth, prediction, bicubic : ndarray of shape (H, W)
+        Metres.
+    valid : ndarray of shape (H, W)
+        False cells are drawn blank.
+    cell_size_m : tuple of float or None
+        Fine cell size north-south and east-west; None shades as if cells were 90 m.
+    title : str
+        Title of the figure.
+    border : int
+        Fine cells at the edge that the scores leave out; the RMSE in the titles leaves them out too.
+    """
+    figure = _figure(13.5, 9.2)
+    figure.suptitle(title, fontsize=12)
+    grid = figure.subplots(3, 3)
+    shown = np.where(valid, truth, np.nan)
+    low, high = np.nanmin(shown), np.nanmax(shown)
+    scale = truth.shape[0] // coarse.shape[0]
+    panels = [("Low resolution", coarse), ("Truth", shown), ("Prediction", prediction)]
+    image = None
+    for axes, (name, field) in zip(grid[0], panels, strict=True):
+        image = axes.imshow(field, cmap=_ELEVATION, vmin=low, vmax=high, interpolation="nearest")
+        _bare(axes, f"{name} ({field.shape[0]} x {field.shape[1]})")
+    assert image is not None
+    figure.colorbar(image, ax=list(grid[0]), label="elevation (m)", fraction=0.03, pad=0.01)
+    dy, dx = cell_size_m or (90.0, 90.0)
+    for axes, (name, field), size in zip(grid[1], panels, (scale, 1, 1), strict=True):
+        light = hillshade(np.nan_to_num(field, nan=float(low)), dy * size, dx * size)
+        axes.imshow(light, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        _bare(axes, f"{name}, hillshade")
+    errors = {"Bicubic - truth": bicubic - truth, "Prediction - truth": prediction - truth}
+    inner = (slice(border, truth.shape[0] - border), slice(border, truth.shape[1] - border))
+    limit = float(np.percentile(np.abs(errors["Bicubic - truth"][valid]), 99)) or 1.0
+    for axes, (name, error) in zip(grid[2], errors.items(), strict=False):
+        image = axes.imshow(np.where(valid, error, np.nan), cmap=_ERROR, vmin=-limit, vmax=limit, interpolation="nearest")
+        rmse = float(np.sqrt(np.mean(np.square(error[inner][valid[inner]])))) if valid[inner].any() else float("nan")
+        _bare(axes, f"{name}, RMSE {rmse:.2f} m")
+    figure.colorbar(image, ax=list(grid[2, :2]), label="error (m)", fraction=0.045, pad=0.01)
+    axes = grid[2, 2]
+    bins = np.linspace(-limit, limit, 61)
+    for (name, error), colour in zip(errors.items(), ("0.55", "tab:blue"), strict=True):
+        axes.hist(error[inner][valid[inner]], bins=bins, histtype="step", color=colour, label=name, density=True)
+    axes.set_xlabel("error (m)")
+    axes.set_ylabel("density (1/m)")
+    axes.legend(fontsize=8)
+    axes.set_title("Distribution of errors", fontsize=10)
+    return figure
+
+
+def loss_curves(records: Sequence[Mapping[str, Any]]) -> Figure:
+    """Training loss and learning rate by step, and validation RMSE beside bicubic's, from ``metrics.jsonl``."""
+    figure = _figure(10, 3.8)
+    left, right = figure.subplots(1, 2)
+    steps = [record for record in records if "loss" in record]
+    epochs = [record for record in records if "valid" in record]
+    left.plot([r["step"] for r in steps], [r["loss"] for r in steps], lw=0.9, color="tab:blue")
+    if all(r["loss"] > 0 for r in steps):
+        left.set_yscale("log")
+    left.set_xlabel("step")
+    left.set_ylabel("training loss (normalised units)", color="tab:blue")
+    rates = left.twinx()
+    rates.plot([r["step"] for r in steps], [r["learning_rate"] for r in steps], lw=0.9, color="tab:orange")
+    rates.set_ylabel("learning rate", color="tab:orange")
+    rates.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
+    right.plot([r["epoch"] for r in epochs], [r["valid"]["rmse"] for r in epochs], "o-", ms=3, label="model")
+    if epochs and "bicubic_rmse" in epochs[-1]["valid"]:
+        right.axhline(epochs[-1]["valid"]["bicubic_rmse"], color="0.5", ls="--", label="bicubic")
+    right.set_xlabel("epoch")
+    right.set_ylabel("validation RMSE (m)")
+    right.legend()
+    return figure
+
+
+def score_bars(scores: Mapping[str, Mapping[str, float | None]]) -> Figure:
+    """RMSE and MAE of every method side by side."""
+    figure = _figure(6.5, 3.4)
+    axes = figure.subplots()
+    names = list(scores)
+    place = np.arange(len(names))
+    for shift, key in ((-0.2, "rmse"), (0.2, "mae")):
+        values = [scores[name][key] or 0.0 for name in names]
+        bars = axes.bar(place + shift, values, 0.38, label=key.upper())
+        axes.bar_label(bars, fmt="%.2f", fontsize=8)
+    axes.set_xticks(place, names)
+    axes.set_ylabel("error (m)")
+    axes.legend()
+    return figure

@@ -1,0 +1,162 @@
+"""Scoring a model on a split: ``metrics.json``, figures and ``report.html``."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from earthsr.backend import Model
+from earthsr.config import Config
+from earthsr.data import Dataset, DemData, Patches
+from earthsr.evaluation import baseline
+from earthsr.evaluation.figures import comparison, loss_curves, save, score_bars
+from earthsr.evaluation.report import write_report
+from earthsr.files import make_folder, write_json
+from earthsr.tasks import task_for
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation gave and where it is."""
+
+    metrics: dict[str, Any]
+    """The contents of ``metrics.json``."""
+    folder: Path
+    figures: list[Path]
+    report: Path
+
+
+class InferenceModule:
+    """Forecasts and scores with a trained model; the calls of MindEarth's class of this name.
+
+    Parameters
+    ----------
+    model : Model
+        Trained or loaded.
+    config : Config
+        The model section gives the scale.
+    logger : logging.Logger, optional
+        Where :meth:`eval` reports.
+    """
+
+    def __init__(self, model: Model, config: Config, logger: logging.Logger | None = None) -> None:
+        self.model = model
+        self.config = config
+        self.logger = logger or logging.getLogger("earthsr")
+
+    def forecast(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Predict: (N, C, h, w) in metres to (N, C, h * scale, w * scale) in metres."""
+        return self.model.submit(np.asarray(inputs, np.float32)).result()
+
+    def eval(self, dataset: Dataset) -> dict[str, Any]:
+        """Score the model and the baselines over all patches of a data set; the contents of ``metrics.json``."""
+        size = dataset.batch_size
+        scores = task_for(self.config).score(lambda coarse: self.model.submit(coarse, pad_to=size), dataset)
+        metrics = scores.to_dict()
+        for method, values in metrics["scores"].items():
+            self.logger.info(f"{metrics['split']}: {method} RMSE {values['rmse']:.3f} m, MAE {values['mae']:.3f} m")
+        return metrics
+
+
+def _chosen_patches(source: DemData) -> dict[str, int]:
+    """Patches to draw, by caption: the one of largest relief and the one of median relief."""
+    relief: list[float] = []
+    for patches in source.chunks():
+        valid = np.broadcast_to(patches.mask.astype(bool), patches.fine.shape)
+        relief += [float(fine[ok].std()) if ok.any() else -1.0 for fine, ok in zip(patches.fine, valid, strict=True)]
+    order = np.argsort(relief, kind="stable")
+    chosen = {"largest relief": int(order[-1])}
+    middle = int(order[len(order) // 2])
+    if middle not in chosen.values() and relief[middle] >= 0:
+        chosen["median relief"] = middle
+    return chosen
+
+
+def _draw(model: Model, patches: Patches, source: DemData, title: str, path: Path) -> Path:
+    scale = model.spec.scale
+    prediction = model.submit(patches.coarse).result()
+    bicubic = baseline(patches.coarse, scale, "bicubic")
+    cells = source.fine_cell_size_m()
+    index = int(patches.indices[0])
+    figure = comparison(
+        patches.coarse[0, 0],
+        patches.fine[0, 0],
+        prediction[0, 0],
+        bicubic[0, 0],
+        patches.mask[0, 0].astype(bool),
+        None if cells is None else (float(cells[index, 0]), float(cells[index, 1])),
+        title,
+        border=scale,
+    )
+    return save(figure, path)
+
+
+def evaluate_split(model: Model, config: Config, split: str, output: Path) -> Evaluation:
+    """Score a split and write ``metrics.json``, figures and ``report.html``.
+
+    Parameters
+    ----------
+    model : Model
+        With weights and normalisation.
+    config : Config
+        ``data`` says where the patches are.
+    split : {"train", "valid", "test"}
+        What to score.
+    output : Path
+        Folder to write into.
+
+    Raises
+    ------
+    DataError
+        If the split is missing or damaged; nothing is written then.
+    """
+    task = task_for(config)
+    source = task.data(split)
+    source.scan()
+    data = config.data
+    dataset = Dataset(source, num_workers=data.num_workers, shuffle=False, prefetch=data.prefetch_batches)
+    dataset.create_dataset(data.batch_size)
+    scores = task.score(lambda coarse: model.submit(coarse, pad_to=data.batch_size), dataset)
+    provenance = {
+        "checkpoint": model.metadata.get("source", "in memory"),
+        "data": str(source.path),
+        "data fingerprint": source.fingerprint(),
+        "data source": source.layout.attributes.get("source", "not stated in the file"),
+        "backend": f"{model.backend.name} {model.backend.version()} ({model.engine.device}, {model.engine.precision})",
+        "definitions": f"bicubic: cubic convolution, a = -1/2, half-pixel centres; a border of {model.spec.scale} fine "
+        "cells of each patch is left out of every score; bias is prediction minus truth",
+    }
+    metrics = {**scores.to_dict(), "provenance": provenance}
+    make_folder(output)
+    figures: list[tuple[Path, str]] = []
+    for name, index in _chosen_patches(source).items():
+        patches = source.read(np.array([index]))
+        title = f"{split} patch {index} ({name}), {model.spec.scale}x"
+        path = _draw(model, patches, source, title, output / "figures" / f"patch-{index:05d}.png")
+        figures.append((path, f"{title}. Elevations share one scale; so do errors."))
+    bars = save(score_bars(metrics["scores"]), output / "figures" / "scores.png")
+    figures.append((bars, "Root mean square and mean absolute error of the model and of interpolation."))
+    curves = _curves(model, output)
+    if curves is not None:
+        figures.append((curves, "Training loss and learning rate by step; validation RMSE by epoch."))
+    write_json(output / "metrics.json", metrics)
+    report = write_report(output / "report.html", metrics, figures, provenance)
+    return Evaluation(metrics, output, [path for path, _ in figures], report)
+
+
+def _curves(model: Model, output: Path) -> Path | None:
+    """Loss curves of the run that the checkpoint belongs to, where it lies in one."""
+    weights = Path(str(model.metadata.get("source", "")))
+    log = weights.parent.parent.parent / "metrics.jsonl"
+    if weights.parent.parent.name != "checkpoints" or not log.is_file():
+        return None
+    records = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+    if not any("valid" in record for record in records):
+        return None
+    return save(loss_curves(records), output / "figures" / "loss.png")

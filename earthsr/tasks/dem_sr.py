@@ -1,0 +1,185 @@
+"""DEM super-resolution: from a configuration to spec, data and objective, and from predictions to scores.
+
+This room calls no framework. Whoever has an engine hands in a function that predicts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from earthsr.config import Config
+from earthsr.data import Dataset, DemData, Patches
+from earthsr.errors import DataError
+from earthsr.evaluation import BASELINES, ErrorStatistics, baseline, patch_statistics
+from earthsr.models import DemSRNetSpec, MSELoss, Objective
+
+
+class PendingElevation(Protocol):
+    """A prediction in metres that may still be computing."""
+
+    def result(self) -> NDArray[np.float32]:
+        """Wait for it: (N, C, H, W) in metres."""
+        ...
+
+
+#: Starts a prediction: coarse patches (N, C, p, p) in metres to fine ones; all calls but the last have one shape.
+Predict = Callable[[NDArray[np.float32]], PendingElevation]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Statistics of every method over a split and over its groups."""
+
+    split: str
+    value_range: float
+    total: dict[str, ErrorStatistics]
+    groups: dict[str, dict[str, ErrorStatistics]] = field(default_factory=dict)
+
+    def _block(self, methods: dict[str, ErrorStatistics]) -> dict[str, Any]:
+        scores = {name: statistics.scores(self.value_range) for name, statistics in methods.items()}
+        block: dict[str, Any] = {"samples": int(next(iter(methods.values())).samples), "scores": scores}
+        if "model" in scores and "bicubic" in scores:
+            model, bicubic = scores["model"]["rmse"], scores["bicubic"]["rmse"]
+            gain = None if model is None or not bicubic else 100 * (1 - model / bicubic)
+            block["rmse_reduction_vs_bicubic_percent"] = gain
+        return block
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the contents of ``metrics.json``."""
+        return {
+            "task": "dem_sr",
+            "split": self.split,
+            "units": "m",
+            **self._block(self.total),
+            "groups": {name: self._block(methods) for name, methods in self.groups.items()},
+        }
+
+
+class DemSR:
+    """The task of enlarging elevation grids."""
+
+    name = "dem_sr"
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    def spec(self) -> DemSRNetSpec:
+        """Return the network that the ``model`` section describes."""
+        return DemSRNetSpec(**self.config.demsrnet.model_dump(exclude={"name"}))
+
+    def objective(self) -> Objective:
+        """Mean squared error over valid cells."""
+        return MSELoss()
+
+    def data(self, split: str) -> DemData:
+        """Open a split and check it against model and configuration.
+
+        Raises
+        ------
+        DataError
+            If files and configuration do not fit; the message names key and shape.
+        """
+        model = self.config.demsrnet
+        source = DemData(self.config.data, split, model.scale)
+        for key, expected in (("in_channels", model.in_channels), ("out_channels", model.out_channels)):
+            if source.layout.channels != expected:
+                raise DataError(
+                    f"{source.path}: {source.layout.coarse_key} holds {source.layout.channels} channel(s), "
+                    f"model.{key} is {expected}; set it to {source.layout.channels}"
+                )
+        return source
+
+    def dataset(self, split: str) -> Dataset:
+        """Return the batches of a split: shuffled and augmented for training, in the file's order otherwise."""
+        data, train = self.config.data, split == "train"
+        source = self.data(split)
+        return Dataset(
+            source,
+            distribute=self.config.train.distribute,
+            num_workers=data.num_workers,
+            shuffle=train,
+            augment=train and data.augment,
+            seed=self.config.train.seed,
+            prefetch=data.prefetch_batches,
+        ).create_dataset(data.batch_size)
+
+    def score(self, predict: Predict | None, dataset: Dataset, baselines: bool = True) -> Scores:
+        """Score a model and the interpolation baselines over all patches of a data set.
+
+        Parameters
+        ----------
+        predict : callable or None
+            Starts a prediction in metres; None scores the baselines alone.
+        dataset : Dataset
+            In its own order; every patch counts once, the short last batch included.
+        baselines : bool
+            Score nearest, bilinear and bicubic beside the model.
+        """
+        source = dataset.generator
+        model = self.config.demsrnet
+        value_range = _value_range(dataset)
+        labels: dict[str, NDArray] = source.groups() if hasattr(source, "groups") else {}
+        cells = source.fine_cell_size_m() if hasattr(source, "fine_cell_size_m") else None
+        total: dict[str, ErrorStatistics] = {}
+        groups: dict[str, dict[str, ErrorStatistics]] = {}
+        for patches, prediction in _predictions(predict, dataset):
+            methods: dict[str, NDArray[np.float32]] = {}
+            if prediction is not None:
+                methods["model"] = prediction.result()
+            for method in BASELINES if baselines else ():
+                methods[method] = baseline(patches.coarse, model.scale, method)
+            for method, fine in methods.items():
+                each = patch_statistics(
+                    fine,
+                    patches.fine,
+                    patches.mask,
+                    border=model.scale,
+                    value_range=value_range,
+                    cell_size_m=None if cells is None else cells[patches.indices],
+                )
+                for statistics, index in zip(each, patches.indices, strict=True):
+                    _merge(total, method, statistics)
+                    for kind, column in labels.items():
+                        group = str(column[index]) if kind == "surface" else f"{kind}/{column[index]}"
+                        _merge(groups.setdefault(group, {}), method, statistics)
+        return Scores(getattr(source, "split", "custom"), value_range, total, dict(sorted(groups.items())))
+
+
+def task_for(config: Config) -> DemSR:
+    """Return the task that ``model.name`` chooses."""
+    return DemSR(config)
+
+
+def _merge(table: dict[str, ErrorStatistics], method: str, statistics: ErrorStatistics) -> None:
+    table[method] = table.get(method, ErrorStatistics()) + statistics
+
+
+def _value_range(dataset: Dataset) -> float:
+    """Truth's range over the split, metres."""
+    low, high = np.inf, -np.inf
+    for patches in dataset.patches():
+        values = patches.fine[np.broadcast_to(patches.mask.astype(bool), patches.fine.shape)]
+        if values.size:
+            low, high = min(low, float(values.min())), max(high, float(values.max()))
+    if high < low:
+        raise DataError("no valid cell in the split: every value is masked; check the mask")
+    return high - low
+
+
+def _predictions(
+    predict: Predict | None, dataset: Dataset
+) -> Iterator[tuple[Patches, PendingElevation | None]]:
+    """Patches with their predictions, the next batch started before the last one is read."""
+    waiting: tuple[Patches, PendingElevation | None] | None = None
+    for patches in dataset.patches():
+        started = (patches, None if predict is None else predict(patches.coarse))
+        if waiting is not None:
+            yield waiting
+        waiting = started
+    if waiting is not None:
+        yield waiting

@@ -1,0 +1,40 @@
+"""Whether a checkpoint belongs to the run that wants to carry it on."""
+
+from __future__ import annotations
+
+from earthsr.config import Config
+from earthsr.errors import CheckpointError
+from earthsr.models import Checkpoint, NetworkSpec
+
+
+def check_same_run(checkpoint: Checkpoint, spec: NetworkSpec, config: Config, fingerprint: str | None) -> None:
+    """Compare model, order of samples and data; what only changes the future (rates, epochs) may differ.
+
+    Raises
+    ------
+    CheckpointError
+        If they differ; the message names what.
+    """
+    folder, notes = checkpoint.folder, checkpoint.notes
+    if checkpoint.weights.spec != spec:
+        theirs, ours = checkpoint.weights.spec.to_dict(), spec.to_dict()
+        differing = [f"{k} {theirs.get(k)} there, {ours.get(k)} here" for k in ours if theirs.get(k) != ours.get(k)]
+        raise CheckpointError(f"{folder}: is a checkpoint of another model: {'; '.join(differing)}")
+    sampler = notes.get("sampler") or {}
+    here = {
+        "seed": config.train.seed,
+        "batch_size": config.data.batch_size,
+        "accumulate": config.optimizer.accumulate,
+    }
+    for key, value in here.items():
+        if sampler.get(key) != value:
+            raise CheckpointError(
+                f"{folder}: was written with {key} {sampler.get(key)}, the configuration says {value}; the order of "
+                "samples would change: restore the setting, or start a new run with train.load_ckpt"
+            )
+    theirs_print = notes.get("data_fingerprint")
+    if theirs_print is not None and fingerprint is not None and theirs_print != fingerprint:
+        raise CheckpointError(
+            f"{folder}: was trained on other data (fingerprint {theirs_print}, here {fingerprint}); point data.root_dir "
+            "at the same data, or start a new run with train.load_ckpt"
+        )

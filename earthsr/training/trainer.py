@@ -1,0 +1,427 @@
+"""The trainer: one loop for every backend, resumable after any step.
+
+What decides a run's numbers (order of samples, augmentation, normalisation, rates, early stopping) is decided here
+or below; an engine does the tensors.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Generator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import earthsr
+from earthsr.backend import Model, Pending, StepValues
+from earthsr.backend.interface import NativeLoss
+from earthsr.config import Config, to_yaml
+from earthsr.data import Batch, Dataset, DemData, Normalisation
+from earthsr.errors import ConfigError, InputError, TrainingError
+from earthsr.evaluation.figures import loss_curves, save
+from earthsr.files import write_text
+from earthsr.models import Objective, OptimizerSpec, RunFolder, load_checkpoint
+from earthsr.tasks import task_for
+from earthsr.training.callbacks import Callback, EvaluateCallBack, default_callbacks
+from earthsr.training.progress import MetricsFile, Progress
+from earthsr.training.resume import check_same_run
+from earthsr.training.schedule import learning_rate
+from earthsr.training.signals import StopRequest
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """How a call of :meth:`Trainer.train` ended."""
+
+    folder: Path
+    steps: int
+    epochs: int
+    best_rmse: float | None
+    """Lowest validation RMSE, metres."""
+    stopped_early: bool
+    interrupted_by: str | None
+    """Name of the signal that ended the run before its time, or None."""
+
+
+class Trainer:
+    """Trains a model as a configuration says.
+
+    Override ``get_dataset``, ``get_optimizer`` or ``get_callback`` to change what is trained on, how, and what is
+    watched; then call :meth:`train`.
+
+    Parameters
+    ----------
+    config : Config
+        All five sections.
+    model : Model
+        Weights and backend; its normalisation, if it has one (fine-tuning), is kept.
+    loss_fn : Objective or callable
+        ``MSELoss()`` or another objective spec, or a loss written in the model's framework.
+    logger : logging.Logger, optional
+        Where the monitors report.
+    weather_data_source : str, optional
+        Accepted for MindEarth's scripts, not used.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        model: Model,
+        loss_fn: Objective | NativeLoss,
+        logger: logging.Logger | None = None,
+        weather_data_source: str | None = None,
+    ) -> None:
+        config.check()
+        if config.train.distribute:
+            raise ConfigError("train.distribute is true: training on several devices is not supported yet; set it to false")
+        self.config = config
+        self.model = model
+        self.loss_fn = loss_fn
+        self.logger = logger or logging.getLogger("earthsr")
+        self.optimizer_params = config.optimizer
+        self.callback_params = config.summary
+        self.run = RunFolder(config.summary.summary_dir)
+        self.progress = Progress()
+        self.train_dataset, self.valid_dataset = self.get_dataset()
+        self.optimizer = self.get_optimizer()
+        self.pred_cb = self.get_callback()
+
+    # What a subclass may override
+
+    def get_dataset(self) -> tuple[Dataset, Dataset]:
+        """Training and validation data."""
+        task = task_for(self.config)
+        return task.dataset("train"), task.dataset("valid")
+
+    def get_optimizer(self) -> OptimizerSpec:
+        """Return the optimiser's spec, the frozen layer groups resolved."""
+        o = self.config.optimizer
+        return OptimizerSpec(
+            name=o.name,
+            beta1=o.beta1,
+            beta2=o.beta2,
+            eps=o.eps,
+            weight_decay=o.weight_decay,
+            clip_norm=o.clip_norm,
+            frozen=self.model.spec.select(self.config.train.freeze),
+        )
+
+    def get_callback(self) -> Callback | None:
+        """Return the callback that evaluates; early stopping and ``best`` follow an :class:`EvaluateCallBack`."""
+        return EvaluateCallBack(self.model, self.valid_dataset, self.config, self.logger)
+
+    # Sizes
+
+    @property
+    def epochs(self) -> int:
+        """Epochs of the whole run."""
+        return self.config.epochs
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps per epoch."""
+        return -(-self.train_dataset.get_dataset_size() // self.config.optimizer.accumulate)
+
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps of the whole run."""
+        return self.epochs * self.steps_per_epoch
+
+    @property
+    def step_size(self) -> int:
+        """Samples per optimiser step, over all ranks."""
+        return self.train_dataset.batch_size * self.config.optimizer.accumulate
+
+    # The run
+
+    def train(self, resume: bool = False, overwrite: bool = False) -> TrainingResult:
+        """Train to the end, to early stopping, or to a signal.
+
+        Parameters
+        ----------
+        resume : bool
+            Carry on from the run folder's newest checkpoint; from the beginning where there is none.
+        overwrite : bool
+            Replace a run that the folder holds already.
+
+        Raises
+        ------
+        InputError
+            If the folder holds a run and neither is asked for, or the checkpoint belongs to another run.
+        TrainingError
+            If the loss is not finite.
+        """
+        newest = self.run.newest()
+        if newest is not None and not (resume or overwrite):
+            raise InputError(
+                f"{self.run.path} holds a run already; use --resume to carry it on, --output for another folder, "
+                "or --overwrite"
+            )
+        self._normalise(resume and newest is not None)
+        self.run.create()
+        engine = self.model.engine
+        engine.prepare_training(self.loss_fn, self.optimizer, self.config.optimizer.accumulate)
+        self.metrics = MetricsFile(self.run.metrics_file)
+        if resume and newest is not None:
+            self._restore(newest)
+        else:
+            self.run.clear()
+            self.progress = Progress()
+        write_text(self.run.config_file, to_yaml(self.config))
+        own = [self.pred_cb] if self.pred_cb is not None else []
+        self.callbacks = [*own, *default_callbacks(self.config, self.run.path)]
+        self.logger.info(
+            f"training on {self.model.backend.name} ({engine.device}, {engine.precision}): {self.epochs} epochs of "
+            f"{self.steps_per_epoch} steps of {self.step_size} samples, "
+            f"{self.model.spec.parameter_count:,} parameters"
+            + (f", {len(self.optimizer.frozen)} of {len(self.model.spec.parameters)} tensors frozen" * bool(self.optimizer.frozen))
+        )
+        with StopRequest() as stop:
+            for callback in self.callbacks:
+                callback.begin(self)
+            try:
+                stopped_early = self._loop(stop)
+            finally:
+                for callback in self.callbacks:
+                    callback.end(self)
+        return self._finish(stop, stopped_early)
+
+    def _normalise(self, resuming: bool) -> None:
+        """Choose the normalisation where the model has none, and look for values that no mask covers."""
+        sources = [self.train_dataset.generator, self.valid_dataset.generator]
+        for source in sources if not resuming else ():
+            if isinstance(source, DemData):
+                source.scan()
+        if self.model.metadata.get("normalisation") is None and not resuming:
+            source = sources[0]
+            if not isinstance(source, DemData):
+                raise InputError("a generator of one's own needs model.normalisation to be set before training")
+            self.model.normalisation = Normalisation.choose(self.config.data.normalisation, source.statistics())
+
+    def _restore(self, folder: Path) -> None:
+        checkpoint = load_checkpoint(folder)
+        check_same_run(checkpoint, self.model.spec, self.config, self._fingerprint)
+        self.model.metadata.update(checkpoint.weights.metadata)
+        self.model.engine.load_state(checkpoint.state)
+        self.progress = Progress.from_dict(checkpoint.notes["progress"], str(folder))
+        self.metrics.cut(self.progress.records)
+        if self.progress.best_step in self.run.steps():
+            # A kill between a checkpoint's renaming and its pointer leaves the pointer one behind.
+            self.run.point("best", self.progress.best_step)
+        # Epochs and patience may have been raised since.
+        self.progress.finished = self._is_finished()
+        self.logger.info(f"resuming at step {self.progress.step} (epoch {self.progress.epoch + 1})")
+
+    def _loop(self, stop: StopRequest) -> bool:
+        """Run epochs; return whether early stopping ended them."""
+        progress, patience = self.progress, self.config.train.early_stopping_patience
+        while not progress.finished:
+            self._epoch(stop)
+            if stop.name:
+                self._save()
+                return False
+            self._end_of_epoch()
+            if patience is not None and progress.evaluations_without_gain >= patience:
+                self.logger.info(f"no gain in {patience} evaluations: stopping early")
+                return True
+        return False
+
+    def _epoch(self, stop: StopRequest) -> None:
+        progress, summary = self.progress, self.config.summary
+        engine, every = self.model.engine, self.config.summary.log_every
+        stream = self._batches()
+        waiting: list[tuple[Pending[StepValues], list[float]]] = []
+        clock, clock_step = time.perf_counter(), progress.step
+        save_every = summary.save_checkpoint_steps
+        while progress.step_in_epoch < self.steps_per_epoch and not stop.name:
+            ends = [self.steps_per_epoch - progress.step_in_epoch, every - progress.step % every]
+            if save_every:
+                ends.append(save_every - progress.step % save_every)
+            count = min(engine.steps_per_call, *ends)
+            rates = [self._rate(progress.step + i) for i in range(count)]
+            batches = [next(stream) for _ in range(count * self.config.optimizer.accumulate)]
+            waiting.append((engine.run(batches, rates), rates))
+            progress.step += count
+            progress.step_in_epoch += count
+            whole_epoch = progress.step_in_epoch == self.steps_per_epoch
+            save_now = bool(save_every) and progress.step % (save_every or 1) == 0 and not whole_epoch
+            if progress.step % every == 0 or whole_epoch or save_now or stop.name:
+                rate = (progress.step - clock_step) * self.step_size
+                last = self._read(waiting)
+                waiting = []
+                if progress.step % every == 0:
+                    now = time.perf_counter()
+                    self._record({**last, "samples_per_s": round(rate / (now - clock), 2)}, "log")
+                    clock, clock_step = now, progress.step
+            if save_now and not stop.name:
+                self._save()
+        stream.close()
+
+    def _batches(self) -> Generator[Batch, None, None]:
+        """Batches of the rest of this epoch, filled up with empty ones to a whole number of steps."""
+        engine, accumulate = self.model.engine, self.config.optimizer.accumulate
+        start = self.progress.step_in_epoch * accumulate
+
+        def stream() -> Generator[Batch, None, None]:
+            count = start
+            last: Batch | None = None
+            inner = self.train_dataset.training_batches(
+                self.progress.epoch,
+                self.model.normalisation,
+                start=start,
+                rank=engine.rank,
+                world_size=engine.world_size,
+            )
+            for last in inner:
+                count += 1
+                yield last
+            while last is not None and count < self.steps_per_epoch * accumulate:
+                count += 1
+                yield Batch(last.inputs, last.target, last.mask, np.zeros_like(last.sample_weight))
+
+        return stream()
+
+    def _rate(self, step: int) -> float:
+        return learning_rate(
+            self.config.optimizer, self.config.learning_rate, step, self.steps_per_epoch, self.total_steps
+        )
+
+    def _read(self, waiting: list[tuple[Pending[StepValues], list[float]]]) -> dict[str, Any]:
+        """Wait for losses, add them to the epoch's sum, and describe the last step."""
+        step = self.progress.step - sum(len(rates) for _, rates in waiting)
+        record: dict[str, Any] = {}
+        for pending, rates in waiting:
+            values = pending.result()
+            for loss, norm, rate in zip(values.losses, values.gradient_norms, rates, strict=True):
+                step += 1
+                if not math.isfinite(loss):
+                    raise TrainingError(
+                        f"the loss is {loss} at step {step}; lower optimizer.learning_rate, set optimizer.clip_norm, "
+                        "or use train.amp_level O0; checkpoints so far are whole"
+                    )
+                self.progress.loss_sum += float(loss)
+                record = {
+                    "step": step,
+                    "epoch": self.progress.epoch + 1,
+                    "loss": float(loss),
+                    "learning_rate": rate,
+                    "gradient_norm": float(norm) if math.isfinite(norm) else None,
+                }
+        return record
+
+    def _record(self, record: dict[str, Any], event: str) -> None:
+        self.metrics.append(record)
+        self.progress.records += 1
+        for callback in self.callbacks:
+            getattr(callback, event)(self, record)
+
+    def _end_of_epoch(self) -> None:
+        progress, summary = self.progress, self.config.summary
+        record: dict[str, Any] = {
+            "step": progress.step,
+            "epoch": progress.epoch + 1,
+            "loss": progress.loss_sum / self.steps_per_epoch,
+            "learning_rate": self._rate(progress.step - 1),
+        }
+        last = progress.epoch + 1 == self.epochs
+        gained = False
+        if isinstance(self.pred_cb, EvaluateCallBack) and (self.pred_cb.due(progress.epoch + 1) or last):
+            record["valid"] = self.pred_cb.evaluate()
+            gained = self._judge(record["valid"]["rmse"])
+        progress.epoch += 1
+        progress.step_in_epoch = 0
+        progress.loss_sum = 0.0
+        progress.finished = self._is_finished()
+        self._record(record, "epoch")
+        by_epoch = summary.save_checkpoint_epochs and progress.epoch % summary.save_checkpoint_epochs == 0
+        by_step = summary.save_checkpoint_steps and progress.step % summary.save_checkpoint_steps == 0
+        if gained or by_epoch or by_step or progress.finished:
+            self._save(best=gained)
+
+    def _is_finished(self) -> bool:
+        patience = self.config.train.early_stopping_patience
+        tired = patience is not None and self.progress.evaluations_without_gain >= patience
+        return tired or self.progress.epoch >= self.epochs
+
+    def _judge(self, score: float | None) -> bool:
+        """Whether a validation RMSE is the best so far; counts towards early stopping where not."""
+        progress = self.progress
+        if score is not None and (progress.best_score is None or score < progress.best_score):
+            progress.best_score, progress.best_step = score, progress.step
+            progress.evaluations_without_gain = 0
+            return True
+        progress.evaluations_without_gain += 1
+        return False
+
+    # Checkpoints
+
+    @cached_property
+    def _fingerprint(self) -> str | None:
+        source = self.train_dataset.generator
+        return source.fingerprint() if isinstance(source, DemData) else None
+
+    def _save(self, best: bool = False) -> None:
+        source = self.train_dataset.generator
+        fine = coarse = None
+        if isinstance(source, DemData) and "cell_size_deg" in source.layout.attributes:
+            fine = float(source.layout.attributes["cell_size_deg"])
+            coarse = fine * self.model.spec.scale
+        metadata = {
+            **{k: v for k, v in self.model.metadata.items() if k != "source"},
+            "task": task_for(self.config).name,
+            "units": "m",
+            "input_cell_size_deg": coarse,
+            "output_cell_size_deg": fine,
+            "earthsr_version": earthsr.__version__,
+        }
+        backend = self.model.backend
+        notes = {
+            "progress": self.progress.to_dict(),
+            "spec": self.model.spec.to_dict(),
+            "config": self.config.model_dump(mode="json"),
+            "backend": {
+                "name": backend.name,
+                "version": backend.version(),
+                "device": self.model.engine.device,
+                "precision": self.model.engine.precision,
+            },
+            "earthsr_version": earthsr.__version__,
+            "sampler": {
+                "seed": self.config.train.seed,
+                "epoch": self.progress.epoch,
+                "step_in_epoch": self.progress.step_in_epoch,
+                "batch_size": self.train_dataset.batch_size,
+                "accumulate": self.config.optimizer.accumulate,
+                "samples": len(self.train_dataset.generator),
+            },
+            "data_fingerprint": self._fingerprint,
+        }
+        state = self.model.engine.export_state()
+        self.run.save(self.progress.step, self.model.spec, state, metadata, notes)
+        if best:
+            self.run.point("best", self.progress.step)
+        self.run.prune(self.config.summary.keep_checkpoint_max)
+
+    def _finish(self, stop: StopRequest, stopped_early: bool) -> TrainingResult:
+        if stop.name and not self.progress.finished:
+            self.logger.info(f"stopped by {stop.name} at step {self.progress.step}; --resume carries on from here")
+        else:
+            best = self.run.pointed("best")
+            if best is not None:
+                self.model.load_weights(load_checkpoint(best).weights.weights)
+        records = self.metrics.read()
+        if any("loss" in record for record in records):
+            save(loss_curves(records), self.run.figures / "loss.png")
+        return TrainingResult(
+            folder=self.run.path,
+            steps=self.progress.step,
+            epochs=self.progress.epoch,
+            best_rmse=self.progress.best_score,
+            stopped_early=stopped_early,
+            interrupted_by=None if self.progress.finished else stop.name,
+        )
