@@ -19,6 +19,7 @@ from earthsr_mindspore.networks import build
 from earthsr_mindspore.objectives import point_loss, require
 from earthsr_mindspore.optimizers import Adam
 from earthsr_mindspore.precision import plan
+from earthsr_mindspore.tensors import read, write
 
 
 class _Forward(nn.Cell):
@@ -112,11 +113,11 @@ class MindSporeEngine(Engine):
             group = batches[i * self._accumulate : (i + 1) * self._accumulate]
             results.append(self._step(*self._load(group), *self._optimizer.numbers(rate)))
 
-        def read() -> StepValues:
+        def values() -> StepValues:
             losses = np.array([float(loss.asnumpy()) for loss, _ in results])
             return StepValues(losses, np.array([float(norm.asnumpy()) for _, norm in results]))
 
-        return Pending(read)
+        return Pending(values)
 
     # Prediction
 
@@ -133,7 +134,7 @@ class MindSporeEngine(Engine):
         """Copy the state to NumPy; see the base class."""
         first, second, steps = self._optimizer.export() if self._optimizer else ({}, {}, 0)
         return State(
-            weights={name: parameter.asnumpy().copy() for name, parameter in self._parameters.items()},
+            weights={name: read(parameter) for name, parameter in self._parameters.items()},
             first_moments=first,
             second_moments=second,
             step=steps,
@@ -144,7 +145,7 @@ class MindSporeEngine(Engine):
         """Take over a state; see the base class."""
         state.require(self.spec)
         for name, array in state.weights.items():
-            self._parameters[name].set_data(Tensor(np.ascontiguousarray(array)))
+            write(self._parameters[name], array)
         self._skipped = state.skipped_steps
         if self._optimizer is None:
             self._pending_moments = state

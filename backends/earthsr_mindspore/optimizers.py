@@ -7,6 +7,7 @@ from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 
 from earthsr.models import OptimizerSpec
 from earthsr.models.initial import Weights
+from earthsr_mindspore.tensors import read, write
 
 
 class Adam(nn.Cell):
@@ -66,8 +67,8 @@ class Adam(nn.Cell):
         """Copy first moments, second moments and the number of steps."""
         if not self.steps:
             return {}, {}, 0
-        first = {name: moment.asnumpy().copy() for name, moment in zip(self.names, self.first, strict=True)}
-        second = {name: moment.asnumpy().copy() for name, moment in zip(self.names, self.second, strict=True)}
+        first = {name: read(moment) for name, moment in zip(self.names, self.first, strict=True)}
+        second = {name: read(moment) for name, moment in zip(self.names, self.second, strict=True)}
         return first, second, self.steps
 
     def load(self, first: Weights, second: Weights, steps: int) -> None:
@@ -75,5 +76,5 @@ class Adam(nn.Cell):
         self.steps = steps
         for i, name in enumerate(self.names):
             zero = np.zeros(self.learning[i].shape, np.float32)
-            self.first[i].set_data(Tensor(np.ascontiguousarray(first.get(name, zero))))
-            self.second[i].set_data(Tensor(np.ascontiguousarray(second.get(name, zero))))
+            write(self.first[i], first.get(name, zero))
+            write(self.second[i], second.get(name, zero))

@@ -19,8 +19,9 @@ from earthsr.models import NetworkSpec, Objective, OptimizerSpec, Precision, Sta
 from earthsr.models.initial import Weights
 from earthsr_torch.networks import build
 from earthsr_torch.objectives import point_loss, require
-from earthsr_torch.optimizers import Adam, _numpy
+from earthsr_torch.optimizers import Adam
 from earthsr_torch.precision import plan
+from earthsr_torch.tensors import read, write
 
 
 class TorchEngine(Engine):
@@ -80,10 +81,10 @@ class TorchEngine(Engine):
             norms.append(norm)
         loss_tensor, norm_tensor = torch.stack(losses), torch.stack(norms)
 
-        def read() -> StepValues:
+        def values() -> StepValues:
             return StepValues(loss_tensor.double().cpu().numpy(), norm_tensor.double().cpu().numpy())
 
-        return Pending(read)
+        return Pending(values)
 
     def _step(self, batches: Sequence[Batch], rate: float) -> tuple[Tensor, Tensor]:
         assert self._optimizer is not None
@@ -150,7 +151,7 @@ class TorchEngine(Engine):
 
     def export_state(self) -> State:
         """Copy the state to NumPy; see the base class."""
-        weights = {name: _numpy(master) for name, master in self._masters.items()}
+        weights = {name: read(master) for name, master in self._masters.items()}
         scaled = self._scaler.is_enabled()
         first, second, steps = self._optimizer.export() if self._optimizer else ({}, {}, 0)
         return State(
@@ -166,11 +167,10 @@ class TorchEngine(Engine):
     def load_state(self, state: State) -> None:
         """Take over a state; see the base class."""
         state.require(self.spec)
-        with torch.no_grad():
-            for name, array in state.weights.items():
-                self._masters[name].copy_(torch.from_numpy(np.ascontiguousarray(array)))
-                if self._separate:
-                    self._parameters[name].copy_(self._masters[name])
+        for name, array in state.weights.items():
+            write(self._masters[name], array)
+            if self._separate:
+                write(self._parameters[name], array)
         self._skipped = state.skipped_steps
         if self._scaler.is_enabled() and state.loss_scale is not None:
             self._scaler.load_state_dict(

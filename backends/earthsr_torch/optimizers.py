@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from earthsr.models import OptimizerSpec
 from earthsr.models.initial import Weights
+from earthsr_torch.tensors import like, read
 
 
 class Adam:
@@ -42,8 +42,8 @@ class Adam:
         for name, parameter in zip(self.names, self.parameters, strict=True):
             state = self.inner.state.get(parameter)
             if state:
-                first[name] = _numpy(state["exp_avg"])
-                second[name] = _numpy(state["exp_avg_sq"])
+                first[name] = read(state["exp_avg"])
+                second[name] = read(state["exp_avg_sq"])
                 steps = int(state["step"].item())
         return first, second, steps
 
@@ -54,14 +54,7 @@ class Adam:
             if name in first:
                 self.inner.state[parameter] = {
                     "step": torch.tensor(float(steps), device=parameter.device),
-                    "exp_avg": _like(first[name], parameter),
-                    "exp_avg_sq": _like(second[name], parameter),
+                    "exp_avg": like(first[name], parameter),
+                    "exp_avg_sq": like(second[name], parameter),
                 }
 
-
-def _numpy(tensor: Tensor) -> np.ndarray:
-    return tensor.detach().to("cpu", torch.float32).contiguous().numpy().copy()
-
-
-def _like(array: np.ndarray, parameter: Tensor) -> Tensor:
-    return torch.empty_like(parameter, dtype=torch.float32).copy_(torch.from_numpy(np.ascontiguousarray(array)))

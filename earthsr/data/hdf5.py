@@ -79,7 +79,8 @@ class DemLayout:
         return f"{self.fine_size}_{self.fine_size}"
 
 
-def _attributes(handle: h5py.File) -> dict[str, Any]:
+def plain_attributes(handle: h5py.File) -> dict[str, Any]:
+    """Attributes of a file as plain Python values."""
     plain: dict[str, Any] = {}
     for key, value in handle.attrs.items():
         if isinstance(value, bytes):
@@ -173,7 +174,7 @@ def read_layout(path: Path, patch_size: int, scale: int | None = None) -> DemLay
             has_surface=present["surface"],
             has_region=present["region"],
             has_origin=present["origin"],
-            attributes=_attributes(handle),
+            attributes=plain_attributes(handle),
         )
 
 

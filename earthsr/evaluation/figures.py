@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from earthsr.evaluation.terrain import hillshade
+from earthsr.evaluation.terrain import hillshade, slope_degrees
 from earthsr.files import atomic_file
 
 if TYPE_CHECKING:
@@ -91,61 +91,103 @@ def comparison(
     border : int
         Fine cells at the edge that the scores leave out; the RMSE in the titles leaves them out too.
     """
-    figure = _figure(13.5, 9.2)
+    figure = _figure(14.5, 9.6)
     figure.suptitle(title, fontsize=12)
-    grid = figure.subplots(3, 3)
+    # A column of its own for colour bars keeps the panels of all rows in line.
+    grid = figure.add_gridspec(3, 5, width_ratios=(1, 1, 1, 1, 0.05))
     shown = np.where(valid, truth, np.nan)
     low, high = np.nanmin(shown), np.nanmax(shown)
     scale = truth.shape[0] // coarse.shape[0]
-    panels = [("Low resolution", coarse), ("Truth", shown), ("Prediction", prediction)]
+    panels = [("Low resolution", coarse), ("Bicubic", bicubic), ("Prediction", prediction), ("Truth", shown)]
+    dy, dx = cell_size_m or (90.0, 90.0)
     image = None
-    for axes, (name, field) in zip(grid[0], panels, strict=True):
+    for column, (name, field) in enumerate(panels):
+        axes = figure.add_subplot(grid[0, column])
         image = axes.imshow(field, cmap=_ELEVATION, vmin=low, vmax=high, interpolation="nearest")
         _bare(axes, f"{name} ({field.shape[0]} x {field.shape[1]})")
-    assert image is not None
-    figure.colorbar(image, ax=list(grid[0]), label="elevation (m)", fraction=0.03, pad=0.01)
-    dy, dx = cell_size_m or (90.0, 90.0)
-    for axes, (name, field), size in zip(grid[1], panels, (scale, 1, 1), strict=True):
+        axes = figure.add_subplot(grid[1, column])
+        size = scale if column == 0 else 1
         light = hillshade(np.nan_to_num(field, nan=float(low)), dy * size, dx * size)
         axes.imshow(light, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         _bare(axes, f"{name}, hillshade")
-    errors = {"Bicubic - truth": bicubic - truth, "Prediction - truth": prediction - truth}
-    inner = (slice(border, truth.shape[0] - border), slice(border, truth.shape[1] - border))
-    limit = float(np.percentile(np.abs(errors["Bicubic - truth"][valid]), 99)) or 1.0
-    for axes, (name, error) in zip(grid[2], errors.items(), strict=False):
+    assert image is not None
+    figure.colorbar(image, cax=figure.add_subplot(grid[0, 4]), label="elevation (m)")
+    errors = {"Bicubic": bicubic - truth, "Prediction": prediction - truth}
+    inside = np.zeros_like(valid)
+    inside[border : truth.shape[0] - border, border : truth.shape[1] - border] = True
+    inside &= valid
+    limit = float(np.percentile(np.abs(errors["Bicubic"][valid]), 99)) or 1.0
+    for column, (name, error) in enumerate(errors.items(), start=1):
+        axes = figure.add_subplot(grid[2, column])
         image = axes.imshow(np.where(valid, error, np.nan), cmap=_ERROR, vmin=-limit, vmax=limit, interpolation="nearest")
-        rmse = float(np.sqrt(np.mean(np.square(error[inner][valid[inner]])))) if valid[inner].any() else float("nan")
-        _bare(axes, f"{name}, RMSE {rmse:.2f} m")
-    figure.colorbar(image, ax=list(grid[2, :2]), label="error (m)", fraction=0.045, pad=0.01)
-    axes = grid[2, 2]
+        rmse = float(np.sqrt(np.mean(np.square(error[inside])))) if inside.any() else float("nan")
+        _bare(axes, f"{name} - truth, RMSE {rmse:.2f} m")
+    figure.colorbar(image, cax=figure.add_subplot(grid[2, 4]), label="error (m)")
+    _error_histogram(figure.add_subplot(grid[2, 0]), errors, inside, limit)
+    _error_by_slope(figure.add_subplot(grid[2, 3]), errors, inside, np.nan_to_num(shown, nan=float(low)), dy, dx)
+    return figure
+
+
+_COLOURS = {"Bicubic": "0.45", "Prediction": "tab:blue"}
+
+
+def _error_histogram(
+    axes: Axes, errors: Mapping[str, NDArray[np.floating]], inside: NDArray[np.bool_], limit: float
+) -> None:
     bins = np.linspace(-limit, limit, 61)
-    for (name, error), colour in zip(errors.items(), ("0.55", "tab:blue"), strict=True):
-        axes.hist(error[inner][valid[inner]], bins=bins, histtype="step", color=colour, label=name, density=True)
+    for name, error in errors.items():
+        axes.hist(error[inside], bins=bins, histtype="step", color=_COLOURS[name], label=name, density=True)
     axes.set_xlabel("error (m)")
     axes.set_ylabel("density (1/m)")
     axes.legend(fontsize=8)
     axes.set_title("Distribution of errors", fontsize=10)
-    return figure
+
+
+def _error_by_slope(
+    axes: Axes,
+    errors: Mapping[str, NDArray[np.floating]],
+    inside: NDArray[np.bool_],
+    truth: NDArray[np.floating],
+    dy: float,
+    dx: float,
+) -> None:
+    """RMSE in bins of the truth's slope, each with a tenth of the cells."""
+    padded = np.pad(truth, 1, mode="edge")
+    slope = slope_degrees(padded, dy, dx)[inside]
+    edges = np.unique(np.quantile(slope, np.linspace(0, 1, 11))) if slope.size else np.array([0.0, 1.0])
+    which = np.clip(np.searchsorted(edges, slope, side="right") - 1, 0, len(edges) - 2)
+    for name, error in errors.items():
+        square = np.square(error[inside])
+        count = np.bincount(which, minlength=len(edges) - 1)
+        rmse = np.sqrt(np.bincount(which, square, minlength=len(edges) - 1) / np.maximum(count, 1))
+        axes.plot((edges[:-1] + edges[1:]) / 2, rmse, "o-", ms=3, color=_COLOURS[name], label=name)
+    axes.set_xlabel("slope of the truth (degrees)")
+    axes.set_ylabel("RMSE (m)")
+    axes.legend(fontsize=8)
+    axes.set_title("Error by slope", fontsize=10)
 
 
 def loss_curves(records: Sequence[Mapping[str, Any]]) -> Figure:
     """Training loss and learning rate by step, and validation RMSE beside bicubic's, from ``metrics.jsonl``."""
     figure = _figure(10, 3.8)
     left, right = figure.subplots(1, 2)
-    steps = [record for record in records if "loss" in record]
-    epochs = [record for record in records if "valid" in record]
-    left.plot([r["step"] for r in steps], [r["loss"] for r in steps], lw=0.9, color="tab:blue")
-    if all(r["loss"] > 0 for r in steps):
+    steps = [record for record in records if "gradient_norm" in record]
+    ends = [record for record in records if "loss" in record and "gradient_norm" not in record]
+    scored = [record for record in ends if "valid" in record]
+    left.plot([r["step"] for r in steps], [r["loss"] for r in steps], lw=0.8, color="tab:blue", alpha=0.5, label="step")
+    left.plot([r["step"] for r in ends], [r["loss"] for r in ends], "o-", ms=3, color="tab:blue", label="epoch mean")
+    if all(r["loss"] > 0 for r in (*steps, *ends)):
         left.set_yscale("log")
+    left.legend(fontsize=8)
     left.set_xlabel("step")
     left.set_ylabel("training loss (normalised units)", color="tab:blue")
     rates = left.twinx()
-    rates.plot([r["step"] for r in steps], [r["learning_rate"] for r in steps], lw=0.9, color="tab:orange")
+    rates.plot([r["step"] for r in ends], [r["learning_rate"] for r in ends], lw=0.9, color="tab:orange")
     rates.set_ylabel("learning rate", color="tab:orange")
     rates.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
-    right.plot([r["epoch"] for r in epochs], [r["valid"]["rmse"] for r in epochs], "o-", ms=3, label="model")
-    if epochs and "bicubic_rmse" in epochs[-1]["valid"]:
-        right.axhline(epochs[-1]["valid"]["bicubic_rmse"], color="0.5", ls="--", label="bicubic")
+    right.plot([r["epoch"] for r in scored], [r["valid"]["rmse"] for r in scored], "o-", ms=3, label="model")
+    if scored and scored[-1]["valid"].get("bicubic_rmse") is not None:
+        right.axhline(scored[-1]["valid"]["bicubic_rmse"], color="0.5", ls="--", label="bicubic")
     right.set_xlabel("epoch")
     right.set_ylabel("validation RMSE (m)")
     right.legend()

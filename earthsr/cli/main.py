@@ -1,0 +1,111 @@
+"""The application: verbs put together, errors turned into one line and an exit code."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import typer
+
+from earthsr.cli import config as config_verbs
+from earthsr.cli import inspect as inspect_verbs
+from earthsr.cli import sample as sample_verbs
+from earthsr.cli import work as work_verbs
+
+app = typer.Typer(
+    name="earthsr",
+    help="Deep-learning maps of the Earth at high resolution, on PyTorch or MindSpore.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        import earthsr
+
+        typer.echo(earthsr.__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    traceback: bool = typer.Option(False, "--traceback", help="Show where an error came from; may stand anywhere."),
+    version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show the version."),
+) -> None:
+    """Deep-learning maps of the Earth at high resolution, on PyTorch or MindSpore."""
+
+
+app.command("train")(work_verbs.train)
+app.command("evaluate")(work_verbs.evaluate)
+app.command("predict")(work_verbs.predict)
+app.add_typer(sample_verbs.app, name="sample")
+app.add_typer(config_verbs.app, name="config")
+app.command("info")(inspect_verbs.info)
+app.command("doctor")(inspect_verbs.doctor)
+
+
+def _usage(error: Any) -> int:
+    """Print a parsing error of the command line in one line."""
+    message = error.format_message().strip()
+    if message:
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context is not None else "earthsr"
+        typer.echo(f"error: {message.rstrip('.')}; see {command} --help", err=True)
+    return int(error.exit_code)
+
+
+def _warn(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
+    typer.echo(f"warning: {message}", err=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        ``sys.argv[1:]`` where absent.
+
+    Returns
+    -------
+    int
+        The exit code.
+    """
+    from earthsr.errors import EarthsrError, EarthsrWarning
+
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    show = "--traceback" in words
+    words = [word for word in words if word != "--traceback"]
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", EarthsrWarning)
+        warnings.showwarning = _warn  # type: ignore[assignment]
+        try:
+            result = app(args=words, prog_name="earthsr", standalone_mode=False)
+            return result if isinstance(result, int) else 0
+        except KeyboardInterrupt:
+            typer.echo("interrupted", err=True)
+            return 130
+        except BrokenPipeError:
+            sys.stderr.close()
+            return 1
+        except EarthsrError as error:
+            if show:
+                traceback.print_exc()
+            typer.echo(f"error: {' '.join(str(error).split())}", err=True)
+            return error.exit_code
+        except Exception as error:
+            if hasattr(error, "format_message") and hasattr(error, "exit_code"):
+                return _usage(error)
+            # The last door: nobody shall see a traceback that they did not ask for.
+            if show:
+                traceback.print_exc()
+            text = " ".join(str(error).split())
+            hint = "" if show else "; --traceback shows where"
+            typer.echo(f"error: {type(error).__name__}: {text}{hint}", err=True)
+            return 1

@@ -1,0 +1,28 @@
+"""Options that several verbs share."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+Backend = Annotated[
+    str | None, typer.Option("--backend", help="torch or mindspore; else the config's, else the only one installed.")
+]
+Device = Annotated[str | None, typer.Option("--device", help="auto, cpu, gpu or ascend.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Set a key of the configuration; may be repeated."),
+]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
+ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML configuration; configs/ has examples.")]
+Checkpoint = Annotated[
+    Path, typer.Argument(metavar="CHECKPOINT", help="Run folder (its best), checkpoint folder or weights file.")
+]
+
+
+def show(result: Any, as_json: bool, text: str) -> None:
+    """Print a result on standard output: JSON for programs, text for people."""
+    typer.echo(json.dumps(result, indent=2) if as_json else text)

@@ -1,0 +1,132 @@
+"""The verbs that compute: train, evaluate, predict."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from earthsr.cli.options import Backend, Checkpoint, ConfigFile, Device, Json, Set, show
+
+AmpLevel = Annotated[str | None, typer.Option("--amp-level", help="O0 to O3; that of training where absent.")]
+
+
+def _precision(amp_level: str | None) -> None:
+    from earthsr.errors import InputError
+
+    if amp_level not in (None, "O0", "O1", "O2", "O3"):
+        raise InputError(f"--amp-level is {amp_level!r}, expected O0, O1, O2 or O3")
+
+
+def train(
+    config: ConfigFile,
+    backend: Backend = None,
+    device: Device = None,
+    output: Annotated[Path | None, typer.Option("--output", help="Run folder; else summary.summary_dir.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Carry on from the newest checkpoint.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a run that the folder holds.")] = False,
+    overrides: Set = None,
+    as_json: Json = False,
+) -> None:
+    """Train into a run folder.
+
+    SIGTERM and Ctrl-C write a checkpoint and end the run; --resume then carries on exactly.
+    """
+    from earthsr.api import create_logger
+    from earthsr.api import train as run_training
+    from earthsr.config import load_yaml_config
+    from earthsr.errors import InputError
+
+    if resume and overwrite:
+        raise InputError("--resume and --overwrite contradict each other; give one of them")
+    loaded = load_yaml_config(config, overrides or ())
+    if output is not None:
+        loaded.summary.summary_dir = str(output)
+    logger = create_logger()
+    run = run_training(loaded, backend=backend, device=device, resume=resume, overwrite=overwrite, logger=logger)
+    result = run.result
+    values = {
+        "folder": str(result.folder),
+        "steps": result.steps,
+        "epochs": result.epochs,
+        "best_valid_rmse_m": result.best_rmse,
+        "stopped_early": result.stopped_early,
+        "interrupted_by": result.interrupted_by,
+    }
+    best = "" if result.best_rmse is None else f", best validation RMSE {result.best_rmse:.3f} m"
+    state = f"interrupted by {result.interrupted_by}" if result.interrupted_by else "done"
+    show(values, as_json, f"{state}: {result.steps} steps, {result.epochs} epochs{best}; run folder {result.folder}")
+    if result.interrupted_by == "SIGINT":
+        raise typer.Exit(130)
+
+
+def evaluate(
+    checkpoint: Checkpoint,
+    data: Annotated[Path | None, typer.Option("--data", help="Data folder; else the one it was trained on.")] = None,
+    split: Annotated[str, typer.Option("--split", help="train, valid or test.")] = "test",
+    backend: Backend = None,
+    device: Device = None,
+    output: Annotated[Path | None, typer.Option("--output", help="Folder; else evaluation/ in the run folder.")] = None,
+    amp_level: AmpLevel = None,
+    as_json: Json = False,
+) -> None:
+    """Score a model and the interpolation baselines; write metrics.json, figures and report.html."""
+    from earthsr.api import create_logger
+    from earthsr.api import evaluate as run_evaluation
+    from earthsr.errors import InputError
+    from earthsr.evaluation.report import text_table
+
+    if split not in ("train", "valid", "test"):
+        raise InputError(f"--split is {split!r}, expected train, valid or test")
+    _precision(amp_level)
+    create_logger()
+    result = run_evaluation(
+        checkpoint,
+        data=data,
+        split=split,
+        backend=backend,
+        device=device or "auto",
+        output=output,
+        amp_level=amp_level,
+    )
+    metrics = result.metrics
+    lines = [text_table(metrics["scores"])]
+    gain = metrics["rmse_reduction_vs_bicubic_percent"]
+    if gain is not None:
+        lines.append(f"RMSE {gain:.2f} % below bicubic on {metrics['samples']} patches of the {split} split")
+    lines.append(f"picture {result.figures[0]}")
+    lines.append(f"report  {result.report}")
+    show(metrics, as_json, "\n".join(lines))
+
+
+def predict(
+    checkpoint: Checkpoint,
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help="Elevation in metres: .npz or .h5.")],
+    target: Annotated[Path, typer.Argument(metavar="OUTPUT", help="Where to write: .npz or .h5.")],
+    backend: Backend = None,
+    device: Device = None,
+    amp_level: AmpLevel = None,
+    as_json: Json = False,
+) -> None:
+    """Enlarge elevation arrays by the model's scale.
+
+    INPUT holds elevation as (H, W), (N, H, W) or (N, C, H, W), NaN where there is no value; each field is predicted
+    in one piece.
+    """
+    from earthsr.api import create_logger, from_pretrained
+    from earthsr.inference.predict import check_output, predict_file, read_elevation
+    from earthsr.models import Precision
+
+    _precision(amp_level)
+    create_logger()
+    check_output(target)
+    read_elevation(source)
+    precision = Precision(amp_level or "O0")  # type: ignore[arg-type]
+    model = from_pretrained(checkpoint, backend=backend, device=device or "auto", precision=precision)
+    result = predict_file(model, source, target)
+    text = (
+        f"{result['output']}: {tuple(result['input_shape'])} to {tuple(result['output_shape'])}, "
+        f"{result['minimum']} to {result['maximum']} m"
+    )
+    show(result, as_json, text)

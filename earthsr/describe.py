@@ -1,0 +1,127 @@
+"""What a file holds and what a machine can do, as plain values."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+import earthsr
+from earthsr.backend import available_backends
+from earthsr.config import load_yaml_config
+from earthsr.data.hdf5 import open_h5, plain_attributes
+from earthsr.errors import InputError
+from earthsr.models import NetworkSpec, load_checkpoint, read_weights, resolve_checkpoint
+from earthsr.models.checkpoint import STATE
+from earthsr.tasks import task_for
+
+_PACKAGES = ("numpy", "h5py", "hdf5plugin", "matplotlib", "pydantic", "typer", "safetensors")
+_EXTRAS = {"geo": ("xarray", "rasterio", "zarr"), "logging": ("tensorboard", "mlflow-skinny")}
+
+
+def _spec_values(spec: NetworkSpec, size: int) -> dict[str, Any]:
+    return {
+        "parameters": spec.parameter_count,
+        "spec": spec.to_dict(),
+        "receptive_radius_cells": spec.receptive_radius,
+        f"gflop_per_patch_{size}x{size}": round(spec.flops(size, size) / 1e9, 3),
+        "layer_groups": list(dict.fromkeys(group.split(".")[0] for group in spec.groups)),
+    }
+
+
+def _describe_config(path: Path) -> dict[str, Any]:
+    config = load_yaml_config(path)
+    values = _spec_values(task_for(config).spec(), config.data.patch_size)
+    return {"kind": "config", "path": str(path), **values, "epochs": config.epochs, "data": config.data.root_dir}
+
+
+def _describe_checkpoint(path: Path) -> dict[str, Any]:
+    weights = resolve_checkpoint(path)
+    file = read_weights(weights)
+    values: dict[str, Any] = {"kind": "checkpoint", "path": str(weights), **_spec_values(file.spec, 32)}
+    values["metadata"] = file.metadata
+    if (weights.parent / STATE).is_file():
+        notes = load_checkpoint(weights.parent).notes
+        for key in ("progress", "backend", "sampler", "data_fingerprint", "earthsr_version"):
+            values[key] = notes.get(key)
+    return values
+
+
+def _describe_data(path: Path) -> dict[str, Any]:
+    with open_h5(path) as handle:
+        datasets = {
+            name: {
+                "shape": list(item.shape),
+                "dtype": str(item.dtype),
+                "layout": f"chunks {item.chunks}, {item.compression or 'uncompressed'}" if item.chunks else "contiguous",
+            }
+            for name, item in handle.items()
+            if isinstance(item, h5py.Dataset)
+        }
+        return {"kind": "data", "path": str(path), "datasets": datasets, "attributes": plain_attributes(handle)}
+
+
+def describe_file(path: str | Path) -> dict[str, Any]:
+    """Describe a configuration, checkpoint, run folder or HDF5 file.
+
+    Raises
+    ------
+    InputError
+        If it is missing, damaged, or none of these.
+    """
+    path = Path(path)
+    if path.is_dir() or path.suffix == ".safetensors":
+        return _describe_checkpoint(path)
+    if not path.exists():
+        raise InputError(f"{path}: no such file")
+    if path.suffix in (".yaml", ".yml"):
+        return _describe_config(path)
+    if path.suffix in (".h5", ".hdf5"):
+        return _describe_data(path)
+    if path.suffix in (".pt", ".pth", ".ckpt", ".pkl"):
+        return _describe_checkpoint(path)
+    raise InputError(f"{path}: not a kind of file that info knows; expected .yaml, .h5, .safetensors or a run folder")
+
+
+def _installed(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _backend_values(name: str) -> dict[str, Any]:
+    backend = available_backends()[name]
+    if not backend.installed():
+        return {"installed": False, "how": f"pip install 'earthsr[{name}]'"}
+    try:
+        described = backend().describe()
+    except Exception as error:  # a broken framework is a finding, not a failure of the doctor
+        return {"installed": True, "broken": f"{type(error).__name__}: {error}"}
+    devices = {d.name: f"{'yes' if d.available else 'no'}: {d.detail}" for d in described.devices}
+    return {
+        "installed": True,
+        "version": described.version,
+        "devices": devices,
+        "precisions": dict(described.precisions),
+        "not supported": dict(described.unsupported),
+    }
+
+
+def describe_machine() -> dict[str, Any]:
+    """Describe what this machine can do, framework by framework."""
+    pages = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {
+        "earthsr": earthsr.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(pages / 2**30, 1),
+        "packages": {package: _installed(package) for package in _PACKAGES},
+        "extras": {extra: {p: _installed(p) for p in packages} for extra, packages in _EXTRAS.items()},
+        "backends": {name: _backend_values(name) for name in available_backends()},
+    }

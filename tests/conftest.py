@@ -1,0 +1,161 @@
+"""Fixtures: made data, small configurations, and the backends that are installed here.
+
+What only one backend can run is skipped where its framework is missing, with one line that says so.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from earthsr.backend import available_backends, get_backend
+from earthsr.config import from_mapping
+from earthsr.data import Statistics
+from earthsr.data.batch import Patches
+from earthsr.data.sample import write_sample_dem
+from earthsr.data.write import Split, write_split
+from earthsr.resample import block_mean
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+CONFIGS = REPOSITORY / "configs"
+BACKENDS = ("torch", "mindspore")
+
+
+def installed(name):
+    backend = available_backends().get(name)
+    return backend is not None and backend.installed()
+
+
+def backend_parameters():
+    skip = lambda name: pytest.mark.skipif(not installed(name), reason=f"backend {name} is not installed")  # noqa: E731
+    return [pytest.param(name, marks=skip(name)) for name in BACKENDS]
+
+
+@pytest.fixture(params=backend_parameters())
+def backend(request):
+    """Each installed backend in turn."""
+    return get_backend(request.param)
+
+
+@pytest.fixture(scope="session")
+def any_backend():
+    """Name of one installed backend: PyTorch where it is there, since its small runs are faster."""
+    for name in BACKENDS:
+        if installed(name):
+            return name
+    pytest.skip("no backend is installed")
+
+
+@pytest.fixture(scope="session")
+def sample_dem(tmp_path_factory):
+    """The embedded sample data set, few training patches."""
+    root = tmp_path_factory.mktemp("sample")
+    write_sample_dem(root, stride=10)
+    return root
+
+
+def terrain(seed, samples, size):
+    """Smooth random hills, (samples, 1, size, size) float32 metres."""
+    rng = np.random.default_rng(seed)
+    rough = rng.normal(size=(samples, 1, size, size))
+    frequency = np.hypot(*np.meshgrid(np.fft.fftfreq(size), np.fft.fftfreq(size)))
+    smooth = np.fft.ifft2(np.fft.fft2(rough) / (0.02 + frequency) ** 1.5).real
+    return (300 + 100 * smooth / smooth.std()).astype(np.float32)
+
+
+def write_patches(root, splits=(("train", 12), ("valid", 5), ("test", 5)), patch=8, scale=5, masks=False):
+    """Write a small data set with our additions; returns its folder."""
+    made = {}
+    for seed, (name, samples) in enumerate(splits):
+        fine = terrain(seed, samples, patch * scale)
+        rng = np.random.default_rng(seed + 100)
+        mask = (rng.random(fine.shape) > 0.1).astype(np.uint8) if masks else None
+        made[name] = Split(
+            coarse=block_mean(fine, scale),
+            fine=fine,
+            origin=np.stack([rng.uniform(-10, 10, samples), rng.uniform(30, 50, samples)], axis=1),
+            surface=np.arange(samples) % 3,
+            region=np.array([("alps", "andes")[i % 2] for i in range(samples)]),
+            mask=mask,
+        )
+    train = made[splits[0][0]]
+    mask = np.ones_like(train.fine, np.uint8) if train.mask is None else train.mask
+    statistics = Statistics.of([Patches(train.coarse, train.fine, mask, np.arange(len(train.fine)))])
+    for name, split in made.items():
+        write_split(Path(root) / name / f"{name}.h5", split, statistics, {"crs": "EPSG:4326", "cell_size_deg": 1 / 1200})
+    return Path(root)
+
+
+def write_mindearth(root, splits=(("train", 12), ("valid", 5), ("test", 5)), patch=8, scale=5, units=True):
+    """Write a data set as MindEarth's: the two datasets and nothing else (but units, by option)."""
+    for seed, (name, samples) in enumerate(splits):
+        fine = terrain(seed, samples, patch * scale)
+        path = Path(root) / name / f"{name}.h5"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with h5py.File(path, "w") as handle:
+            handle[f"{patch}_{patch}"] = block_mean(fine, scale)
+            handle[f"{patch * scale}_{patch * scale}"] = fine
+            if units:
+                handle.attrs["units"] = "m"
+    return Path(root)
+
+
+@pytest.fixture
+def data_dir(tmp_path):
+    return write_patches(tmp_path / "data")
+
+
+def tiny_values(root, folder, **sections):
+    """Values of a configuration that trains in a second or two."""
+    values = {
+        "model": {"features": 4, "num_blocks": 1, "residual_over": "bicubic"},
+        "data": {"root_dir": str(root), "patch_size": 8, "batch_size": 4, "num_workers": 1},
+        "optimizer": {"learning_rate": 1e-3, "epochs": 2},
+        "summary": {"summary_dir": str(folder), "log_every": 1, "save_checkpoint_epochs": 1},
+        "train": {"seed": 3},
+    }
+    for section, keys in sections.items():
+        values[section] = {**values.get(section, {}), **keys} if isinstance(keys, dict) else keys
+    return values
+
+
+@pytest.fixture
+def tiny(data_dir, tmp_path):
+    """Make a small configuration; sections given go before the defaults."""
+
+    def make(folder="run", **sections):
+        return from_mapping(tiny_values(data_dir, tmp_path / folder, **sections))
+
+    return make
+
+
+@pytest.fixture
+def tiny_file(data_dir, tmp_path):
+    """Write a small configuration to a YAML file."""
+
+    def make(folder="run", **sections):
+        path = tmp_path / f"{folder}.yaml"
+        path.write_text(json.dumps(tiny_values(data_dir, tmp_path / folder, **sections)))  # JSON is YAML
+        return path
+
+    return make
+
+
+def run_cli(*arguments, check=None, timeout=300, **options):
+    """Run the command line in a process of its own; ``check`` is the expected exit code."""
+    words = [sys.executable, "-m", "earthsr", *map(str, arguments)]
+    environment = {**os.environ, "PYTHONWARNINGS": "default", **options.pop("env", {})}
+    done = subprocess.run(words, capture_output=True, text=True, timeout=timeout, env=environment, **options)
+    if check is not None:
+        assert done.returncode == check, f"exit {done.returncode}\n{done.stdout}\n{done.stderr}"
+    return done
+
+
+@pytest.fixture
+def cli():
+    return run_cli

@@ -1,0 +1,93 @@
+"""Every variant of the network on every backend against an independent float64 reference."""
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+
+from earthsr.models import DemSRNetSpec, initial_weights
+from tests.reference import demsrnet as reference
+
+SMALL = DemSRNetSpec(features=6, num_blocks=2, scale=3)
+
+
+def variants():
+    for skip, resize, upsampler, bias in itertools.product(
+        ("features", "input"), ("half_pixel", "asymmetric"), ("interpolate", "pixel_shuffle"), (False, True)
+    ):
+        if upsampler == "interpolate" or resize == "half_pixel":
+            yield dict(global_skip=skip, resize=resize, upsampler=upsampler, bias=bias)
+    for surface in ("bilinear", "bicubic", "conservative"):
+        yield dict(residual_over=surface)
+    yield dict(residual_scale=0.1)
+    yield dict(kernel_size=5)
+    yield dict(kernel_size=1)
+    yield dict(scale=5)
+    yield dict(scale=2)
+    yield dict(num_blocks=0)
+    yield dict(in_channels=2, out_channels=2, residual_over="bicubic")
+    yield dict(in_channels=3)
+
+
+def random_weights(spec, seed=1):
+    """Weights without the zeros that residual networks start from, so that every layer shows in the output."""
+    plain = dataclasses.replace(spec, residual_over="none")
+    return initial_weights(plain, seed)
+
+
+def identity(variant):
+    return "-".join(f"{k}={v}" for k, v in variant.items())
+
+
+@pytest.mark.parametrize("variant", list(variants()), ids=identity)
+def test_forward_equals_the_float64_reference(backend, variant):
+    spec = dataclasses.replace(SMALL, **variant)
+    weights = random_weights(spec)
+    x = np.random.default_rng(0).normal(size=(2, spec.in_channels, 7, 9)).astype(np.float32)
+    expected = reference.forward(spec, weights, x)
+    found = backend.engine(spec, weights, device="cpu").submit({"elevation": x}).result()
+    assert found.dtype == np.float32
+    assert found.shape == expected.shape == (2, spec.out_channels, 7 * spec.scale, 9 * spec.scale)
+    # float32 rounds at 6e-8; a dozen convolutions of a few hundred terms stay below 1e-5 of the largest value.
+    assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("surface", ["bilinear", "bicubic", "conservative"])
+def test_a_residual_network_starts_as_its_interpolation(backend, surface):
+    spec = dataclasses.replace(SMALL, residual_over=surface)
+    x = np.random.default_rng(0).normal(size=(1, 1, 6, 6)).astype(np.float32)
+    plain = dataclasses.replace(spec, num_blocks=0)
+    zero = {name: np.zeros_like(value) for name, value in initial_weights(plain, 0).items()}
+    expected = reference.forward(plain, zero, x)
+    found = backend.engine(spec, initial_weights(spec, 0), device="cpu").submit({"elevation": x}).result()
+    np.testing.assert_allclose(found, expected, atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    "variant",
+    [
+        {},
+        {"resize": "asymmetric", "global_skip": "input"},
+        {"upsampler": "pixel_shuffle"},
+        {"kernel_size": 1, "num_blocks": 1, "residual_over": "bicubic"},
+        {"kernel_size": 5, "num_blocks": 1},
+        {"scale": 5},
+    ],
+    ids=identity,
+)
+def test_receptive_radius_is_what_a_perturbation_reaches(variant):
+    spec = dataclasses.replace(SMALL, features=2, **variant)
+    # Positive weights and inputs keep every ReLU open, so that nothing hides.
+    weights = {name: np.abs(value) + 0.01 for name, value in random_weights(spec).items()}
+    radius = spec.receptive_radius
+    size = 2 * radius + 5
+    x = np.full((1, 1, size, size), 1.0)
+    y = x.copy()
+    centre = size // 2
+    y[..., centre, centre] += 1.0
+    change = np.abs(reference.forward(spec, weights, y) - reference.forward(spec, weights, x))[0, 0]
+    cells = change.reshape(size, spec.scale, size, spec.scale).max(axis=(1, 3)) > 1e-12
+    rows, columns = np.nonzero(cells)
+    reach = max(centre - rows.min(), rows.max() - centre, centre - columns.min(), columns.max() - centre)
+    assert reach == radius

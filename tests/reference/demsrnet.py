@@ -1,0 +1,108 @@
+"""DEM-SRNet in float64 NumPy and SciPy, written from the paper's and the design's words, not from our code.
+
+Shares nothing with earthsr but the canonical names of the weights.
+"""
+
+import numpy as np
+from scipy import ndimage, signal
+
+
+def convolve(x, weights, name):
+    """Zero-padded cross-correlation, (N, C, H, W) float64, as deep-learning frameworks mean 'convolution'."""
+    kernel = np.asarray(weights[f"{name}.weight"], np.float64)
+    out = np.zeros((x.shape[0], kernel.shape[0], *x.shape[2:]))
+    for n in range(x.shape[0]):
+        for o in range(kernel.shape[0]):
+            for i in range(kernel.shape[1]):
+                out[n, o] += signal.correlate2d(x[n, i], kernel[o, i], mode="same", boundary="fill")
+    if f"{name}.bias" in weights:
+        out += np.asarray(weights[f"{name}.bias"], np.float64)[None, :, None, None]
+    return out
+
+
+def sample(x, rows, columns, order=1):
+    """Sample the last two axes at fractional coordinates, edges replicated."""
+    grid = np.meshgrid(rows, columns, indexing="ij")
+    out = np.empty((*x.shape[:2], len(rows), len(columns)))
+    for index in np.ndindex(x.shape[:2]):
+        out[index] = ndimage.map_coordinates(x[index], grid, order=order, mode="nearest", prefilter=False)
+    return out
+
+
+def bilinear(x, scale, registration):
+    height, width = x.shape[-2:]
+    if registration == "half_pixel":
+        place = lambda n: np.clip((np.arange(n * scale) + 0.5) / scale - 0.5, 0, n - 1)  # noqa: E731
+    else:
+        place = lambda n: np.clip(np.arange(n * scale) / scale, 0, n - 1)  # noqa: E731
+    return sample(x, place(height), place(width))
+
+
+def keys(t):
+    t = abs(t)
+    if t <= 1:
+        return 1.5 * t**3 - 2.5 * t**2 + 1
+    if t < 2:
+        return -0.5 * t**3 + 2.5 * t**2 - 4 * t + 2
+    return 0.0
+
+
+def bicubic(x, scale):
+    """Keys' cubic convolution with a = -1/2, one output cell at a time."""
+    for axis in (-2, -1):
+        n = x.shape[axis]
+        parts = []
+        for i in range(n * scale):
+            position = (i + 0.5) / scale - 0.5
+            first = int(np.floor(position)) - 1
+            total = 0.0
+            for j in range(first, first + 4):
+                total = total + keys(position - j) * np.take(x, [min(max(j, 0), n - 1)], axis=axis)
+            parts.append(total)
+        x = np.concatenate(parts, axis=axis)
+    return x
+
+
+def blocks(x, scale):
+    n, c, h, w = x.shape
+    return x.reshape(n, c, h // scale, scale, w // scale, scale).mean(axis=(3, 5))
+
+
+def pixel_shuffle(x, scale):
+    n, c, h, w = x.shape
+    out = np.empty((n, c // scale**2, h * scale, w * scale))
+    for i in range(scale):
+        for j in range(scale):
+            out[:, :, i::scale, j::scale] = x[:, i * scale + j :: scale**2]
+    return out
+
+
+def forward(spec, weights, x):
+    """(N, C, h, w) to (N, C', h * scale, w * scale), float64."""
+    x = np.asarray(x, np.float64)
+    head = convolve(x, weights, "head")
+    y = head
+    for i in range(spec.num_blocks):
+        inner = np.maximum(convolve(y, weights, f"blocks.{i}.conv1"), 0)
+        y = y + spec.residual_scale * convolve(inner, weights, f"blocks.{i}.conv2")
+    y = convolve(y, weights, "body")
+    y = y + (head if spec.global_skip == "features" else x)
+    y = convolve(y, weights, "up")
+    y = pixel_shuffle(y, spec.scale) if spec.upsampler == "pixel_shuffle" else bilinear(y, spec.scale, spec.resize)
+    y = convolve(y, weights, "out")
+    if spec.residual_over == "bilinear":
+        y = y + bilinear(x, spec.scale, "half_pixel")
+    elif spec.residual_over == "bicubic":
+        y = y + bicubic(x, spec.scale)
+    elif spec.residual_over == "conservative":
+        surface = bicubic(x, spec.scale)
+        gap = x - blocks(surface, spec.scale)
+        y = y + surface + gap.repeat(spec.scale, axis=2).repeat(spec.scale, axis=3)
+    return y
+
+
+def masked_mse(spec, weights, inputs, target, weight):
+    """Sum of weighted squares over the sum of weights."""
+    error = forward(spec, weights, inputs) - target
+    weight = np.broadcast_to(weight, target.shape)
+    return float((weight * error**2).sum() / weight.sum())
