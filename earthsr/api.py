@@ -256,4 +256,3 @@ def evaluate(
         inside_run = weights.parent.parent.name == "checkpoints"
         output = (weights.parent.parent.parent if inside_run else weights.parent) / "evaluation"
     return evaluate_split(model, config, split, Path(output))
-

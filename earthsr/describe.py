@@ -57,7 +57,9 @@ def _describe_data(path: Path) -> dict[str, Any]:
             name: {
                 "shape": list(item.shape),
                 "dtype": str(item.dtype),
-                "layout": f"chunks {item.chunks}, {item.compression or 'uncompressed'}" if item.chunks else "contiguous",
+                "layout": f"chunks {item.chunks}, {item.compression or 'uncompressed'}"
+                if item.chunks
+                else "contiguous",
             }
             for name, item in handle.items()
             if isinstance(item, h5py.Dataset)

@@ -64,7 +64,9 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
         _fsync_folder(path.parent)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.EISDIR):
-            raise InputError(f"cannot write {path}: {error.strerror}; free some space or choose another place") from error
+            raise InputError(
+                f"cannot write {path}: {error.strerror}; free some space or choose another place"
+            ) from error
         raise
     finally:
         temporary.unlink(missing_ok=True)
@@ -88,7 +90,9 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         _fsync_folder(path.parent)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT):
-            raise InputError(f"cannot write {path}: {error.strerror}; free some space or choose another place") from error
+            raise InputError(
+                f"cannot write {path}: {error.strerror}; free some space or choose another place"
+            ) from error
         raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

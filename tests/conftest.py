@@ -87,7 +87,9 @@ def write_patches(root, splits=(("train", 12), ("valid", 5), ("test", 5)), patch
     mask = np.ones_like(train.fine, np.uint8) if train.mask is None else train.mask
     statistics = Statistics.of([Patches(train.coarse, train.fine, mask, np.arange(len(train.fine)))])
     for name, split in made.items():
-        write_split(Path(root) / name / f"{name}.h5", split, statistics, {"crs": "EPSG:4326", "cell_size_deg": 1 / 1200})
+        write_split(
+            Path(root) / name / f"{name}.h5", split, statistics, {"crs": "EPSG:4326", "cell_size_deg": 1 / 1200}
+        )
     return Path(root)
 
 

@@ -59,7 +59,9 @@ class Surface(nn.Cell):
     def __init__(self, spec: DemSRNetSpec) -> None:
         super().__init__()
         assert spec.residual_over != "none"
-        kernel = polyphase_kernel(spec.residual_over, spec.scale).reshape(spec.scale**2, 1, 2 * REACH + 1, 2 * REACH + 1)
+        kernel = polyphase_kernel(spec.residual_over, spec.scale).reshape(
+            spec.scale**2, 1, 2 * REACH + 1, 2 * REACH + 1
+        )
         self.scale = spec.scale
         self.kernel = Tensor(kernel.astype(np.float32))
 

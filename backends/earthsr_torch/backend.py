@@ -25,7 +25,9 @@ class TorchBackend(Backend):
 
         cuda = torch.cuda.is_available()
         detail = (
-            f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}" if cuda else "this torch sees no CUDA device"
+            f"{torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}"
+            if cuda
+            else "this torch sees no CUDA device"
         )
         fast = cuda or cpu_has_bfloat16()
         low = "bfloat16 autocast" if fast else "float32: this processor has no bfloat16 units"
@@ -60,7 +62,9 @@ class TorchBackend(Backend):
         if device == "ascend":
             raise BackendError("backend torch does not support device ascend; use --backend mindspore")
         if device in ("gpu", "cuda") and not cuda:
-            raise BackendError("backend torch sees no CUDA device here; use --device cpu, or install a CUDA build of torch")
+            raise BackendError(
+                "backend torch sees no CUDA device here; use --device cpu, or install a CUDA build of torch"
+            )
         if device not in ("auto", "cpu", "gpu", "cuda"):
             raise BackendError(f"unknown device {device!r}; backend torch supports auto, cpu and gpu")
         kind = "cuda" if device in ("gpu", "cuda") or (device == "auto" and cuda) else "cpu"

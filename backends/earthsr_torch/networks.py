@@ -60,7 +60,9 @@ class Surface(nn.Module):
     def __init__(self, spec: DemSRNetSpec) -> None:
         super().__init__()
         assert spec.residual_over != "none"
-        kernel = polyphase_kernel(spec.residual_over, spec.scale).reshape(spec.scale**2, 1, 2 * REACH + 1, 2 * REACH + 1)
+        kernel = polyphase_kernel(spec.residual_over, spec.scale).reshape(
+            spec.scale**2, 1, 2 * REACH + 1, 2 * REACH + 1
+        )
         self.scale = spec.scale
         self.register_buffer("kernel", torch.tensor(kernel, dtype=torch.float32), persistent=False)
 

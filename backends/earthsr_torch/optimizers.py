@@ -57,4 +57,3 @@ class Adam:
                     "exp_avg": like(first[name], parameter),
                     "exp_avg_sq": like(second[name], parameter),
                 }
-

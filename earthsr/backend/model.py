@@ -80,9 +80,7 @@ class Model:
     def engine(self) -> Engine:
         """The engine; made on first use."""
         if self._engine is None:
-            self._engine = self.backend.engine(
-                self.spec, self._weights, device=self.device, precision=self.precision
-            )
+            self._engine = self.backend.engine(self.spec, self._weights, device=self.device, precision=self.precision)
         return self._engine
 
     @property

@@ -23,7 +23,9 @@ def available_backends() -> dict[str, type[Backend]]:
         try:
             loaded = entry.load()
         except Exception as error:  # a plug-in may fail in any way; it must not take the others down
-            warnings.warn(f"backend {entry.name} ({entry.value}) cannot be loaded: {error}", EarthsrWarning, stacklevel=2)
+            warnings.warn(
+                f"backend {entry.name} ({entry.value}) cannot be loaded: {error}", EarthsrWarning, stacklevel=2
+            )
             continue
         if not (isinstance(loaded, type) and issubclass(loaded, Backend)):
             warnings.warn(f"backend {entry.name} ({entry.value}) is not a Backend", EarthsrWarning, stacklevel=2)

@@ -84,7 +84,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = [word for word in words if word != "--traceback"]
     with warnings.catch_warnings():
         warnings.simplefilter("always", EarthsrWarning)
-        warnings.showwarning = _warn  # type: ignore[assignment]
+        warnings.showwarning = _warn
         try:
             result = app(args=words, prog_name="earthsr", standalone_mode=False)
             return result if isinstance(result, int) else 0

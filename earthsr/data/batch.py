@@ -48,8 +48,9 @@ class Batch:
 
 
 def transform(field: NDArray, symmetry: int) -> NDArray:
-    """Apply one of the eight symmetries of the square to the last two axes: ``symmetry % 4`` quarter turns, after a
-    transposition for 4 to 7.
+    """Apply one of the eight symmetries of the square to the last two axes.
+
+    ``symmetry % 4`` quarter turns, after a transposition for 4 to 7.
     """
     if symmetry >= 4:
         field = field.swapaxes(-1, -2)

@@ -7,8 +7,9 @@ see tools/benchmark_layouts.py), and a script without a main guard, a notebook a
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -46,7 +47,7 @@ def read_patches(source: Generator, indices: NDArray[np.int64]) -> Patches:
     return Patches(coarse, np.where(mask.astype(bool), fine, 0).astype(np.float32), mask, indices)
 
 
-def ahead(work: list[Callable[[], T]], workers: int, depth: int) -> Iterator[T]:
+def ahead(work: Sequence[Callable[[], T]], workers: int, depth: int) -> Iterator[T]:
     """Results of ``work`` in order, computed by ``workers`` threads at most ``depth`` items ahead."""
     if workers == 0:
         for item in work:
@@ -142,16 +143,13 @@ class Dataset:
             return make_batch(patches, normalisation)
 
         table = sampler.batches(epoch, rank, world_size)[start:]
-        work = [lambda indices=indices: prepare(indices) for indices in table]  # type: ignore[misc]
+        work = [partial(prepare, indices) for indices in table]
         return ahead(work, self.num_workers, max(self.prefetch, self.num_workers))
 
     def patches(self, epoch: int = 0) -> Iterator[Patches]:
         """Batches in metres, in this data set's order, the last one as short as it is."""
         table = self.sampler.batches(epoch)
-        work = [
-            lambda indices=indices: read_patches(self.generator, indices[indices != PADDING])  # type: ignore[misc]
-            for indices in table
-        ]
+        work = [partial(read_patches, self.generator, indices[indices != PADDING]) for indices in table]
         return ahead(work, self.num_workers, max(self.prefetch, self.num_workers))
 
     def create_dict_iterator(self) -> Iterator[dict[str, Any]]:

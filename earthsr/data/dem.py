@@ -6,9 +6,9 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import h5py
 import numpy as np
@@ -24,6 +24,14 @@ SURFACES = ("land", "coast", "ocean")
 
 #: Patches read at a time by passes over a whole split.
 SCAN_CHUNK = 256
+
+
+class Params(Protocol):
+    """The ``data`` section of a configuration, or a dictionary of its keys."""
+
+    def __getitem__(self, key: str, /) -> Any:
+        """Value of a key."""
+        ...
 
 
 class DemData:
@@ -47,7 +55,7 @@ class DemData:
         If the file is missing, damaged, or does not hold patches of that size and scale.
     """
 
-    def __init__(self, data_params: Mapping[str, Any], run_mode: str = "train", scale: int | None = None) -> None:
+    def __init__(self, data_params: Params, run_mode: str = "train", scale: int | None = None) -> None:
         self.split = run_mode
         path = Path(data_params["root_dir"]) / run_mode / f"{run_mode}.h5"
         self.layout: DemLayout = read_layout(path, int(data_params["patch_size"]), scale)
@@ -123,7 +131,11 @@ class DemData:
         return Patches(coarse, fine, mask, np.asarray(indices, dtype=np.int64))
 
     def _check_values(
-        self, coarse: NDArray[np.float32], fine: NDArray[np.float32], mask: NDArray[np.uint8], indices: NDArray[np.int64]
+        self,
+        coarse: NDArray[np.float32],
+        fine: NDArray[np.float32],
+        mask: NDArray[np.uint8],
+        indices: NDArray[np.int64],
     ) -> None:
         p, scale = self.layout.patch_size, self.layout.scale
         bad_fine = ~np.isfinite(fine)

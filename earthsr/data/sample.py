@@ -66,7 +66,9 @@ def column_blocks(columns: int, patch: int) -> dict[str, tuple[int, int]]:
     train = (0, valid[0] - BUFFER_CELLS)
     if train[1] < patch:
         largest = (columns - 2 * BUFFER_CELLS) // 3
-        raise InputError(f"patches of {patch} coarse cells do not fit three times into {columns}; take at most {largest}")
+        raise InputError(
+            f"patches of {patch} coarse cells do not fit three times into {columns}; take at most {largest}"
+        )
     return {"train": train, "valid": valid, "test": test}
 
 

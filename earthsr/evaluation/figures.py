@@ -119,7 +119,9 @@ def comparison(
     limit = float(np.percentile(np.abs(errors["Bicubic"][valid]), 99)) or 1.0
     for column, (name, error) in enumerate(errors.items(), start=1):
         axes = figure.add_subplot(grid[2, column])
-        image = axes.imshow(np.where(valid, error, np.nan), cmap=_ERROR, vmin=-limit, vmax=limit, interpolation="nearest")
+        image = axes.imshow(
+            np.where(valid, error, np.nan), cmap=_ERROR, vmin=-limit, vmax=limit, interpolation="nearest"
+        )
         rmse = float(np.sqrt(np.mean(np.square(error[inside])))) if inside.any() else float("nan")
         _bare(axes, f"{name} - truth, RMSE {rmse:.2f} m")
     figure.colorbar(image, cax=figure.add_subplot(grid[2, 4]), label="error (m)")
@@ -134,7 +136,7 @@ _COLOURS = {"Bicubic": "0.45", "Prediction": "tab:blue"}
 def _error_histogram(
     axes: Axes, errors: Mapping[str, NDArray[np.floating]], inside: NDArray[np.bool_], limit: float
 ) -> None:
-    bins = np.linspace(-limit, limit, 61)
+    bins = np.linspace(-limit, limit, 61).tolist()
     for name, error in errors.items():
         axes.hist(error[inside], bins=bins, histtype="step", color=_COLOURS[name], label=name, density=True)
     axes.set_xlabel("error (m)")

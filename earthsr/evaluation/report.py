@@ -13,7 +13,8 @@ from earthsr.files import write_text
 _STYLE = """
 body { font-family: system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #1c2733; }
 h1 { font-size: 1.6rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
-table { border-collapse: collapse; } td, th { padding: .3rem .9rem; border-bottom: 1px solid #d5dce3; text-align: right; }
+table { border-collapse: collapse; } 
+td, th { padding: .3rem .9rem; border-bottom: 1px solid #d5dce3; text-align: right; }
 td:first-child, th:first-child { text-align: left; } tr.best td { font-weight: 600; }
 .headline { background: #eef4fa; padding: .8rem 1.1rem; border-radius: .4rem; }
 figure { margin: 1rem 0; } img { max-width: 100%; } figcaption { color: #5a6877; font-size: .9rem; }
@@ -41,7 +42,7 @@ def score_table(scores: Mapping[str, Mapping[str, float | None]]) -> str:
     rows = []
     for method, values in scores.items():
         cells = "".join(f"<td>{_cell(values.get(key), form)}</td>" for key, _, form in _COLUMNS)
-        rows.append(f'<tr{" class=best" if method == "model" else ""}><td>{html.escape(method)}</td>{cells}</tr>')
+        rows.append(f"<tr{' class=best' if method == 'model' else ''}><td>{html.escape(method)}</td>{cells}</tr>")
     return f"<table><tr><th>method</th>{head}</tr>{''.join(rows)}</table>"
 
 

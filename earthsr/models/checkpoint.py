@@ -18,7 +18,14 @@ from earthsr.errors import CheckpointError
 from earthsr.files import atomic_folder, make_folder, remove_leftovers, write_json, write_text
 from earthsr.models.spec import NetworkSpec
 from earthsr.models.state import State
-from earthsr.models.weights_file import SCHEMA_VERSION, WeightsFile, read_tensors, read_weights, write_tensors, write_weights
+from earthsr.models.weights_file import (
+    SCHEMA_VERSION,
+    WeightsFile,
+    read_tensors,
+    read_weights,
+    write_tensors,
+    write_weights,
+)
 
 WEIGHTS = "weights.safetensors"
 OPTIMIZER = "optimizer.safetensors"
@@ -98,7 +105,7 @@ class RunFolder:
             write_weights(folder / WEIGHTS, spec, state.weights, metadata)
             moments = {f"first_moments/{k}": v for k, v in state.first_moments.items()}
             moments |= {f"second_moments/{k}": v for k, v in state.second_moments.items()}
-            write_tensors(folder / OPTIMIZER, moments, {"format": "earthsr"})
+            write_tensors(folder / OPTIMIZER, moments)
             engine = {
                 "step": state.step,
                 "loss_scale": state.loss_scale,
@@ -139,7 +146,9 @@ def resolve_checkpoint(path: str | Path) -> Path:
             f"(no {WEIGHTS}); train first, or name another path"
         )
     if not path.exists():
-        raise CheckpointError(f"{path}: no such checkpoint; expected a run folder, a checkpoint folder or a weights file")
+        raise CheckpointError(
+            f"{path}: no such checkpoint; expected a run folder, a checkpoint folder or a weights file"
+        )
     return path
 
 

@@ -25,17 +25,17 @@ class Objective:
         return asdict(self)
 
 
-def MSELoss() -> Objective:  # noqa: N802 - MindEarth's scripts say nn.MSELoss()
+def MSELoss() -> Objective:
     """Mean squared error over valid values."""
     return Objective("mse")
 
 
-def L1Loss() -> Objective:  # noqa: N802
+def L1Loss() -> Objective:
     """Mean absolute error over valid values."""
     return Objective("l1")
 
 
-def HuberLoss(delta: float = 1.0) -> Objective:  # noqa: N802
+def HuberLoss(delta: float = 1.0) -> Objective:
     """Huber loss over valid values: quadratic within ``delta`` of the truth, linear beyond."""
     return Objective("huber", delta)
 

@@ -102,7 +102,9 @@ class NetworkSpec(ABC):
             }
             if not hits:
                 short = dict.fromkeys(group.split(".")[0] for group in self.groups)
-                raise ConfigError(f"train.freeze names {pattern!r}, which is no layer group; groups: {', '.join(short)}")
+                raise ConfigError(
+                    f"train.freeze names {pattern!r}, which is no layer group; groups: {', '.join(short)}"
+                )
             chosen |= {parameter.name for parameter in self.parameters if parameter.group in hits}
         return frozenset(chosen)
 

@@ -23,6 +23,9 @@ from earthsr.models.state import check_names
 
 SCHEMA_VERSION = 1
 
+#: The one key of the safetensors metadata; its value is JSON.
+KEY = "earthsr"
+
 
 @dataclass(frozen=True)
 class WeightsFile:
@@ -61,7 +64,7 @@ def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
             return tensors, dict(handle.metadata() or {})
     except (SafetensorError, OSError, ValueError, TypeError) as error:
         raise CheckpointError(
-            f"{path}: is not a whole safetensors file ({error}); it may be cut off: restore it or use another checkpoint"
+            f"{path}: is not a whole safetensors file ({error}); restore it or use another checkpoint"
         ) from None
 
 
@@ -87,12 +90,8 @@ def write_weights(path: str | Path, spec: NetworkSpec, weights: Weights, metadat
         JSON-able values: ``normalisation``, ``task``, ``units`` and others.
     """
     path = Path(path)
-    packed = {
-        "format": "earthsr",
-        "schema_version": str(SCHEMA_VERSION),
-        "spec": json.dumps(spec.to_dict()),
-        "metadata": json.dumps(dict(metadata)),
-    }
+    # One key: safetensors keeps its metadata in a hash map, whose order would make equal files differ in their bytes.
+    packed = {KEY: json.dumps({"schema_version": SCHEMA_VERSION, "spec": spec.to_dict(), "metadata": dict(metadata)})}
     write_tensors(path, weights, packed)
     return path
 
@@ -107,16 +106,16 @@ def read_weights(path: str | Path) -> WeightsFile:
     """
     path = Path(path)
     tensors, packed = read_tensors(path)
-    if packed.get("format") != "earthsr" or "spec" not in packed:
+    if KEY not in packed:
         raise CheckpointError(f"{path}: holds no earthsr spec in its metadata; it was written by another program")
     try:
-        version = int(packed.get("schema_version", ""))
-        spec_values = json.loads(packed["spec"])
-        metadata = json.loads(packed.get("metadata", "{}"))
+        values = json.loads(packed[KEY])
+        version = int(values["schema_version"])
+        spec_values, metadata = values["spec"], values["metadata"]
         if not isinstance(spec_values, dict) or not isinstance(metadata, dict):
             raise ValueError("expected objects")
-    except ValueError as error:
-        raise CheckpointError(f"{path}: its metadata is damaged ({error})") from None
+    except (ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(f"{path}: its metadata is damaged ({error!r})") from None
     if version > SCHEMA_VERSION:
         raise CheckpointError(
             f"{path}: has schema version {version}, this earthsr reads up to {SCHEMA_VERSION}; install a newer earthsr"

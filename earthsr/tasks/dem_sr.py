@@ -133,7 +133,7 @@ class DemSR:
                 methods["model"] = prediction.result()
             for method in BASELINES if baselines else ():
                 methods[method] = baseline(patches.coarse, model.scale, method)
-            for method, fine in methods.items():
+            for name, fine in methods.items():
                 each = patch_statistics(
                     fine,
                     patches.fine,
@@ -143,10 +143,10 @@ class DemSR:
                     cell_size_m=None if cells is None else cells[patches.indices],
                 )
                 for statistics, index in zip(each, patches.indices, strict=True):
-                    _merge(total, method, statistics)
+                    _merge(total, name, statistics)
                     for kind, column in labels.items():
                         group = str(column[index]) if kind == "surface" else f"{kind}/{column[index]}"
-                        _merge(groups.setdefault(group, {}), method, statistics)
+                        _merge(groups.setdefault(group, {}), name, statistics)
         return Scores(getattr(source, "split", "custom"), value_range, total, dict(sorted(groups.items())))
 
 
@@ -171,9 +171,7 @@ def _value_range(dataset: Dataset) -> float:
     return high - low
 
 
-def _predictions(
-    predict: Predict | None, dataset: Dataset
-) -> Iterator[tuple[Patches, PendingElevation | None]]:
+def _predictions(predict: Predict | None, dataset: Dataset) -> Iterator[tuple[Patches, PendingElevation | None]]:
     """Patches with their predictions, the next batch started before the last one is read."""
     waiting: tuple[Patches, PendingElevation | None] | None = None
     for patches in dataset.patches():

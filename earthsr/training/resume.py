@@ -35,6 +35,6 @@ def check_same_run(checkpoint: Checkpoint, spec: NetworkSpec, config: Config, fi
     theirs_print = notes.get("data_fingerprint")
     if theirs_print is not None and fingerprint is not None and theirs_print != fingerprint:
         raise CheckpointError(
-            f"{folder}: was trained on other data (fingerprint {theirs_print}, here {fingerprint}); point data.root_dir "
-            "at the same data, or start a new run with train.load_ckpt"
+            f"{folder}: was trained on other data (fingerprint {theirs_print}, here {fingerprint}); point "
+            "data.root_dir at the same data, or start a new run with train.load_ckpt"
         )

@@ -7,9 +7,7 @@ import math
 from earthsr.config import OptimizerSection
 
 
-def learning_rate(
-    optimizer: OptimizerSection, base: float, step: int, steps_per_epoch: int, total_steps: int
-) -> float:
+def learning_rate(optimizer: OptimizerSection, base: float, step: int, steps_per_epoch: int, total_steps: int) -> float:
     """Rate of one step.
 
     Parameters

@@ -78,7 +78,9 @@ class Trainer:
     ) -> None:
         config.check()
         if config.train.distribute:
-            raise ConfigError("train.distribute is true: training on several devices is not supported yet; set it to false")
+            raise ConfigError(
+                "train.distribute is true: training on several devices is not supported yet; set it to false"
+            )
         self.config = config
         self.model = model
         self.loss_fn = loss_fn
@@ -179,7 +181,10 @@ class Trainer:
             f"training on {self.model.backend.name} ({engine.device}, {engine.precision}): {self.epochs} epochs of "
             f"{self.steps_per_epoch} steps of {self.step_size} samples, "
             f"{self.model.spec.parameter_count:,} parameters"
-            + (f", {len(self.optimizer.frozen)} of {len(self.model.spec.parameters)} tensors frozen" * bool(self.optimizer.frozen))
+            + (
+                f", {len(self.optimizer.frozen)} of {len(self.model.spec.parameters)} tensors frozen"
+                * bool(self.optimizer.frozen)
+            )
         )
         with StopRequest() as stop:
             for callback in self.callbacks:

@@ -199,7 +199,9 @@ def test_update_is_adam(backend, name, decay, eps):
             update = rate * (m1 / (1 - 0.8**step)) / (np.sqrt(v1 / (1 - 0.95**step)) + eps)
             shrunk = weight * (1 - rate * decay) if name == "adamw" else weight
             # The update itself to 1e-5, beside the rounding of the float32 weight that it is added to.
-            np.testing.assert_allclose(after.weights[key], shrunk - update, atol=1e-5 * rate + 1.2e-7 * np.abs(weight).max())
+            np.testing.assert_allclose(
+                after.weights[key], shrunk - update, atol=1e-5 * rate + 1.2e-7 * np.abs(weight).max()
+            )
         before = after
 
 
