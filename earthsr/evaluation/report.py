@@ -13,7 +13,7 @@ from earthsr.files import write_text
 _STYLE = """
 body { font-family: system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #1c2733; }
 h1 { font-size: 1.6rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
-table { border-collapse: collapse; } 
+table { border-collapse: collapse; }
 td, th { padding: .3rem .9rem; border-bottom: 1px solid #d5dce3; text-align: right; }
 td:first-child, th:first-child { text-align: left; } tr.best td { font-weight: 600; }
 .headline { background: #eef4fa; padding: .8rem 1.1rem; border-radius: .4rem; }

@@ -48,12 +48,14 @@ def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """
     try:
         with path.open("rb") as handle:
-            magic = handle.read(4)
+            magic = handle.read(9)
     except FileNotFoundError:
         raise CheckpointError(f"{path}: no such file") from None
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read ({error.strerror})") from None
-    if magic[:1] == b"\x80" or magic == b"PK\x03\x04" or path.suffix in (".pt", ".pth", ".ckpt", ".pkl"):
+    # A safetensors file begins with the header's length (8 bytes, any value) and an opening brace.
+    pickled = magic[:1] == b"\x80" or magic[:4] == b"PK\x03\x04" or path.suffix in (".pt", ".pth", ".ckpt", ".pkl")
+    if pickled and magic[8:] != b"{":
         raise CheckpointError(
             f"{path}: is a pickle or another framework's checkpoint, expected safetensors; "
             "save the weights alone with safetensors and try again"

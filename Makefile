@@ -1,0 +1,43 @@
+# Two commands on a fresh machine with Python 3.11 and make: `make demo` and `make test`.
+# Each builds a virtual environment of its own. PYTHON= picks the interpreter; pip's own settings
+# (PIP_FIND_LINKS, PIP_NO_INDEX, …) say where packages come from.
+
+PYTHON ?= python3
+DEMO := .venv-demo
+TEST := .venv-test
+INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+INPUTS := setup.py pyproject.toml constraints.txt
+
+.PHONY: demo test quick lint clean
+
+demo: $(DEMO)/ready
+	$(DEMO)/bin/earthsr sample dem runs/demo-data
+	$(DEMO)/bin/earthsr train configs/dem_srnet_demo.yaml --backend torch --overwrite
+	$(DEMO)/bin/earthsr evaluate runs/demo --backend torch
+
+test: lint
+	$(TEST)/bin/python -m pytest
+
+quick: $(TEST)/ready
+	$(TEST)/bin/python -m pytest -m "not slow"
+
+lint: $(TEST)/ready
+	$(TEST)/bin/ruff check .
+	$(TEST)/bin/ruff format --check .
+	$(TEST)/bin/mypy
+	$(TEST)/bin/lint-imports
+
+$(DEMO)/ready: $(INPUTS)
+	@$(PYTHON) -c "import sys; sys.exit(0 if sys.version_info >= (3, 11) else 'earthsr needs Python 3.11 or newer; found ' + sys.version.split()[0] + ': set PYTHON=')"
+	$(PYTHON) -m venv --clear $(DEMO)
+	$(DEMO)/bin/python $(INSTALL) --editable '.[torch]'
+	touch $@
+
+$(TEST)/ready: $(INPUTS)
+	@$(PYTHON) -c "import sys; sys.exit(0 if sys.version_info[:2] == (3, 11) else 'the tests use MindSpore, whose wheels here are for Python 3.11; found ' + sys.version.split()[0] + ': set PYTHON=')"
+	$(PYTHON) -m venv --clear $(TEST)
+	$(TEST)/bin/python $(INSTALL) --editable '.[torch,mindspore,dev]'
+	touch $@
+
+clean:
+	rm -rf $(DEMO) $(TEST) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache

@@ -1,0 +1,218 @@
+import warnings
+
+import pytest
+import yaml
+
+from earthsr.config import Config, from_mapping, load_yaml_config, to_yaml
+from earthsr.errors import ConfigError, EarthsrWarning
+from tests.conftest import CONFIGS
+
+MINDEARTH = """
+model:
+  name: DEMNet
+  scale: 5
+  out_channels: 256
+  kernel_size: 3
+  in_channels: 1
+data:
+  name: DEMSR
+  root_dir: './dataset'
+  patch_size: 32
+  batch_size: 64
+  num_workers: 1
+  epochs: 100
+  epoch_size: 100
+optimizer:
+  name: Adam
+  learning_rate: 0.0001
+  eps: 1e-7
+  finetune_lr: 0.00001
+  epochs: 100
+summary:
+  save_checkpoint_epochs: 10
+  keep_checkpoint_max: 50
+  valid_frequency: 10
+  summary_dir: './summary'
+  ckpt_path: ''
+train:
+  name: oop
+  distribute: False
+  amp_level: O2
+  device_id: 0
+  run_mode: train
+  load_ckpt: False
+"""
+
+
+def test_mindearths_published_keys_load_as_they_are(tmp_path):
+    path = tmp_path / "DEM-SRNet.yaml"
+    path.write_text(MINDEARTH)
+    config = load_yaml_config(path)
+    given = yaml.safe_load(MINDEARTH)
+    for section, keys in given.items():
+        for key, value in keys.items():
+            found = config[section][key]
+            if key == "name" and section == "optimizer":
+                assert found == "adam"
+            elif key == "eps":
+                assert found == 1e-7  # YAML 1.1 takes 1e-7 for text
+            elif key == "ckpt_path":
+                assert found is None
+            else:
+                assert found == value, (section, key)
+    assert config.demsrnet.features == 256
+    assert config.epochs == 100
+
+
+def test_shipped_configurations_load():
+    files = sorted(CONFIGS.glob("*.yaml"))
+    assert len(files) >= 4
+    for file in files:
+        load_yaml_config(file)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"modle": {}}, "unknown key modle; did you mean model?"),
+        ({"model": {"scael": 5}}, "unknown key model.scael; did you mean scale?"),
+        ({"model": {"name": "DEMNet", "features": 5}}, "unknown key model.features"),
+        ({"data": {"batchsize": 5}}, "unknown key data.batchsize; did you mean batch_size?"),
+        ({"train": {"qqqq": 5}}, "unknown key train.qqqq; known keys: name, run_mode"),
+        ({"model": {"name": "demnet2"}}, "expected one of: demsrnet, DEMNet"),
+        ({"model": {"scale": 1}}, "model.scale is 1"),
+        ({"model": {"scale": 11}}, "model.scale is 11"),
+        ({"optimizer": {"learning_rate": 0}}, "optimizer.learning_rate is 0"),
+        ({"optimizer": {"learning_rate": float("nan")}}, "optimizer.learning_rate is nan"),
+        ({"train": {"amp_level": "O4"}}, "train.amp_level is 'O4'"),
+        ({"data": {"batch_size": "many"}}, "data.batch_size is 'many'"),
+        ({"data": []}, r"data is \[\]"),
+        ({"train": {"load_ckpt": True}}, "summary.ckpt_path names no checkpoint"),
+        ({"train": {"run_mode": "finetune"}}, "set train.load_ckpt to true"),
+    ],
+)
+def test_wrong_values_are_named(values, message):
+    with pytest.raises(ConfigError, match=message.replace("?", r"\?")):
+        from_mapping(values)
+
+
+def test_sections_read_and_write_like_dictionaries():
+    config = from_mapping({})
+    config["train"]["amp_level"] = "O2"
+    assert config.train.amp_level == config["train"]["amp_level"] == "O2"
+    assert "amp_level" in config["train"]
+    assert set(config.keys()) >= {"model", "data", "optimizer", "summary", "train"}
+    assert dict(config["data"].items())["patch_size"] == config["data"].get("patch_size") == 32
+    assert config["data"].get("nothing", 3) == 3
+    assert {**config["optimizer"]}["name"] == "adam"
+    config["data"].update({"patch_size": 16, "batch_size": 2})
+    assert (config.data.patch_size, config.data.batch_size) == (16, 2)
+
+
+@pytest.mark.parametrize(("key", "value"), [("amp_level", "O9"), ("seed", -1), ("run_mode", "finetune")])
+def test_setting_a_wrong_value_changes_nothing(key, value):
+    config = from_mapping({})
+    before = config["train"][key]
+    with pytest.raises(ConfigError, match=f"train.{key}"):
+        config["train"][key] = value
+    assert config["train"][key] == before
+
+
+def test_an_unknown_item_is_an_error_of_both_kinds():
+    config = from_mapping({})
+    with pytest.raises(ConfigError, match="did you mean amp_level"):
+        config["train"]["amp_levle"] = "O2"
+    with pytest.raises(KeyError):
+        config["trian"]
+
+
+def test_keys_set_one_by_one_are_checked_together():
+    config = from_mapping({})
+    config["train"]["load_ckpt"] = True
+    with pytest.raises(ConfigError, match="ckpt_path"):
+        config.check()
+
+
+def test_overrides_go_before_the_file(tmp_path):
+    path = tmp_path / "c.yaml"
+    path.write_text("model: {features: 8}\n")
+    config = load_yaml_config(path, ["model.features=16", "optimizer.learning_rate=1e-3", "train.freeze=[head]"])
+    assert config.demsrnet.features == 16
+    assert config.optimizer.learning_rate == 1e-3
+    assert config.train.freeze == ["head"]
+    assert load_yaml_config(path, ["backend=torch"]).backend == "torch"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("model.features", "expected section.key=value"),
+        ("features=3", "found 1 level"),
+        ("a.b.c=3", "found 3 level"),
+        ("modle.features=3", "did you mean model"),
+        ("model.featuers=3", "did you mean features"),
+        ("model.features=[", "not valid YAML"),
+    ],
+)
+def test_wrong_overrides_are_named(tmp_path, override, message):
+    path = tmp_path / "c.yaml"
+    path.write_text("model: {}\n")
+    with pytest.raises(ConfigError, match=message):
+        load_yaml_config(path, [override])
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("model: [1, 2", "not valid YAML"),
+        ("- a\n- b\n", "found list"),
+        ("model: {scale: 3}\nmodel: {scale: 5}\n", "key model stands twice"),
+        ("model: {scale: 3, scale: 5}\n", "key scale stands twice"),
+        ("data: !!python/object/apply:os.system [ls]\n", "not valid YAML"),
+        ("? [a, b]\n: 3\n", "plain text"),
+    ],
+)
+def test_damaged_yaml_is_named_with_its_file(tmp_path, text, message):
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=message) as caught:
+        load_yaml_config(path)
+    assert "bad.yaml" in str(caught.value)
+
+
+def test_missing_and_binary_files_are_named(tmp_path):
+    with pytest.raises(ConfigError, match="no such configuration"):
+        load_yaml_config(tmp_path / "absent.yaml")
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00\x01")
+    with pytest.raises(ConfigError, match="cannot be read as a YAML"):
+        load_yaml_config(tmp_path / "binary.yaml")
+
+
+def test_the_resolved_configuration_reads_back_equal(tmp_path):
+    config = from_mapping(
+        {"model": {"features": 8}, "train": {"freeze": ["head"]}, "optimizer": {"learning_rate": 1e-5}}
+    )
+    path = tmp_path / "c.yaml"
+    path.write_text(to_yaml(config))
+    assert load_yaml_config(path) == config
+
+
+def test_epochs_come_from_the_first_key_that_has_them():
+    assert from_mapping({}).epochs == 100
+    assert from_mapping({"data": {"epoch_size": 3}}).epochs == 3
+    assert from_mapping({"data": {"epochs": 4}}).epochs == 4
+    with pytest.warns(
+        EarthsrWarning, match=r"optimizer\.epochs = 5, data\.epochs = 4 disagree; optimizer\.epochs is used"
+    ):
+        config = from_mapping({"data": {"epochs": 4}, "optimizer": {"epochs": 5}})
+    assert config.epochs == 5
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        from_mapping({"data": {"epochs": 5}, "optimizer": {"epochs": 5}})
+
+
+def test_the_schema_describes_every_key():
+    schema = Config.model_json_schema()
+    assert set(schema["properties"]) == {"backend", "model", "data", "optimizer", "summary", "train"}
+    assert schema["$defs"]["DataSection"]["properties"]["patch_size"]["minimum"] == 4
+    assert schema["$defs"]["TrainSection"]["additionalProperties"] is False
