@@ -13,7 +13,7 @@ import h5py
 import earthsr
 from earthsr.backend import available_backends
 from earthsr.config import load_yaml_config
-from earthsr.data.hdf5 import open_h5, plain_attributes
+from earthsr.data.hdf5 import open_h5, plain_attributes, reading
 from earthsr.errors import InputError
 from earthsr.models import NetworkSpec, load_checkpoint, read_weights, resolve_checkpoint
 from earthsr.models.checkpoint import STATE
@@ -52,7 +52,7 @@ def _describe_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def _describe_data(path: Path) -> dict[str, Any]:
-    with open_h5(path) as handle:
+    with open_h5(path) as handle, reading(path):
         datasets = {
             name: {
                 "shape": list(item.shape),

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthsr.data.batch import Patches
-from earthsr.data.hdf5 import DemLayout, open_h5, read_layout, statistics_of, units_of
+from earthsr.data.hdf5 import DemLayout, open_h5, read_layout, reading, statistics_of, units_of
 from earthsr.data.normalise import Statistics
 from earthsr.data.sampler import PADDING
 from earthsr.errors import DataError
@@ -86,6 +86,22 @@ class DemData:
         """The HDF5 file."""
         return self.layout.path
 
+    @property
+    def cell_size_deg(self) -> float | None:
+        """Size of the fine cells in degrees, or None where the file does not say.
+
+        Raises
+        ------
+        DataError
+            If the attribute is not a positive number.
+        """
+        value = self.layout.attributes.get("cell_size_deg")
+        if value is None:
+            return None
+        if not isinstance(value, (int, float)) or not 0 < value < 90:
+            raise DataError(f"{self.path}: cell_size_deg is {value!r}, expected a positive number of degrees")
+        return float(value)
+
     def _file(self) -> h5py.File:
         # A handle that was opened before a fork shares its file position with the parent: each process opens its own.
         if self._handle is None or self._handle[0] != os.getpid():
@@ -112,20 +128,17 @@ class DemData:
         coarse = np.zeros((count, layout.channels, p, p), np.float32)
         fine = np.zeros((count, layout.channels, q, q), np.float32)
         mask = np.zeros((count, 1, q, q), np.uint8)
-        try:
-            with self._lock:
-                handle = self._file()
-                coarse_set, fine_set = handle[layout.coarse_key], handle[layout.fine_key]
-                mask_set = handle[layout.mask_key] if layout.mask_key else None
-                # One read per patch: fancy indexing is several times slower (tools/benchmark_layouts.py).
-                for i, index in enumerate(indices):
-                    if index == PADDING:
-                        continue
-                    coarse_set.read_direct(coarse, np.s_[index], np.s_[i])
-                    fine_set.read_direct(fine, np.s_[index], np.s_[i])
-                    mask[i] = 1 if mask_set is None else (np.reshape(mask_set[index], (1, q, q)) != 0)
-        except OSError as error:
-            raise DataError(f"{self.path}: cannot be read ({error}); it may be damaged: write it again") from None
+        with self._lock, reading(self.path):
+            handle = self._file()
+            coarse_set, fine_set = handle[layout.coarse_key], handle[layout.fine_key]
+            mask_set = handle[layout.mask_key] if layout.mask_key else None
+            # One read per patch: fancy indexing is several times slower (tools/benchmark_layouts.py).
+            for i, index in enumerate(indices):
+                if index == PADDING:
+                    continue
+                coarse_set.read_direct(coarse, np.s_[index], np.s_[i])
+                fine_set.read_direct(fine, np.s_[index], np.s_[i])
+                mask[i] = 1 if mask_set is None else (np.reshape(mask_set[index], (1, q, q)) != 0)
         self._check_values(coarse, fine, mask, indices)
         fine[np.broadcast_to(mask == 0, fine.shape)] = 0.0
         return Patches(coarse, fine, mask, np.asarray(indices, dtype=np.int64))
@@ -191,20 +204,22 @@ class DemData:
                 continue
 
     def _column(self, key: str) -> NDArray:
-        with self._lock:
+        with self._lock, reading(self.path):
             return np.asarray(self._file()[key][...])
 
     def groups(self) -> dict[str, NDArray]:
         """Labels of every patch by which scores are grouped: ``surface`` (land, coast, ocean) and ``region``."""
         labels: dict[str, NDArray] = {}
         if self.layout.has_surface:
-            codes = self._column("surface").astype(int)
-            if codes.min() < 0 or codes.max() >= len(SURFACES):
+            codes = self._column("surface")
+            if codes.dtype.kind not in "iub" or (codes.size and (codes.min() < 0 or codes.max() >= len(SURFACES))):
                 raise DataError(f"{self.path}: surface holds codes other than 0 land, 1 coast, 2 ocean")
-            labels["surface"] = np.array(SURFACES)[codes]
+            labels["surface"] = np.array(SURFACES)[codes.astype(int)]
         if self.layout.has_region:
             values = self._column("region")
-            labels["region"] = np.array([v.decode() if isinstance(v, bytes) else str(v) for v in values])
+            labels["region"] = np.array(
+                [v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in values]
+            )
         return labels
 
     def fine_cell_size_m(self) -> NDArray[np.float64] | None:
@@ -212,12 +227,15 @@ class DemData:
 
         On the sphere of WGS 84's mean radius, at the latitude of each patch's centre.
         """
-        degrees = self.layout.attributes.get("cell_size_deg")
+        degrees = self.cell_size_deg
         if degrees is None or not self.layout.has_origin:
             return None
         metres_per_degree = np.pi * 6_371_008.8 / 180
-        north = self._column("origin")[:, 1] - self.layout.fine_size * float(degrees) / 2
-        along = np.full(len(self), float(degrees) * metres_per_degree)
+        origin = self._column("origin")
+        if origin.dtype.kind != "f" or not (np.abs(origin[:, 1]) <= 90).all():
+            raise DataError(f"{self.path}: origin holds latitudes outside -90 to 90 degrees; remove or rewrite it")
+        north = origin[:, 1] - self.layout.fine_size * degrees / 2
+        along = np.full(len(self), degrees * metres_per_degree)
         return np.stack([along, along * np.cos(np.deg2rad(north))], axis=1)
 
     def fingerprint(self) -> str:

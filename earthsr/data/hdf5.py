@@ -5,9 +5,11 @@ The layout is MindEarth's: datasets ``"{p}_{p}"`` and ``"{q}_{q}"`` with q = p *
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from earthsr.errors import DataError, EarthsrWarning
+from earthsr.errors import DataError, EarthsrWarning, InputError
 
 _SQUARE = re.compile(r"^(\d+)_\1$")
 
@@ -41,10 +43,25 @@ def open_h5(path: Path) -> h5py.File:
         raise DataError(f"{path}: is not a readable HDF5 file ({_reason(error)}); write or copy it again") from None
 
 
+#: What h5py raises where a file's inner structure is damaged; which one depends on the place.
+_DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, SystemError, MemoryError)
+
+
+@contextlib.contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn what h5py raises over a damaged file into a :class:`DataError` that names it."""
+    try:
+        yield
+    except InputError:
+        raise
+    except _DAMAGE as error:
+        raise DataError(f"{path}: is damaged ({_reason(error)}); write or copy it again") from None
+
+
 def _reason(error: Exception) -> str:
-    text = str(error)
+    text = " ".join(str(error).split())
     inner = re.search(r"\((.*)\)", text)
-    return (inner.group(1) if inner else text).strip()
+    return (inner.group(1) if inner else text).strip() or type(error).__name__
 
 
 @dataclass(frozen=True)
@@ -134,7 +151,7 @@ def read_layout(path: Path, patch_size: int, scale: int | None = None) -> DemLay
         If a dataset is missing or has another shape or type, if coarse and fine counts differ, or if the split is
         empty. The message names file, key and shape, and what to do.
     """
-    with open_h5(path) as handle:
+    with open_h5(path) as handle, reading(path):
         keys = list(handle.keys())
         scale = _scale_of(path, keys, patch_size, scale)
         fine_size = patch_size * scale
@@ -221,7 +238,7 @@ def patch_size_of(root: Path, scale: int) -> int:
         path = root / split / f"{split}.h5"
         if not path.is_file():
             continue
-        with open_h5(path) as handle:
+        with open_h5(path) as handle, reading(path):
             sides = sorted(int(match.group(1)) for match in map(_SQUARE.match, handle) if match)
         for side in sides:
             if side * scale in sides:

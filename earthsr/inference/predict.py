@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthsr.backend import Model
-from earthsr.data.hdf5 import open_h5
+from earthsr.data.hdf5 import open_h5, reading
 from earthsr.errors import DataError, InputError
 from earthsr.files import atomic_file
 
@@ -66,7 +66,8 @@ def read_elevation(path: str | Path) -> Elevation:
         raise DataError(f"{path}: no such file")
     if path.suffix == ".npz":
         try:
-            with np.load(path, allow_pickle=False) as archive:
+            # The file is opened here, so that it is closed also where it is no archive.
+            with path.open("rb") as handle, np.load(handle, allow_pickle=False) as archive:
                 arrays = [name for name in archive.files if archive[name].ndim >= 2]
                 name = _pick(arrays, path)
                 cell = archive["cell_size_deg"] if "cell_size_deg" in archive.files else None
@@ -77,13 +78,10 @@ def read_elevation(path: str | Path) -> Elevation:
                 raise
             raise DataError(f"{path}: is not a readable .npz file ({error})") from None
     if path.suffix in (".h5", ".hdf5"):
-        with open_h5(path) as handle:
+        with open_h5(path) as handle, reading(path):
             arrays = [name for name in handle if isinstance(handle[name], h5py.Dataset) and handle[name].ndim >= 2]
             name = _pick(arrays, path)
-            try:
-                values = _check(handle[name][...], f"{path}: {name}")
-            except OSError as error:
-                raise DataError(f"{path}: {name} cannot be read ({error}); write the file again") from None
+            values = _check(handle[name][...], f"{path}: {name}")
             cell = handle.attrs.get("cell_size_deg")
             # In a file of patches the attribute describes the fine cells; the coarse ones are what is enlarged.
             coarse = _SQUARE.match(name) is not None

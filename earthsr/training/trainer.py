@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 
-import earthsr
 from earthsr.backend import Model, Pending, StepValues
 from earthsr.backend.interface import NativeLoss
 from earthsr.config import Config, to_yaml
@@ -32,6 +31,7 @@ from earthsr.training.progress import MetricsFile, Progress
 from earthsr.training.resume import check_same_run
 from earthsr.training.schedule import learning_rate
 from earthsr.training.signals import StopRequest
+from earthsr.training.snapshot import run_notes, weights_metadata
 
 
 @dataclass(frozen=True)
@@ -371,41 +371,8 @@ class Trainer:
         return source.fingerprint() if isinstance(source, DemData) else None
 
     def _save(self, best: bool = False) -> None:
-        source = self.train_dataset.generator
-        fine = coarse = None
-        if isinstance(source, DemData) and "cell_size_deg" in source.layout.attributes:
-            fine = float(source.layout.attributes["cell_size_deg"])
-            coarse = fine * self.model.spec.scale
-        metadata = {
-            **{k: v for k, v in self.model.metadata.items() if k != "source"},
-            "task": task_for(self.config).name,
-            "units": "m",
-            "input_cell_size_deg": coarse,
-            "output_cell_size_deg": fine,
-            "earthsr_version": earthsr.__version__,
-        }
-        backend = self.model.backend
-        notes = {
-            "progress": self.progress.to_dict(),
-            "spec": self.model.spec.to_dict(),
-            "config": self.config.model_dump(mode="json"),
-            "backend": {
-                "name": backend.name,
-                "version": backend.version(),
-                "device": self.model.engine.device,
-                "precision": self.model.engine.precision,
-            },
-            "earthsr_version": earthsr.__version__,
-            "sampler": {
-                "seed": self.config.train.seed,
-                "epoch": self.progress.epoch,
-                "step_in_epoch": self.progress.step_in_epoch,
-                "batch_size": self.train_dataset.batch_size,
-                "accumulate": self.config.optimizer.accumulate,
-                "samples": len(self.train_dataset.generator),
-            },
-            "data_fingerprint": self._fingerprint,
-        }
+        metadata = weights_metadata(self.config, self.model, self.train_dataset)
+        notes = run_notes(self.config, self.model, self.train_dataset, self.progress, self._fingerprint)
         state = self.model.engine.export_state()
         self.run.save(self.progress.step, self.model.spec, state, metadata, notes)
         if best:

@@ -258,9 +258,11 @@ def test_fingerprints_tell_data_apart(data_dir, tmp_path):
     train = open_split(data_dir)
     assert train.fingerprint() == open_split(data_dir).fingerprint()
     assert train.fingerprint() != open_split(data_dir, "valid").fingerprint()
+    before = train.fingerprint()
+    train.close()
     with h5py.File(data_dir / "train" / "train.h5", "r+") as handle:
-        handle["40_40"][0] += 1
-    assert open_split(data_dir).fingerprint() != train.fingerprint()
+        handle["40_40"][0] = handle["40_40"][0] + 1
+    assert open_split(data_dir).fingerprint() != before
 
 
 def _read_elsewhere(source, queue):

@@ -39,7 +39,7 @@ def test_warm_up_rises_linearly(schedule):
     plain = OptimizerSection(schedule=schedule)
     warm = [rate(step, schedule=schedule, warmup_steps=5) for step in range(6)]
     assert warm[0] == pytest.approx(1e-3 / 5, rel=0.02)
-    assert all(a < b for a, b in zip(warm[:4], warm[1:5], strict=True))
+    assert warm[:5] == sorted(warm[:5])
     assert warm[4] == pytest.approx(learning_rate(plain, 1e-3, 4, STEPS, TOTAL), rel=0.02)
 
 

@@ -1,0 +1,56 @@
+"""What a checkpoint says beside the numbers: enough to predict, and enough to resume."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import earthsr
+from earthsr.backend import Model
+from earthsr.config import Config
+from earthsr.data import Dataset, DemData
+from earthsr.tasks import task_for
+from earthsr.training.progress import Progress
+
+
+def weights_metadata(config: Config, model: Model, dataset: Dataset) -> dict[str, Any]:
+    """Return what travels with the weights: normalisation, units, cell sizes in degrees where the data know them."""
+    fine = coarse = None
+    source = dataset.generator
+    if isinstance(source, DemData) and source.cell_size_deg is not None:
+        fine = source.cell_size_deg
+        coarse = fine * model.spec.scale
+    return {
+        **{key: value for key, value in model.metadata.items() if key != "source"},
+        "task": task_for(config).name,
+        "units": "m",
+        "input_cell_size_deg": coarse,
+        "output_cell_size_deg": fine,
+        "earthsr_version": earthsr.__version__,
+    }
+
+
+def run_notes(
+    config: Config, model: Model, dataset: Dataset, progress: Progress, fingerprint: str | None
+) -> dict[str, Any]:
+    """Return the contents of ``state.json`` but for the engine's counters."""
+    return {
+        "progress": progress.to_dict(),
+        "spec": model.spec.to_dict(),
+        "config": config.model_dump(mode="json"),
+        "backend": {
+            "name": model.backend.name,
+            "version": model.backend.version(),
+            "device": model.engine.device,
+            "precision": model.engine.precision,
+        },
+        "earthsr_version": earthsr.__version__,
+        "sampler": {
+            "seed": dataset.seed,
+            "epoch": progress.epoch,
+            "step_in_epoch": progress.step_in_epoch,
+            "batch_size": dataset.batch_size,
+            "accumulate": config.optimizer.accumulate,
+            "samples": len(dataset.generator),
+        },
+        "data_fingerprint": fingerprint,
+    }
