@@ -184,13 +184,14 @@ def loss_curves(records: Sequence[Mapping[str, Any]]) -> Figure:
     left.set_xlabel("step")
     left.set_ylabel("training loss (normalised units)", color="tab:blue")
     rates = left.twinx()
-    rates.plot([r["step"] for r in ends], [r["learning_rate"] for r in ends], lw=0.9, color="tab:orange")
+    rates.plot([r["step"] for r in (steps or ends)], [r["learning_rate"] for r in (steps or ends)], lw=0.9, color="tab:orange")
     rates.set_ylabel("learning rate", color="tab:orange")
     rates.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
     right.plot([r["epoch"] for r in scored], [r["valid"]["rmse"] for r in scored], "o-", ms=3, label="model")
     if scored and scored[-1]["valid"].get("bicubic_rmse") is not None:
         right.axhline(scored[-1]["valid"]["bicubic_rmse"], color="0.5", ls="--", label="bicubic")
     right.set_xlabel("epoch")
+    right.xaxis.get_major_locator().set_params(integer=True)
     right.set_ylabel("validation RMSE (m)")
     right.legend()
     return figure
@@ -207,6 +208,7 @@ def score_bars(scores: Mapping[str, Mapping[str, float | None]]) -> Figure:
         bars = axes.bar(place + shift, values, 0.38, label=key.upper())
         axes.bar_label(bars, fmt="%.2f", fontsize=8)
     axes.set_xticks(place, names)
+    axes.margins(y=0.12)
     axes.set_ylabel("error (m)")
     axes.legend()
     return figure

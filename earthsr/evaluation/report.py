@@ -81,7 +81,9 @@ def write_report(
     )
     parts = [f"<p class=headline>{headline}</p>", "<h2>Scores</h2>", score_table(metrics["scores"])]
     for label, values in metrics.get("groups", {}).items():
-        parts.append(f"<h2>Group: {html.escape(label)}</h2>{score_table(values['scores'])}")
+        if values["samples"] == metrics["samples"]:
+            continue  # a group that holds every patch says nothing more
+        parts.append(f"<h2>{html.escape(label)} ({values['samples']} patches)</h2>{score_table(values['scores'])}")
     for file, caption in figures:
         data = base64.b64encode(Path(file).read_bytes()).decode("ascii")
         text = html.escape(caption)
