@@ -108,7 +108,8 @@ def init_model(config: Config, backend: str | Backend | None = None, device: str
     else:
         weights = initial_weights(spec, config.train.seed)
     precision = Precision(config.train.amp_level, config.train.amp_dtype)
-    return Model(spec, weights, metadata, backend=chosen, device=device or config.train.device, precision=precision)
+    place = f"{device or config.train.device}:{config.train.device_id}"
+    return Model(spec, weights, metadata, backend=chosen, device=place, precision=precision)
 
 
 @dataclass(frozen=True)
@@ -166,6 +167,8 @@ def train(
     """
     if not isinstance(config, Config):
         config = load_yaml_config(config)
+    if config.train.run_mode == "test":
+        raise ConfigError("train.run_mode is test: use earthsr evaluate, or set it to train or finetune")
     model = init_model(config, backend, device)
     trainer = Trainer(config, model, task_for(config).objective(), logger)
     return Run(trainer.run.path, trainer.train(resume=resume, overwrite=overwrite))

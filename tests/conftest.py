@@ -20,7 +20,7 @@ from earthsr.backend import available_backends, get_backend
 from earthsr.cli import main
 from earthsr.config import from_mapping
 from earthsr.data import Statistics
-from earthsr.data.batch import Patches
+from earthsr.data.patches import Patches
 from earthsr.data.sample import write_sample_dem
 from earthsr.data.write import Split, write_split
 from earthsr.resample import block_mean

@@ -100,15 +100,15 @@ def main() -> None:
             write(path, fine, options)
             single, fancy = measure(path, arguments.samples, arguments.seconds)
             size = path.stat().st_size / arguments.samples / 1024
-            rows.append({"layout": name, "single": round(single), "fancy": round(fancy), "kib_per_sample": round(size, 1)})
+            rows.append(
+                {"layout": name, "single": round(single), "fancy": round(fancy), "kib_per_sample": round(size, 1)}
+            )
             path.unlink()
     best = rows[0]["single"]
     print(f"{'layout':<24}{'samples/s':>12}{'of contiguous':>15}{'fancy index':>14}{'KiB/sample':>12}")
     for row in rows:
         share = row["single"] / best
-        print(
-            f"{row['layout']:<24}{row['single']:>12,}{share:>15.2f}{row['fancy']:>14,}{row['kib_per_sample']:>12.1f}"
-        )
+        print(f"{row['layout']:<24}{row['single']:>12,}{share:>15.2f}{row['fancy']:>14,}{row['kib_per_sample']:>12.1f}")
     if arguments.json:
         arguments.json.write_text(json.dumps(rows, indent=2) + "\n")
 

@@ -42,6 +42,7 @@ class MindSporeBackend(Backend):
         self, spec: NetworkSpec, weights: Weights, *, device: str = "auto", precision: Precision | None = None
     ) -> Engine:
         """Build the network on a device; see the base class."""
+        device = device.partition(":")[0]
         if device not in ("auto", "cpu"):
             reasons = {entry.name: entry.detail for entry in self.describe().devices}
             reason = reasons.get("gpu" if device == "cuda" else device, "it supports auto and cpu")

@@ -59,6 +59,7 @@ class TorchBackend(Backend):
         from earthsr_torch.engine import TorchEngine
 
         cuda = torch.cuda.is_available()
+        device, _, number = device.partition(":")
         if device == "ascend":
             raise BackendError("backend torch does not support device ascend; use --backend mindspore")
         if device in ("gpu", "cuda") and not cuda:
@@ -68,4 +69,12 @@ class TorchBackend(Backend):
         if device not in ("auto", "cpu", "gpu", "cuda"):
             raise BackendError(f"unknown device {device!r}; backend torch supports auto, cpu and gpu")
         kind = "cuda" if device in ("gpu", "cuda") or (device == "auto" and cuda) else "cpu"
-        return TorchEngine(spec, weights, torch.device(kind), precision or Precision())
+        place = torch.device(kind)
+        if kind == "cuda":
+            index = int(number or 0)
+            if index >= torch.cuda.device_count():
+                raise BackendError(
+                    f"there is no CUDA device {index}: {torch.cuda.device_count()} found; set train.device_id lower"
+                )
+            place = torch.device(kind, index)
+        return TorchEngine(spec, weights, place, precision or Precision())

@@ -87,6 +87,10 @@ class TorchEngine(Engine):
         return Pending(values)
 
     def _step(self, batches: Sequence[Batch], rate: float) -> tuple[Tensor, Tensor]:
+        with self._numerics():
+            return self._compute_step(batches, rate)
+
+    def _compute_step(self, batches: Sequence[Batch], rate: float) -> tuple[Tensor, Tensor]:
         assert self._optimizer is not None
         loaded = [self._load(batch) for batch in batches]
         # The divisor is the valid weight of the whole step, so that accumulating equals one large batch.
@@ -143,7 +147,7 @@ class TorchEngine(Engine):
         """Start a forward pass; see the base class."""
         ordered = [self._tensor(array) for array in self.require_inputs(inputs)]
         self._network.eval()
-        with torch.inference_mode(), self._autocast():
+        with torch.inference_mode(), self._numerics(), self._autocast():
             output = self._network(*ordered).float()
         return Pending(lambda: output.cpu().contiguous().numpy())
 
@@ -191,6 +195,13 @@ class TorchEngine(Engine):
         self._pending_moments = None
 
     # Tensors
+
+    def _numerics(self) -> contextlib.AbstractContextManager[Any]:
+        """TF32 off where float32 is asked for: it keeps 10 bits of the mantissa, and is cuDNN's default."""
+        if self._device.type != "cuda":
+            return contextlib.nullcontext()
+        low = self._plan.autocast is not None or self._separate
+        return torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=low)
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
         if self._plan.autocast is None:

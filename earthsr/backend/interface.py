@@ -201,8 +201,9 @@ class Backend(ABC):
             The network.
         weights : dict of str to ndarray
             All parameters of the spec, float32.
-        device : {"auto", "cpu", "gpu", "cuda", "ascend"}
-            ``auto`` takes the best that is there.
+        device : str
+            ``auto`` (the best that is there), ``cpu``, ``gpu`` (or ``cuda``) or ``ascend``; a number after a colon,
+            as in ``gpu:1``, says which one where there are several.
         precision : Precision, optional
             O0 where absent.
 

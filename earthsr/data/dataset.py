@@ -15,8 +15,9 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from earthsr.data.batch import Batch, Patches, augmented, make_batch
+from earthsr.data.batch import Batch, make_batch
 from earthsr.data.normalise import Normalisation
+from earthsr.data.patches import Patches, augmented
 from earthsr.data.sampler import PADDING, Sampler
 from earthsr.errors import DataError
 
@@ -80,7 +81,7 @@ class Dataset:
     generator : DemData or any indexable source of (coarse, fine) pairs
         In metres.
     distribute : bool
-        Read by the trainer; a data set itself always knows the whole split.
+        Accepted for MindEarth's scripts: a data set knows the whole split, and the engine's rank takes its share.
     num_workers : int
         Threads that read and prepare; 0 reads in the loop.
     shuffle : bool

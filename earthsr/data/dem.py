@@ -14,9 +14,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from earthsr.data.batch import Patches
 from earthsr.data.hdf5 import DemLayout, open_h5, read_layout, reading, statistics_of, units_of
 from earthsr.data.normalise import Statistics
+from earthsr.data.patches import Patches
 from earthsr.data.sampler import PADDING
 from earthsr.errors import DataError
 

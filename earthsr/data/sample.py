@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from earthsr.data.batch import Patches
 from earthsr.data.normalise import Statistics
+from earthsr.data.patches import Patches
 from earthsr.data.write import Split, write_split
 from earthsr.errors import InputError
 from earthsr.resample import block_mean

@@ -184,7 +184,9 @@ def loss_curves(records: Sequence[Mapping[str, Any]]) -> Figure:
     left.set_xlabel("step")
     left.set_ylabel("training loss (normalised units)", color="tab:blue")
     rates = left.twinx()
-    rates.plot([r["step"] for r in (steps or ends)], [r["learning_rate"] for r in (steps or ends)], lw=0.9, color="tab:orange")
+    rates.plot(
+        [r["step"] for r in (steps or ends)], [r["learning_rate"] for r in (steps or ends)], lw=0.9, color="tab:orange"
+    )
     rates.set_ylabel("learning rate", color="tab:orange")
     rates.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
     right.plot([r["epoch"] for r in scored], [r["valid"]["rmse"] for r in scored], "o-", ms=3, label="model")

@@ -6,8 +6,9 @@ Nothing here computes a forward pass; a backend builds its network from the spec
 from earthsr.models.checkpoint import Checkpoint, RunFolder, load_checkpoint, resolve_checkpoint
 from earthsr.models.demsrnet import DemSRNetSpec
 from earthsr.models.initial import initial_weights
+from earthsr.models.kinds import spec_from_dict
 from earthsr.models.objective import HuberLoss, L1Loss, MSELoss, Objective, OptimizerSpec, Precision
-from earthsr.models.spec import InputField, NetworkSpec, Parameter, spec_from_dict
+from earthsr.models.spec import InputField, NetworkSpec, Parameter
 from earthsr.models.state import State
 from earthsr.models.weights_file import WeightsFile, read_weights, write_weights
 

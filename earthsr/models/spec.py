@@ -120,24 +120,3 @@ class NetworkSpec(ABC):
         if unknown:
             raise CheckpointError(f"spec of kind {cls.kind!r} has unknown fields {', '.join(unknown)}")
         return cls(**values)
-
-
-def spec_from_dict(values: Mapping[str, Any]) -> NetworkSpec:
-    """Read a spec written by :meth:`NetworkSpec.to_dict`.
-
-    Raises
-    ------
-    CheckpointError
-        If the kind or a field is unknown.
-    """
-    from earthsr.models.demsrnet import DemSRNetSpec
-
-    kinds: dict[str, type[NetworkSpec]] = {DemSRNetSpec.kind: DemSRNetSpec}
-    rest = dict(values)
-    kind = rest.pop("kind", None)
-    if kind not in kinds:
-        raise CheckpointError(f"unknown kind of network {kind!r}; this version knows: {', '.join(kinds)}")
-    try:
-        return kinds[kind].from_fields(rest)
-    except TypeError as error:
-        raise CheckpointError(f"spec of kind {kind!r} is damaged: {error}") from None

@@ -18,7 +18,8 @@ from safetensors.numpy import save_file
 from earthsr.errors import CheckpointError
 from earthsr.files import atomic_file
 from earthsr.models.initial import Weights
-from earthsr.models.spec import NetworkSpec, spec_from_dict
+from earthsr.models.kinds import spec_from_dict
+from earthsr.models.spec import NetworkSpec
 from earthsr.models.state import check_names
 
 SCHEMA_VERSION = 1

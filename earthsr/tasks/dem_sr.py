@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,6 +68,7 @@ class DemSR:
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        self._ranges: WeakKeyDictionary[Dataset, float] = WeakKeyDictionary()
 
     def spec(self) -> DemSRNetSpec:
         """Return the network that the ``model`` section describes."""
@@ -122,7 +124,9 @@ class DemSR:
         """
         source = dataset.generator
         model = self.config.demsrnet
-        value_range = _value_range(dataset)
+        if dataset not in self._ranges:
+            self._ranges[dataset] = _value_range(dataset)
+        value_range = self._ranges[dataset]
         labels: dict[str, NDArray] = source.groups() if hasattr(source, "groups") else {}
         cells = source.fine_cell_size_m() if hasattr(source, "fine_cell_size_m") else None
         total: dict[str, ErrorStatistics] = {}

@@ -5,7 +5,9 @@ A callback may be slow; it is called at log points and ends of epochs, never ins
 
 from __future__ import annotations
 
+import importlib.util
 import logging
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -62,6 +64,7 @@ class EvaluateCallBack(Callback):
         self.config = config
         self.logger = logger or logging.getLogger("earthsr")
         self.frequency = config.summary.valid_frequency
+        self._task = task_for(config)
         self._bicubic_rmse: float | None = None
 
     def due(self, epoch: int) -> bool:
@@ -71,8 +74,7 @@ class EvaluateCallBack(Callback):
     def scores(self, baselines: bool = True) -> Scores:
         """Statistics of the model, and of the baselines where asked for."""
         size = self.valid_dataset.batch_size
-        task = task_for(self.config)
-        return task.score(lambda coarse: self.model.submit(coarse, pad_to=size), self.valid_dataset, baselines)
+        return self._task.score(lambda coarse: self.model.submit(coarse, pad_to=size), self.valid_dataset, baselines)
 
     def evaluate(self) -> dict[str, float | None]:
         """Scores of the model, and ``bicubic_rmse``."""
@@ -154,18 +156,21 @@ def _scalars(record: Mapping[str, Any]) -> dict[str, float]:
     return flat
 
 
-def _missing(package: str, key: str) -> InputError:
-    return InputError(f"summary.{key} needs the package {package}: pip install 'earthsr[logging]', or set it to false")
+def require_trackers(config: Config) -> None:
+    """Raise an :class:`InputError` where a tracker that the ``summary`` section asks for is not installed."""
+    for key, module, package in (("tensorboard", "tensorboard", "tensorboard"), ("mlflow", "mlflow", "mlflow-skinny")):
+        if config.summary[key] and importlib.util.find_spec(module) is None:
+            raise InputError(
+                f"summary.{key} needs the package {package}: pip install 'earthsr[logging]', or set it to false"
+            )
 
 
 class TensorBoard(Callback):
     """Writes event files into ``tensorboard/`` of the run folder."""
 
     def __init__(self, folder: Path) -> None:
-        try:
-            from tensorboard.summary import Writer
-        except ImportError:
-            raise _missing("tensorboard", "tensorboard") from None
+        from tensorboard.summary import Writer
+
         self._writer = Writer(str(folder / "tensorboard"))
 
     def log(self, trainer: Any, record: Mapping[str, Any]) -> None:
@@ -191,11 +196,7 @@ class MLflow(Callback):
     """
 
     def __init__(self, folder: Path) -> None:
-        try:
-            from mlflow import MlflowClient
-        except ImportError:
-            raise _missing("mlflow-skinny", "mlflow") from None
-        import os
+        from mlflow import MlflowClient
 
         if "MLFLOW_TRACKING_URI" in os.environ:
             self._client = MlflowClient()

@@ -26,7 +26,7 @@ from earthsr.evaluation.figures import loss_curves, save
 from earthsr.files import write_text
 from earthsr.models import Objective, OptimizerSpec, RunFolder, load_checkpoint
 from earthsr.tasks import task_for
-from earthsr.training.callbacks import Callback, EvaluateCallBack, default_callbacks
+from earthsr.training.callbacks import Callback, EvaluateCallBack, default_callbacks, require_trackers
 from earthsr.training.progress import MetricsFile, Progress
 from earthsr.training.resume import check_same_run
 from earthsr.training.schedule import learning_rate
@@ -81,6 +81,7 @@ class Trainer:
             raise ConfigError(
                 "train.distribute is true: training on several devices is not supported yet; set it to false"
             )
+        require_trackers(config)
         self.config = config
         self.model = model
         self.loss_fn = loss_fn
@@ -165,9 +166,10 @@ class Trainer:
                 "or --overwrite"
             )
         self._normalise(resume and newest is not None)
-        self.run.create()
         engine = self.model.engine
         engine.prepare_training(self.loss_fn, self.optimizer, self.config.optimizer.accumulate)
+        # Whatever may be refused has been asked for by now; from here on something is written.
+        self.run.create()
         self.metrics = MetricsFile(self.run.metrics_file)
         if resume and newest is not None:
             self._restore(newest)
@@ -202,7 +204,11 @@ class Trainer:
         for source in sources if not resuming else ():
             if isinstance(source, DemData):
                 source.scan()
-        if self.model.metadata.get("normalisation") is None and not resuming:
+        if resuming:
+            return
+        if self.model.metadata.get("normalisation") is not None:
+            self.logger.info(f"normalisation of {self.model.metadata.get('source', 'the model')} is kept")
+        else:
             source = sources[0]
             if not isinstance(source, DemData):
                 raise InputError("a generator of one's own needs model.normalisation to be set before training")
@@ -265,6 +271,8 @@ class Trainer:
                     clock, clock_step = now, progress.step
             if save_now and not stop.name:
                 self._save()
+        # A signal may have come between the last check and the loop's own.
+        self._read(waiting)
         stream.close()
 
     def _batches(self) -> Generator[Batch, None, None]:

@@ -1,5 +1,6 @@
 """What bad input gets: one clear line, exit code 2, no traceback, nothing half-written."""
 
+import importlib.util
 import pickle
 
 import h5py
@@ -185,9 +186,25 @@ def test_a_backend_that_is_not_installed(tiny_file, tmp_path):
     assert_refused(done, "backend mindspore is not installed: pip install 'earthsr[mindspore]'")
 
 
-def test_a_device_that_is_not_there(tiny_file, any_backend):
+def test_trackers_that_are_not_installed(tiny_file, tmp_path, any_backend, monkeypatch):
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *a: None if name == "mlflow" else found(name, *a))
+    config = tiny_file(summary={"mlflow": True})
+    before = everything_below(tmp_path)
+    done = call_cli("train", config, "--backend", any_backend)
+    assert_refused(done, "summary.mlflow needs the package mlflow-skinny: pip install 'earthsr[logging]'")
+    assert everything_below(tmp_path) == before
+
+
+def test_training_in_test_mode(tiny_file, any_backend):
+    config = tiny_file(train={"run_mode": "test"})
+    assert_refused(call_cli("train", config, "--backend", any_backend), "use earthsr evaluate")
+
+
+def test_a_device_that_is_not_there(tiny_file, tmp_path, any_backend):
     absent = "ascend" if any_backend == "torch" else "gpu"
     assert_refused(call_cli("train", tiny_file(), "--backend", any_backend, "--device", absent), absent)
+    assert not (tmp_path / "run").exists()
 
 
 # Checkpoints

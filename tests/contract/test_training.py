@@ -91,8 +91,9 @@ def test_a_run_stopped_after_any_step_and_resumed_equals_one_that_was_not(tiny, 
 
 def test_a_run_killed_at_any_moment_resumes_exactly(tiny_file, tmp_path, any_backend):
     settings = dict(
-        optimizer={"epochs": 4},
-        summary={"save_checkpoint_steps": 2, "keep_checkpoint_max": 50},
+        optimizer={"epochs": 12},
+        # Reads of the loss, checkpoints and epochs of six steps at different beats.
+        summary={"save_checkpoint_steps": 5, "keep_checkpoint_max": 50, "log_every": 4},
         data={"batch_size": 2},
         train={"early_stopping_patience": None},
     )

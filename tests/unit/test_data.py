@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from earthsr.data import Dataset, DemData, Normalisation, Sampler, Statistics, make_batch
-from earthsr.data.batch import Patches, augmented, transform
 from earthsr.data.dataset import ahead
+from earthsr.data.patches import Patches, augmented, transform
 from earthsr.data.sample import write_sample_dem
 from earthsr.data.sampler import PADDING
 from earthsr.errors import DataError, EarthsrWarning, InputError

@@ -1,0 +1,44 @@
+"""Patches in physical units, and the eight symmetries of the square."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Patches:
+    """Some patches as the file holds them, in its unit (metres)."""
+
+    coarse: NDArray[np.float32]
+    """(N, C, p, p); NaN where there is no value."""
+    fine: NDArray[np.float32]
+    """(N, C, p * scale, p * scale); 0 where the mask is 0."""
+    mask: NDArray[np.uint8]
+    """(N, 1, p * scale, p * scale); 1 = valid."""
+    indices: NDArray[np.int64]
+    """(N,) position in the split."""
+
+
+def transform(field: NDArray, symmetry: int) -> NDArray:
+    """Apply one of the eight symmetries of the square to the last two axes.
+
+    ``symmetry % 4`` quarter turns, after a transposition for 4 to 7.
+    """
+    if symmetry >= 4:
+        field = field.swapaxes(-1, -2)
+    return np.rot90(field, symmetry % 4, axes=(-2, -1))
+
+
+def augmented(patches: Patches, symmetries: NDArray[np.int8]) -> Patches:
+    """Apply ``symmetries[i]`` to patch ``i``: coarse, fine and mask alike."""
+
+    def each(field: NDArray) -> NDArray:
+        out = np.empty_like(field)
+        for i, symmetry in enumerate(symmetries):
+            out[i] = transform(field[i], int(symmetry))
+        return out
+
+    return Patches(each(patches.coarse), each(patches.fine), each(patches.mask), patches.indices)

@@ -1,0 +1,30 @@
+"""The kinds of network that there are, and reading a spec of any of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from earthsr.errors import CheckpointError
+from earthsr.models.demsrnet import DemSRNetSpec
+from earthsr.models.spec import NetworkSpec
+
+KINDS: Final[dict[str, type[NetworkSpec]]] = {DemSRNetSpec.kind: DemSRNetSpec}
+
+
+def spec_from_dict(values: Mapping[str, Any]) -> NetworkSpec:
+    """Read a spec written by :meth:`NetworkSpec.to_dict`.
+
+    Raises
+    ------
+    CheckpointError
+        If the kind or a field is unknown.
+    """
+    rest = dict(values)
+    kind = rest.pop("kind", None)
+    if kind not in KINDS:
+        raise CheckpointError(f"unknown kind of network {kind!r}; this version knows: {', '.join(KINDS)}")
+    try:
+        return KINDS[kind].from_fields(rest)
+    except TypeError as error:
+        raise CheckpointError(f"spec of kind {kind!r} is damaged: {error}") from None
