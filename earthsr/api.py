@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from earthsr.backend import Backend, Model, choose_backend
 from earthsr.config import Config, from_mapping, load_yaml_config
@@ -59,6 +60,13 @@ def load_param_into_net(model: Model, params: Weights) -> list[str]:
     return []
 
 
+class _BesideProgress(logging.StreamHandler):
+    """Writes above a progress bar instead of through it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record), file=self.stream)
+
+
 def create_logger(path: str | Path | None = None, level: int = logging.INFO) -> logging.Logger:
     """Set up the logger ``earthsr``: messages on standard error, and in a file where ``path`` is given."""
     logger = logging.getLogger("earthsr")
@@ -67,7 +75,7 @@ def create_logger(path: str | Path | None = None, level: int = logging.INFO) -> 
     for handler in list(logger.handlers):
         logger.removeHandler(handler)
         handler.close()
-    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    handlers: list[logging.Handler] = [_BesideProgress(sys.stderr)]
     if path is not None:
         make_folder(Path(path).parent)
         handlers.append(logging.FileHandler(path, encoding="utf-8"))
