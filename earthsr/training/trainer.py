@@ -7,26 +7,23 @@ or below; an engine does the tensors.
 from __future__ import annotations
 
 import logging
-import math
 import time
-from collections.abc import Generator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from earthsr.backend import Model, Pending, StepValues
+from earthsr.backend import Model
 from earthsr.backend.interface import NativeLoss
 from earthsr.config import Config, to_yaml
-from earthsr.data import Batch, Dataset, DemData, Normalisation
-from earthsr.errors import ConfigError, InputError, TrainingError
+from earthsr.data import Dataset, DemData, Normalisation
+from earthsr.errors import ConfigError, InputError
 from earthsr.evaluation.figures import loss_curves, save
 from earthsr.files import write_text
 from earthsr.models import Objective, OptimizerSpec, RunFolder, load_checkpoint
 from earthsr.tasks import task_for
 from earthsr.training.callbacks import Callback, EvaluateCallBack, default_callbacks, require_trackers
+from earthsr.training.loop import Unread, filled_batches
 from earthsr.training.progress import MetricsFile, Progress
 from earthsr.training.resume import check_same_run
 from earthsr.training.schedule import learning_rate
@@ -245,8 +242,16 @@ class Trainer:
     def _epoch(self, stop: StopRequest) -> None:
         progress, summary = self.progress, self.config.summary
         engine, every = self.model.engine, self.config.summary.log_every
-        stream = self._batches()
-        waiting: list[tuple[Pending[StepValues], list[float]]] = []
+        accumulate = self.config.optimizer.accumulate
+        stream = filled_batches(
+            self.train_dataset,
+            self.model.normalisation,
+            engine,
+            progress.epoch,
+            start=progress.step_in_epoch * accumulate,
+            count=self.steps_per_epoch * accumulate,
+        )
+        unread = Unread()
         clock, clock_step = time.perf_counter(), progress.step
         save_every = summary.save_checkpoint_steps
         while progress.step_in_epoch < self.steps_per_epoch and not stop.name:
@@ -255,16 +260,15 @@ class Trainer:
                 ends.append(save_every - progress.step % save_every)
             count = min(engine.steps_per_call, *ends)
             rates = [self._rate(progress.step + i) for i in range(count)]
-            batches = [next(stream) for _ in range(count * self.config.optimizer.accumulate)]
-            waiting.append((engine.run(batches, rates), rates))
+            batches = [next(stream) for _ in range(count * accumulate)]
+            unread.add(engine.run(batches, rates), rates)
             progress.step += count
             progress.step_in_epoch += count
             whole_epoch = progress.step_in_epoch == self.steps_per_epoch
             save_now = bool(save_every) and progress.step % (save_every or 1) == 0 and not whole_epoch
             if progress.step % every == 0 or whole_epoch or save_now or stop.name:
                 rate = (progress.step - clock_step) * self.step_size
-                last = self._read(waiting)
-                waiting = []
+                last = self._read(unread)
                 if progress.step % every == 0:
                     now = time.perf_counter()
                     self._record({**last, "samples_per_s": round(rate / (now - clock), 2)}, "log")
@@ -272,60 +276,20 @@ class Trainer:
             if save_now and not stop.name:
                 self._save()
         # A signal may have come between the last check and the loop's own.
-        self._read(waiting)
+        self._read(unread)
         stream.close()
-
-    def _batches(self) -> Generator[Batch, None, None]:
-        """Batches of the rest of this epoch, filled up with empty ones to a whole number of steps."""
-        engine, accumulate = self.model.engine, self.config.optimizer.accumulate
-        start = self.progress.step_in_epoch * accumulate
-
-        def stream() -> Generator[Batch, None, None]:
-            count = start
-            last: Batch | None = None
-            inner = self.train_dataset.training_batches(
-                self.progress.epoch,
-                self.model.normalisation,
-                start=start,
-                rank=engine.rank,
-                world_size=engine.world_size,
-            )
-            for last in inner:
-                count += 1
-                yield last
-            while last is not None and count < self.steps_per_epoch * accumulate:
-                count += 1
-                yield Batch(last.inputs, last.target, last.mask, np.zeros_like(last.sample_weight))
-
-        return stream()
 
     def _rate(self, step: int) -> float:
         return learning_rate(
             self.config.optimizer, self.config.learning_rate, step, self.steps_per_epoch, self.total_steps
         )
 
-    def _read(self, waiting: list[tuple[Pending[StepValues], list[float]]]) -> dict[str, Any]:
-        """Wait for losses, add them to the epoch's sum, and describe the last step."""
-        step = self.progress.step - sum(len(rates) for _, rates in waiting)
-        record: dict[str, Any] = {}
-        for pending, rates in waiting:
-            values = pending.result()
-            for loss, norm, rate in zip(values.losses, values.gradient_norms, rates, strict=True):
-                step += 1
-                if not math.isfinite(loss):
-                    raise TrainingError(
-                        f"the loss is {loss} at step {step}; lower optimizer.learning_rate, set optimizer.clip_norm, "
-                        "or use train.amp_level O0; checkpoints so far are whole"
-                    )
-                self.progress.loss_sum += float(loss)
-                record = {
-                    "step": step,
-                    "epoch": self.progress.epoch + 1,
-                    "loss": float(loss),
-                    "learning_rate": rate,
-                    "gradient_norm": float(norm) if math.isfinite(norm) else None,
-                }
-        return record
+    def _read(self, unread: Unread) -> dict[str, Any]:
+        """Wait for losses, add them to the epoch's sum one by one, and describe the last step."""
+        losses, record = unread.read(self.progress.step)
+        for loss in losses:
+            self.progress.loss_sum += loss
+        return {**record, "epoch": self.progress.epoch + 1}
 
     def _record(self, record: dict[str, Any], event: str) -> None:
         self.metrics.append(record)

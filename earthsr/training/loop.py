@@ -1,0 +1,81 @@
+"""The parts of the hot loop that decide nothing: batches made up to whole steps, and losses read late."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from earthsr.backend import Engine, Pending, StepValues
+from earthsr.data import Batch, Dataset, Normalisation
+from earthsr.errors import TrainingError
+
+
+def filled_batches(
+    dataset: Dataset, normalisation: Normalisation, engine: Engine, epoch: int, start: int, count: int
+) -> Generator[Batch, None, None]:
+    """Batches ``start`` to ``count`` of an epoch; empty ones (weight 0) fill up where the split has fewer."""
+    made = start
+    last: Batch | None = None
+    for last in dataset.training_batches(
+        epoch, normalisation, start=start, rank=engine.rank, world_size=engine.world_size
+    ):
+        made += 1
+        yield last
+    while last is not None and made < count:
+        made += 1
+        yield Batch(last.inputs, last.target, last.mask, np.zeros_like(last.sample_weight))
+
+
+@dataclass
+class Unread:
+    """Steps whose losses nobody has waited for yet."""
+
+    calls: list[tuple[Pending[StepValues], list[float]]] = field(default_factory=list)
+
+    def add(self, values: Pending[StepValues], rates: list[float]) -> None:
+        """Remember a call of the engine and its learning rates."""
+        self.calls.append((values, rates))
+
+    def read(self, step: int) -> tuple[list[float], dict[str, Any]]:
+        """Wait for all of them.
+
+        Parameters
+        ----------
+        step : int
+            The last step that was made.
+
+        Returns
+        -------
+        tuple
+            The losses in order, and a record of the last step.
+
+        Raises
+        ------
+        TrainingError
+            If a loss is not finite; the message names the step.
+        """
+        calls, self.calls = self.calls, []
+        made = step - sum(len(rates) for _, rates in calls)
+        losses: list[float] = []
+        record: dict[str, Any] = {}
+        for pending, rates in calls:
+            values = pending.result()
+            for loss, norm, rate in zip(values.losses, values.gradient_norms, rates, strict=True):
+                made += 1
+                if not math.isfinite(loss):
+                    raise TrainingError(
+                        f"the loss is {loss} at step {made}; lower optimizer.learning_rate, set optimizer.clip_norm, "
+                        "or use train.amp_level O0; checkpoints so far are whole"
+                    )
+                losses.append(float(loss))
+                record = {
+                    "step": made,
+                    "loss": float(loss),
+                    "learning_rate": rate,
+                    "gradient_norm": float(norm) if math.isfinite(norm) else None,
+                }
+        return losses, record
