@@ -142,6 +142,10 @@ class ProgressBar(Callback):
             self._bar.update(record["step"] * trainer.step_size - self._bar.n)
             self._bar.set_postfix(loss=f"{record['loss']:.2e}", refresh=False)
 
+    def epoch(self, trainer: Any, record: Mapping[str, Any]) -> None:
+        """Move on to the end of the epoch."""
+        self.log(trainer, record)
+
     def end(self, trainer: Any) -> None:
         """Close the bar."""
         if self._bar is not None:
