@@ -11,7 +11,7 @@ INPUTS := setup.py pyproject.toml constraints.txt
 .PHONY: demo test quick lint clean
 
 demo: $(DEMO)/ready
-	$(DEMO)/bin/earthsr sample dem runs/demo-data
+	$(DEMO)/bin/earthsr sample dem runs/demo-data --overwrite
 	$(DEMO)/bin/earthsr train configs/dem_srnet_demo.yaml --backend torch --overwrite
 	$(DEMO)/bin/earthsr evaluate runs/demo --backend torch
 

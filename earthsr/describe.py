@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 
 import earthsr
 from earthsr.backend import available_backends
 from earthsr.config import load_yaml_config
 from earthsr.data.hdf5 import open_h5, plain_attributes, reading
 from earthsr.errors import InputError
+from earthsr.inference.predict import read_elevation
 from earthsr.models import NetworkSpec, load_checkpoint, read_weights, resolve_checkpoint
 from earthsr.models.checkpoint import STATE
 from earthsr.tasks import task_for
@@ -67,6 +69,20 @@ def _describe_data(path: Path) -> dict[str, Any]:
         return {"kind": "data", "path": str(path), "datasets": datasets, "attributes": plain_attributes(handle)}
 
 
+def _describe_arrays(path: Path) -> dict[str, Any]:
+    elevation = read_elevation(path)
+    return {
+        "kind": "elevation",
+        "path": str(path),
+        "shape": list(elevation.values.shape),
+        "units": "m",
+        "cell_size_deg": elevation.cell_size_deg,
+        "minimum": float(np.nanmin(elevation.values)) if np.isfinite(elevation.values).any() else None,
+        "maximum": float(np.nanmax(elevation.values)) if np.isfinite(elevation.values).any() else None,
+        "cells_without_value": int(np.isnan(elevation.values).sum()),
+    }
+
+
 def describe_file(path: str | Path) -> dict[str, Any]:
     """Describe a configuration, checkpoint, run folder or HDF5 file.
 
@@ -86,7 +102,11 @@ def describe_file(path: str | Path) -> dict[str, Any]:
         return _describe_data(path)
     if path.suffix in (".pt", ".pth", ".ckpt", ".pkl"):
         return _describe_checkpoint(path)
-    raise InputError(f"{path}: not a kind of file that info knows; expected .yaml, .h5, .safetensors or a run folder")
+    if path.suffix == ".npz":
+        return _describe_arrays(path)
+    raise InputError(
+        f"{path}: not a kind of file that info knows; expected .yaml, .h5, .npz, .safetensors or a run folder"
+    )
 
 
 def _installed(package: str) -> str:

@@ -37,6 +37,8 @@ def make_folder(folder: Path) -> Path:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise InputError(f"cannot create folder {folder}: there is a file in its place; choose another") from None
     except OSError as error:
         raise InputError(
             f"cannot create folder {folder}: {error.strerror or error}; choose a writable place"

@@ -67,7 +67,7 @@ def main(backend: str, folder: Path, epochs: int = 6, features: int = 64, stride
     logger = create_logger(path=folder / "summary" / "results.log")
 
     # 1. Training data construction
-    write_sample_dem(folder / "dataset", patch_size=config["data"]["patch_size"], stride=stride)
+    write_sample_dem(folder / "dataset", patch_size=config["data"]["patch_size"], stride=stride, overwrite=True)
 
     # 2. Model construction
     config["backend"] = backend
@@ -92,12 +92,13 @@ def main(backend: str, folder: Path, epochs: int = 6, features: int = 64, stride
     data = next(test_dataset.create_dict_iterator())
     inputs, labels = data["inputs"], data["labels"]
     prediction = inference_module.forecast(inputs)
-    plt.figure(num="e_imshow", figsize=(15, 4.5))
+    limits = float(labels[0].min()), float(labels[0].max())
+    plt.figure(num="e_imshow", figsize=(15, 4.5), layout="constrained")
     for place, (array, title) in enumerate(
         ((inputs, "Low Resolution"), (labels, "Ground Truth"), (prediction, "Prediction")), start=1
     ):
         plt.subplot(1, 3, place)
-        plt_dem_data(array[0, 0], title)
+        plt_dem_data(array[0, 0], title, limits=limits)
     plt.savefig(folder / "prediction.png", dpi=100)
     plt.close("all")
     logger.info(f"picture {folder / 'prediction.png'}")

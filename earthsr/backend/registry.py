@@ -56,7 +56,10 @@ def get_backend(name: str) -> Backend:
     if name not in known:
         raise BackendError(f"unknown backend {name!r}; {_listing()}")
     if not known[name].installed():
-        raise BackendError(f"backend {name} is not installed: pip install 'earthsr[{name}]'; {_listing()}")
+        raise BackendError(
+            f"backend {name} is not installed: pip install 'earthsr[{name}]' (in a clone: pip install -e '.[{name}]'); "
+            f"{_listing()}"
+        )
     return known[name]()
 
 

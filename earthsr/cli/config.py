@@ -15,7 +15,7 @@ app = typer.Typer(help="Check and show configurations.", no_args_is_help=True, r
 def validate(
     config: ConfigFile,
     overrides: Set = None,
-    data: Annotated[bool, typer.Option("--data", help="Also check it against the data files that it names.")] = False,
+    data: Annotated[bool, typer.Option("--data", help="Also read the data files that it names, whole.")] = False,
     as_json: Json = False,
 ) -> None:
     """Check keys, ranges and how they fit together; with --data, patch size and scale against the files' shapes."""
@@ -26,7 +26,12 @@ def validate(
     task = task_for(loaded)
     spec = task.spec()
     spec.select(loaded.train.freeze)
-    samples = {split: len(task.data(split)) for split in ("train", "valid")} if data else None
+    samples = None
+    if data:
+        sources = {split: task.data(split) for split in ("train", "valid")}
+        for source in sources.values():
+            source.scan()
+        samples = {split: len(source) for split, source in sources.items()}
     checked = "" if samples is None else f"; data: {samples['train']} train, {samples['valid']} valid patches"
     values = {"valid": True, "config": str(config), "parameters": spec.parameter_count, "samples": samples}
     show(values, as_json, f"{config}: valid, {spec.parameter_count:,} parameters{checked}")

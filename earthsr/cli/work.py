@@ -95,7 +95,7 @@ def evaluate(
     gain = metrics["rmse_reduction_vs_bicubic_percent"]
     if gain is not None:
         lines.append(f"RMSE {gain:.2f} % below bicubic on {metrics['samples']} patches of the {split} split")
-    lines.append(f"picture {result.figures[0]}")
+    lines.append(f"picture {result.figures[0]} (and {len(result.figures) - 1} more beside it)")
     lines.append(f"report  {result.report}")
     show(metrics, as_json, "\n".join(lines))
 
@@ -107,12 +107,13 @@ def predict(
     backend: Backend = None,
     device: Device = None,
     amp_level: AmpLevel = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUTPUT where it is there.")] = False,
     as_json: Json = False,
 ) -> None:
     """Enlarge elevation arrays by the model's scale.
 
     INPUT holds elevation as (H, W), (N, H, W) or (N, C, H, W), NaN where there is no value; each field is predicted
-    in one piece.
+    in one piece. Taken is the array named elevation, else the smallest "p_p" of a file of patches, else the only one.
     """
     from earthsr.api import create_logger, from_pretrained
     from earthsr.inference.predict import check_output, predict_file, read_elevation
@@ -120,13 +121,11 @@ def predict(
 
     _precision(amp_level)
     create_logger()
-    check_output(target)
+    check_output(target, overwrite)
     read_elevation(source)
     precision = Precision(amp_level or "O0")  # type: ignore[arg-type]
     model = from_pretrained(checkpoint, backend=backend, device=device or "auto", precision=precision)
-    result = predict_file(model, source, target)
-    text = (
-        f"{result['output']}: {tuple(result['input_shape'])} to {tuple(result['output_shape'])}, "
-        f"{result['minimum']} to {result['maximum']} m"
-    )
+    result = predict_file(model, source, target, overwrite=overwrite)
+    span = "no value" if result["minimum"] is None else f"{result['minimum']:.1f} to {result['maximum']:.1f} m"
+    text = f"{result['output']}: {tuple(result['input_shape'])} to {tuple(result['output_shape'])}, {span}"
     show(result, as_json, text)

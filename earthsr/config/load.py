@@ -103,7 +103,11 @@ def _override(values: dict[str, Any], assignment: str) -> None:
         values["backend"] = value
         return
     if len(parts) != 2:
-        raise ConfigError(f"--set {assignment}: expected section.key=value, found {len(parts)} level(s) in {key!r}")
+        homes = [f"{name}.{parts[0]}" for name, section in Config().items() if parts[0] in (section or ())]
+        hint = f"; did you mean {' or '.join(homes)}?" if len(parts) == 1 and homes else ""
+        raise ConfigError(
+            f"--set {assignment}: expected section.key=value, found {len(parts)} level(s) in {key!r}{hint}"
+        )
     section, name = parts
     if section not in Config.model_fields or section == "backend":
         raise ConfigError(f"--set {assignment}: {unknown_key(section, Config.model_fields, '')}")

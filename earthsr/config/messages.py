@@ -16,7 +16,9 @@ def unknown_key(key: str, known: Iterable[str], section: str) -> str:
     known = list(known)
     where = f"{section}.{key}" if section else key
     lowered = {name.lower(): name for name in known}
-    near = difflib.get_close_matches(str(key).lower(), list(lowered), n=1, cutoff=0.5)
+    word = str(key).lower()
+    initials = [name for name in lowered if "_" in name and word == "".join(part[:1] for part in name.split("_"))]
+    near = difflib.get_close_matches(word, list(lowered), n=1, cutoff=0.5) or initials[:1]
     hint = f"did you mean {lowered[near[0]]}?" if near else f"known keys: {', '.join(known)}"
     return f"unknown key {where}; {hint}"
 

@@ -14,7 +14,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from earthsr.data.hdf5 import DemLayout, open_h5, read_layout, reading, statistics_of, units_of
+from earthsr.data.hdf5 import PLAUSIBLE_M, DemLayout, open_h5, read_layout, reading, statistics_of, units_of
 from earthsr.data.normalise import Statistics
 from earthsr.data.patches import Patches
 from earthsr.data.sampler import PADDING
@@ -151,8 +151,10 @@ class DemData:
         indices: NDArray[np.int64],
     ) -> None:
         p, scale = self.layout.patch_size, self.layout.scale
-        bad_fine = ~np.isfinite(fine)
-        bad_coarse = ~np.isfinite(coarse)
+        # Comparisons with NaN are false: this catches NaN, infinities and fill values alike.
+        low, high = PLAUSIBLE_M
+        bad_fine = ~((fine >= low) & (fine <= high))
+        bad_coarse = ~((coarse >= low) & (coarse <= high))
         if not bad_fine.any() and not bad_coarse.any():
             return
         valid = mask.astype(bool)
@@ -162,8 +164,10 @@ class DemData:
         for key, bad in ((self.layout.fine_key, bad_fine & valid), (self.layout.coarse_key, bad_coarse & whole)):
             if bad.any():
                 i, _, row, column = np.argwhere(bad)[0]
+                value = (fine if key == self.layout.fine_key else coarse)[tuple(np.argwhere(bad)[0])]
+                what = f"{value:g} m, a fill value?" if np.isfinite(value) else "a NaN or infinite value"
                 raise DataError(
-                    f"{self.path}: {key} holds a NaN or infinite value in patch {indices[i]}, row {row}, "
+                    f"{self.path}: {key} holds {what} in patch {indices[i]}, row {row}, "
                     f"column {column}, where no mask covers it; {advice}"
                 )
         coarse[bad_coarse] = np.nan
@@ -192,16 +196,15 @@ class DemData:
         return Statistics.of(self.chunks())
 
     def scan(self) -> None:
-        """Read every value once where the file does not carry our statistics, which vouch for such a pass.
+        """Read every value once.
 
         Raises
         ------
         DataError
-            If a value is NaN or infinite where no mask covers it.
+            If a value is NaN, infinite or no elevation on Earth where no mask covers it.
         """
-        if statistics_of(self.layout) is None:
-            for _ in self.chunks():
-                continue
+        for _ in self.chunks():
+            continue
 
     def _column(self, key: str) -> NDArray:
         with self._lock, reading(self.path):
@@ -237,6 +240,16 @@ class DemData:
         north = origin[:, 1] - self.layout.fine_size * degrees / 2
         along = np.full(len(self), degrees * metres_per_degree)
         return np.stack([along, along * np.cos(np.deg2rad(north))], axis=1)
+
+    def centre(self, index: int) -> str | None:
+        """Centre of a patch in words, such as ``36.70 N, 84.11 W``, or None where the file does not know it."""
+        degrees = self.cell_size_deg
+        if degrees is None or not self.layout.has_origin:
+            return None
+        west, north = (float(value) for value in self._column("origin")[index])
+        half = self.layout.fine_size * degrees / 2
+        latitude, longitude = north - half, west + half
+        return f"{abs(latitude):.2f}° {'NS'[latitude < 0]}, {abs(longitude):.2f}° {'EW'[longitude < 0]}"
 
     def fingerprint(self) -> str:
         """Short hash of the layout and of patches spread over the file; two files that differ rarely share it."""

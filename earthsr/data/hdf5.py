@@ -19,6 +19,9 @@ import numpy as np
 
 from earthsr.errors import DataError, EarthsrWarning, InputError
 
+#: Elevations on Earth, metres, with some room; what lies outside is taken for a fill value.
+PLAUSIBLE_M = (-12_000, 9_500)
+
 _SQUARE = re.compile(r"^(\d+)_\1$")
 
 
@@ -34,7 +37,9 @@ def open_h5(path: Path) -> h5py.File:
     import hdf5plugin  # noqa: F401
 
     if not path.is_file():
-        raise DataError(f"{path}: no such data file; earthsr sample dem DIR writes one to try")
+        raise DataError(
+            f"{path}: no such data file; the data folder should hold train/train.h5, valid/valid.h5 and test/test.h5"
+        )
     try:
         return h5py.File(path, "r")
     except OSError as error:

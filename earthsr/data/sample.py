@@ -72,7 +72,9 @@ def column_blocks(columns: int, patch: int) -> dict[str, tuple[int, int]]:
     return {"train": train, "valid": valid, "test": test}
 
 
-def write_sample_dem(root: str | Path, patch_size: int = 16, scale: int = 5, stride: int = 2) -> dict[str, int]:
+def write_sample_dem(
+    root: str | Path, patch_size: int = 16, scale: int = 5, stride: int = 2, overwrite: bool = False
+) -> dict[str, int]:
     """Write the sample data set in MindEarth's layout.
 
     Coarse elevations are block means. Training patches overlap (a new one every ``stride`` coarse cells); validation
@@ -88,6 +90,8 @@ def write_sample_dem(root: str | Path, patch_size: int = 16, scale: int = 5, str
         Fine cells per coarse cell, 2 to 10.
     stride : int
         Coarse cells between training patches.
+    overwrite : bool
+        Replace data that the folder holds already.
 
     Returns
     -------
@@ -97,8 +101,11 @@ def write_sample_dem(root: str | Path, patch_size: int = 16, scale: int = 5, str
     Raises
     ------
     InputError
-        If patches of that size do not fit, or the folder is not writable.
+        If patches of that size do not fit, the folder holds data already, or it is not writable.
     """
+    for name in ("train", "valid", "test"):
+        if (Path(root) / name).exists() and not overwrite:
+            raise InputError(f"{Path(root) / name} is there already; choose another folder, or --overwrite")
     if not 2 <= scale <= 10:
         raise InputError(f"scale is {scale}, expected 2 to 10")
     if patch_size < 4 or stride < 1:

@@ -17,11 +17,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 DPI = 110
-_ELEVATION = "terrain"
+# Even in brightness and safe for colour-blind eyes; no blue that reads as water where valleys are.
+_ELEVATION = "viridis"
 _ERROR = "RdBu_r"
 
 
-def plt_dem_data(image_array: NDArray[np.floating], title: str, unit: str = "m") -> None:
+def plt_dem_data(
+    image_array: NDArray[np.floating], title: str, unit: str = "m", limits: tuple[float, float] | None = None
+) -> None:
     """Draw an elevation array on pyplot's current axes, as MindEarth's function of this name does.
 
     Parameters
@@ -32,20 +35,24 @@ def plt_dem_data(image_array: NDArray[np.floating], title: str, unit: str = "m")
         Title above the picture.
     unit : str
         Label of the colour bar.
+    limits : tuple of float, optional
+        Lowest and highest value of the colours; give several pictures the same to compare them.
     """
     from matplotlib import pyplot as plt
 
-    plt.imshow(image_array, cmap=_ELEVATION)
+    low, high = limits or (None, None)
+    plt.imshow(image_array, cmap=_ELEVATION, vmin=low, vmax=high)
     plt.axis("off")
     plt.title(title, fontsize=10)
     plt.colorbar(fraction=0.046, pad=0.04).set_label(unit)
 
 
-def _figure(width: float, height: float) -> Figure:
+def _figure(width: float, height: float, gap: float = 0.02) -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    figure = Figure(figsize=(width, height), layout="constrained", dpi=DPI)
+    figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(wspace=gap), dpi=DPI)
     FigureCanvasAgg(figure)
     return figure
 
@@ -91,7 +98,7 @@ def comparison(
     border : int
         Fine cells at the edge that the scores leave out; the RMSE in the titles leaves them out too.
     """
-    figure = _figure(14.5, 9.6)
+    figure = _figure(14.5, 10.4)
     figure.suptitle(title, fontsize=12)
     # A column of its own for colour bars keeps the panels of all rows in line.
     grid = figure.add_gridspec(3, 5, width_ratios=(1, 1, 1, 1, 0.05))
@@ -111,20 +118,22 @@ def comparison(
         axes.imshow(light, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         _bare(axes, f"{name}, hillshade")
     assert image is not None
-    figure.colorbar(image, cax=figure.add_subplot(grid[0, 4]), label="elevation (m)")
+    figure.colorbar(image, cax=figure.add_subplot(grid[0, 4]), label="elevation (m)", extend="both")
     errors = {"Bicubic": bicubic - truth, "Prediction": prediction - truth}
     inside = np.zeros_like(valid)
     inside[border : truth.shape[0] - border, border : truth.shape[1] - border] = True
     inside &= valid
     limit = float(np.percentile(np.abs(errors["Bicubic"][valid]), 99)) or 1.0
-    for column, (name, error) in enumerate(errors.items(), start=1):
-        axes = figure.add_subplot(grid[2, column])
+    maps = [figure.add_subplot(grid[2, column]) for column in (1, 2)]
+    for axes, (name, error) in zip(maps, errors.items(), strict=True):
         image = axes.imshow(
             np.where(valid, error, np.nan), cmap=_ERROR, vmin=-limit, vmax=limit, interpolation="nearest"
         )
         rmse = float(np.sqrt(np.mean(np.square(error[inside])))) if inside.any() else float("nan")
         _bare(axes, f"{name} - truth, RMSE {rmse:.2f} m")
-    figure.colorbar(image, cax=figure.add_subplot(grid[2, 4]), label="error (m)")
+    figure.colorbar(
+        image, ax=maps, location="bottom", label="error (m)", extend="both", shrink=0.6, aspect=40, pad=0.02
+    )
     _error_histogram(figure.add_subplot(grid[2, 0]), errors, inside, limit)
     _error_by_slope(figure.add_subplot(grid[2, 3]), errors, inside, np.nan_to_num(shown, nan=float(low)), dy, dx)
     return figure
@@ -138,8 +147,9 @@ def _error_histogram(
 ) -> None:
     bins = np.linspace(-limit, limit, 61).tolist()
     for name, error in errors.items():
-        axes.hist(error[inside], bins=bins, histtype="step", color=_COLOURS[name], label=name, density=True)
-    axes.set_xlabel("error (m)")
+        inner = np.clip(error[inside], -limit, limit)
+        axes.hist(inner, bins=bins, histtype="step", color=_COLOURS[name], label=name, density=True)
+    axes.set_xlabel("error (m); outer bins hold the tails")
     axes.set_ylabel("density (1/m)")
     axes.legend(fontsize=8)
     axes.set_title("Distribution of errors", fontsize=10)
@@ -166,12 +176,13 @@ def _error_by_slope(
     axes.set_xlabel("slope of the truth (degrees)")
     axes.set_ylabel("RMSE (m)")
     axes.legend(fontsize=8)
+    axes.set_ylim(bottom=0)
     axes.set_title("Error by slope", fontsize=10)
 
 
 def loss_curves(records: Sequence[Mapping[str, Any]]) -> Figure:
     """Training loss and learning rate by step, and validation RMSE beside bicubic's, from ``metrics.jsonl``."""
-    figure = _figure(10, 3.8)
+    figure = _figure(10.5, 3.8, gap=0.08)
     left, right = figure.subplots(1, 2)
     steps = [record for record in records if "gradient_norm" in record]
     ends = [record for record in records if "loss" in record and "gradient_norm" not in record]
@@ -199,11 +210,11 @@ def loss_curves(records: Sequence[Mapping[str, Any]]) -> Figure:
     return figure
 
 
-def score_bars(scores: Mapping[str, Mapping[str, float | None]]) -> Figure:
-    """RMSE and MAE of every method side by side."""
+def score_bars(scores: Mapping[str, Mapping[str, float | None]], title: str = "") -> Figure:
+    """RMSE and MAE of every method side by side, the largest RMSE first."""
     figure = _figure(6.5, 3.4)
     axes = figure.subplots()
-    names = list(scores)
+    names = sorted(scores, key=lambda name: -(scores[name]["rmse"] or 0.0))
     place = np.arange(len(names))
     for shift, key in ((-0.2, "rmse"), (0.2, "mae")):
         values = [scores[name][key] or 0.0 for name in names]
@@ -212,5 +223,6 @@ def score_bars(scores: Mapping[str, Mapping[str, float | None]]) -> Figure:
     axes.set_xticks(place, names)
     axes.margins(y=0.12)
     axes.set_ylabel("error (m)")
+    axes.set_title(title, fontsize=10)
     axes.legend()
     return figure

@@ -65,16 +65,16 @@ class InferenceModule:
 
 
 def _chosen_patches(source: DemData) -> dict[str, int]:
-    """Patches to draw, by caption: the one of largest relief and the one of median relief."""
-    relief: list[float] = []
+    """Patches to draw, by caption: those whose elevations spread (standard deviation) most, and as the median does."""
+    spread: list[float] = []
     for patches in source.chunks():
         valid = np.broadcast_to(patches.mask.astype(bool), patches.fine.shape)
-        relief += [float(fine[ok].std()) if ok.any() else -1.0 for fine, ok in zip(patches.fine, valid, strict=True)]
-    order = np.argsort(relief, kind="stable")
-    chosen = {"largest relief": int(order[-1])}
+        spread += [float(fine[ok].std()) if ok.any() else -1.0 for fine, ok in zip(patches.fine, valid, strict=True)]
+    order = np.argsort(spread, kind="stable")
+    chosen = {"largest spread of elevation": int(order[-1])}
     middle = int(order[len(order) // 2])
-    if middle not in chosen.values() and relief[middle] >= 0:
-        chosen["median relief"] = middle
+    if middle not in chosen.values() and spread[middle] >= 0:
+        chosen["median spread of elevation"] = middle
     return chosen
 
 
@@ -84,6 +84,10 @@ def _draw(model: Model, patches: Patches, source: DemData, title: str, path: Pat
     bicubic = baseline(patches.coarse, scale, "bicubic")
     cells = source.fine_cell_size_m()
     index = int(patches.indices[0])
+    where = source.centre(index)
+    if where is not None and cells is not None:
+        size = np.array(patches.fine.shape[-2:]) * cells[index] / 1000
+        title += f"; {where}, {size[1]:.1f} x {size[0]:.1f} km (east-west x north-south)"
     figure = comparison(
         patches.coarse[0, 0],
         patches.fine[0, 0],
@@ -118,7 +122,7 @@ def evaluate_split(model: Model, config: Config, split: str, output: Path) -> Ev
     """
     task = task_for(config)
     source = task.data(split)
-    source.scan()
+    source.scan()  # before anything is written
     data = config.data
     dataset = Dataset(source, num_workers=data.num_workers, shuffle=False, prefetch=data.prefetch_batches)
     dataset.create_dataset(data.batch_size)
@@ -140,7 +144,9 @@ def evaluate_split(model: Model, config: Config, split: str, output: Path) -> Ev
         title = f"{split} patch {index} ({name}), {model.spec.scale}x"
         path = _draw(model, patches, source, title, output / "figures" / f"patch-{index:05d}.png")
         figures.append((path, f"{title}. Elevations share one scale; so do errors."))
-    bars = save(score_bars(metrics["scores"]), output / "figures" / "scores.png")
+    bars = save(
+        score_bars(metrics["scores"], f"{split} split, {metrics['samples']} patches"), output / "figures" / "scores.png"
+    )
     figures.append((bars, "Root mean square and mean absolute error of the model and of interpolation."))
     curves = _curves(model, output)
     if curves is not None:

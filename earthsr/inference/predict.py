@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+import warnings
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthsr.backend import Model
-from earthsr.data.hdf5 import open_h5, reading
-from earthsr.errors import DataError, InputError
+from earthsr.data.hdf5 import PLAUSIBLE_M, open_h5, reading
+from earthsr.errors import DataError, EarthsrWarning, InputError
 from earthsr.files import atomic_file
 
 SUFFIXES = (".npz", ".h5", ".hdf5")
+_GEOREFERENCE = ("crs", "origin")
 _SQUARE = re.compile(r"^(\d+)_\1$")
 
 
@@ -28,10 +30,14 @@ class Elevation:
     values: NDArray[np.float32]
     """(H, W), (N, H, W) or (N, C, H, W), metres; NaN where there is no value."""
     cell_size_deg: float | None = None
+    georeference: dict[str, Any] = field(default_factory=dict)
+    """``crs`` and ``origin`` (a corner: it stays where it is when cells become smaller), as the file has them."""
 
 
 def _check(values: NDArray, where: str) -> NDArray[np.float32]:
-    if values.dtype.kind not in "fiu" or not 2 <= values.ndim <= 4 or min(values.shape, default=0) < 1:
+    if values.size == 0:
+        raise DataError(f"{where} is empty (shape {values.shape}); nothing to enlarge")
+    if values.dtype.kind not in "fiu" or not 2 <= values.ndim <= 4:
         raise DataError(
             f"{where} has shape {values.shape} and type {values.dtype}, expected numbers of shape (H, W), (N, H, W) or "
             "(N, C, H, W)"
@@ -39,6 +45,12 @@ def _check(values: NDArray, where: str) -> NDArray[np.float32]:
     values = values.astype(np.float32)
     if np.isinf(values).any():
         raise DataError(f"{where} holds infinite values; use NaN where there is no value")
+    low, high = PLAUSIBLE_M
+    if (values < low).any() or (values > high).any():
+        worst = float(values.flat[int(np.nanargmax(np.abs(values)))])
+        raise DataError(
+            f"{where} holds {worst:g} m, outside {low:,} to {high:,} m: a fill value? Use NaN where there is no value"
+        )
     return values
 
 
@@ -68,11 +80,12 @@ def read_elevation(path: str | Path) -> Elevation:
         try:
             # The file is opened here, so that it is closed also where it is no archive.
             with path.open("rb") as handle, np.load(handle, allow_pickle=False) as archive:
-                arrays = [name for name in archive.files if archive[name].ndim >= 2]
+                arrays = [name for name in archive.files if archive[name].ndim >= 2 or name == "elevation"]
                 name = _pick(arrays, path)
                 cell = archive["cell_size_deg"] if "cell_size_deg" in archive.files else None
                 values = _check(archive[name], f"{path}: {name}")
-                return Elevation(values, None if cell is None else float(cell))
+                extra = {key: archive[key] for key in _GEOREFERENCE if key in archive.files}
+                return Elevation(values, None if cell is None else float(cell), extra)
         except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
             if isinstance(error, DataError):
                 raise
@@ -85,7 +98,9 @@ def read_elevation(path: str | Path) -> Elevation:
             cell = handle.attrs.get("cell_size_deg")
             # In a file of patches the attribute describes the fine cells; the coarse ones are what is enlarged.
             coarse = _SQUARE.match(name) is not None
-            return Elevation(values, None if cell is None or coarse else float(cell))
+            extra = {key: handle.attrs[key] for key in _GEOREFERENCE if key in handle.attrs}
+            extra |= {key: handle[key][...] for key in _GEOREFERENCE if key in handle}
+            return Elevation(values, None if cell is None or coarse else float(cell), extra)
     raise InputError(f"{path}: input of type {path.suffix or 'none'} is not supported; expected {', '.join(SUFFIXES)}")
 
 
@@ -131,29 +146,34 @@ def predict_array(model: Model, values: NDArray[np.floating], batch_size: int = 
 def write_elevation(path: str | Path, elevation: Elevation, attributes: dict[str, Any]) -> None:
     """Write ``elevation`` with units and provenance, atomically."""
     path = Path(path)
-    extra: dict[str, Any] = {"units": "m", **attributes}
+    extra: dict[str, Any] = {**elevation.georeference, "units": "m", **attributes}
     if elevation.cell_size_deg is not None:
         extra["cell_size_deg"] = elevation.cell_size_deg
     with atomic_file(path) as temporary:
         if path.suffix == ".npz":
             arrays: dict[str, Any] = {"elevation": elevation.values, **extra}
-            np.savez_compressed(temporary, allow_pickle=False, **arrays)
+            np.savez_compressed(temporary, **arrays)
         else:
             with h5py.File(temporary, "w") as handle:
                 handle.create_dataset("elevation", data=elevation.values)
                 for key, value in extra.items():
-                    handle.attrs[key] = value
+                    if np.ndim(value) > 1:
+                        handle.create_dataset(key, data=value)
+                    else:
+                        handle.attrs[key] = str(value) if np.asarray(value).dtype.kind == "U" else value
 
 
-def check_output(path: str | Path) -> Path:
+def check_output(path: str | Path, overwrite: bool = False) -> Path:
     """Check that an output can be written in its format, before anything is computed.
 
     Raises
     ------
     InputError
-        If the suffix is not supported.
+        If the suffix is not supported, or something is there already.
     """
     path = Path(path)
+    if path.exists() and not overwrite:
+        raise InputError(f"{path} is there already; choose another name, or --overwrite")
     if path.suffix not in SUFFIXES:
         raise InputError(
             f"{path}: output of type {path.suffix or 'none'} is not supported; expected {', '.join(SUFFIXES)}"
@@ -161,7 +181,9 @@ def check_output(path: str | Path) -> Path:
     return path
 
 
-def predict_file(model: Model, source: str | Path, target: str | Path, batch_size: int = 16) -> dict[str, Any]:
+def predict_file(
+    model: Model, source: str | Path, target: str | Path, batch_size: int = 16, overwrite: bool = False
+) -> dict[str, Any]:
     """Read, enlarge and write; returns shapes and range of what was written.
 
     Raises
@@ -169,13 +191,20 @@ def predict_file(model: Model, source: str | Path, target: str | Path, batch_siz
     InputError
         If input or output is not supported, missing or damaged; nothing is written then.
     """
-    target = check_output(target)
+    target = check_output(target, overwrite)
     elevation = read_elevation(source)
+    trained = model.metadata.get("input_cell_size_deg")
+    if trained and elevation.cell_size_deg and not 0.8 < elevation.cell_size_deg / trained < 1.25:
+        warnings.warn(
+            f"{source}: cells of {elevation.cell_size_deg:.6g} degrees; the model was trained on {trained:.6g}",
+            EarthsrWarning,
+            stacklevel=2,
+        )
     fine = predict_array(model, elevation.values, batch_size)
     scale = model.spec.scale
     cell = None if elevation.cell_size_deg is None else elevation.cell_size_deg / scale
     attributes = {"scale": scale, "checkpoint": str(model.metadata.get("source", "in memory")), "source": str(source)}
-    write_elevation(target, Elevation(fine, cell), attributes)
+    write_elevation(target, Elevation(fine, cell, elevation.georeference), attributes)
     return {
         "output": str(target),
         "input_shape": list(elevation.values.shape),

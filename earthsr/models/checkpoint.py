@@ -145,6 +145,10 @@ def resolve_checkpoint(path: str | Path) -> Path:
             f"{path}: is neither a run folder (no whole checkpoint under checkpoints/) nor a checkpoint folder "
             f"(no {WEIGHTS}); train first, or name another path"
         )
+    if path.name in ("best", "latest") and path.is_file():
+        pointed = RunFolder(path.parent.parent).pointed(path.name)
+        if pointed is not None:
+            return pointed / WEIGHTS
     if not path.exists():
         raise CheckpointError(
             f"{path}: no such checkpoint; expected a run folder, a checkpoint folder or a weights file"

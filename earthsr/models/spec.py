@@ -106,6 +106,8 @@ class NetworkSpec(ABC):
                     f"train.freeze names {pattern!r}, which is no layer group; groups: {', '.join(short)}"
                 )
             chosen |= {parameter.name for parameter in self.parameters if parameter.group in hits}
+        if len(chosen) == len(self.parameters):
+            raise ConfigError("train.freeze names every layer group: nothing is left to learn; take some out")
         return frozenset(chosen)
 
     def to_dict(self) -> dict[str, Any]:

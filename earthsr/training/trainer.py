@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+import warnings
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,7 +18,7 @@ from earthsr.backend import Model
 from earthsr.backend.interface import NativeLoss
 from earthsr.config import Config, to_yaml
 from earthsr.data import Dataset, DemData, Normalisation
-from earthsr.errors import ConfigError, InputError
+from earthsr.errors import ConfigError, EarthsrWarning, InputError
 from earthsr.evaluation.figures import loss_curves, save
 from earthsr.files import write_text
 from earthsr.models import Objective, OptimizerSpec, RunFolder, load_checkpoint
@@ -88,6 +89,14 @@ class Trainer:
         self.run = RunFolder(config.summary.summary_dir)
         self.progress = Progress()
         self.train_dataset, self.valid_dataset = self.get_dataset()
+        samples, size = len(self.train_dataset.generator), self.train_dataset.batch_size
+        if size > samples:
+            warnings.warn(
+                f"data.batch_size is {size}, but the training split has {samples} patches: the rest of every batch is "
+                "padding; take a smaller batch",
+                EarthsrWarning,
+                stacklevel=2,
+            )
         self.optimizer = self.get_optimizer()
         self.pred_cb = self.get_callback()
 
@@ -171,6 +180,8 @@ class Trainer:
         if resume and newest is not None:
             self._restore(newest)
         else:
+            if resume:
+                self.logger.warning(f"{self.run.path} holds no checkpoint to resume from: starting at the beginning")
             self.run.clear()
             self.progress = Progress()
         write_text(self.run.config_file, to_yaml(self.config))
@@ -223,7 +234,13 @@ class Trainer:
             self.run.point("best", self.progress.best_step)
         # Epochs and patience may have been raised since.
         self.progress.finished = self._is_finished()
-        self.logger.info(f"resuming at step {self.progress.step} (epoch {self.progress.epoch + 1})")
+        if self.progress.finished:
+            self.logger.warning(
+                f"the run ended at step {self.progress.step} (epoch {self.progress.epoch}): nothing to do; raise "
+                "optimizer.epochs or train.early_stopping_patience to carry it on"
+            )
+        else:
+            self.logger.info(f"resuming at step {self.progress.step} (epoch {self.progress.epoch + 1})")
 
     def _loop(self, stop: StopRequest) -> bool:
         """Run epochs; return whether early stopping ended them."""

@@ -87,17 +87,17 @@ def test_channels_that_do_not_match(refused):
     refused("holds 1 channel(s), model.in_channels is 2", model={"in_channels": 2, "out_channels": 2})
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, -32768])
 @pytest.mark.parametrize("key", ["8_8", "40_40"])
-def test_values_that_are_not_finite(refused, data_dir, key, value):
+def test_values_that_are_no_elevations(refused, data_dir, key, value):
     def damage(handle):
         patch = handle[key][7]
         patch[0, 1, 2] = value
         handle[key][7] = patch
-        del handle.attrs["statistics"]  # ours vouch for finite values; a file without them is scanned
 
     edit(data_dir / "train" / "train.h5", damage)
-    refused(f"{key} holds a NaN or infinite value in patch 7, row 1, column 2, where no mask covers it")
+    what = "-32768 m, a fill value?" if value == -32768 else "a NaN or infinite value"
+    refused(f"{key} holds {what} in patch 7, row 1, column 2, where no mask covers it")
 
 
 def test_an_unmasked_nan_in_the_validation_split_is_found_before_training(refused, data_dir):
@@ -105,7 +105,6 @@ def test_an_unmasked_nan_in_the_validation_split_is_found_before_training(refuse
         patch = handle["40_40"][0]
         patch[0, 0, 0] = np.nan
         handle["40_40"][0] = patch
-        del handle.attrs["statistics"]
 
     edit(data_dir / "valid" / "valid.h5", damage)
     refused("valid.h5: 40_40 holds a NaN")
@@ -294,7 +293,8 @@ def test_damaged_arrays(tmp_path, weights, any_backend, content, message):
         ({"elevation": np.full((3, 3), "x")}, "expected numbers"),
         ({"elevation": np.array([[1.0, np.inf]])}, "holds infinite values"),
         ({"elevation": np.zeros((1, 2, 3, 3))}, "has 2 channel(s), this model takes 1"),
-        ({"elevation": np.zeros((0, 3))}, "expected numbers of shape"),
+        ({"elevation": np.zeros((0, 3))}, "is empty"),
+        ({"elevation": np.full((3, 3), -32768)}, "holds -32768 m, outside -12,000 to 9,500 m: a fill value?"),
         ({"elevation": np.array([[{"a": 1}]], dtype=object)}, "not a readable .npz"),
     ],
 )
@@ -302,6 +302,22 @@ def test_arrays_that_are_no_elevation(tmp_path, weights, any_backend, arrays, me
     source = tmp_path / "in.npz"
     np.savez(source, **arrays)
     predict_refused(tmp_path, any_backend, weights, source, "in.npz" if "channel" not in message else "", message)
+
+
+def test_outputs_that_are_there_are_kept(tmp_path, weights, elevation, any_backend):
+    predict_refused(tmp_path, any_backend, weights, elevation, "is there already", target="in.npz")
+    again = call_cli("predict", weights, elevation, elevation, "--backend", any_backend, "--overwrite")
+    assert again.returncode == 0, again.stderr
+
+
+def test_sample_data_do_not_replace_data(tmp_path, data_dir):
+    before = (data_dir / "train" / "train.h5").read_bytes()
+    assert_refused(call_cli("sample", "dem", data_dir), "train is there already", "--overwrite")
+    assert (data_dir / "train" / "train.h5").read_bytes() == before
+
+
+def test_freezing_everything(refused):
+    refused("nothing is left to learn", train={"freeze": ["head", "blocks", "body", "up", "out"]})
 
 
 def test_formats_that_are_not_there(tmp_path, weights, elevation, any_backend):

@@ -96,20 +96,29 @@ def test_predict_enlarges_what_it_is_given(trained, tmp_path, any_backend, suffi
     elevation[3, 4] = np.nan
     source, target = tmp_path / f"in{suffix}", tmp_path / "out" / f"fine{suffix}"
     if suffix == ".npz":
-        np.savez(source, elevation=elevation, cell_size_deg=0.005)
+        np.savez(source, elevation=elevation, cell_size_deg=0.01, crs="EPSG:4326")
     else:
         with h5py.File(source, "w") as handle:
             handle["elevation"] = elevation
-            handle.attrs["cell_size_deg"] = 0.005
+            handle.attrs["cell_size_deg"] = 0.01
+            handle.attrs["crs"] = "EPSG:4326"
     done = run_cli("predict", trained, source, target, "--backend", any_backend, "--json", check=0)
     assert json.loads(done.stdout)["output_shape"] == [60, 45]
+    # 0.01 degrees are not the 0.00417 of training, and it says so.
+    assert "cells of 0.01 degrees; the model was trained on 0.00416667" in done.stderr
+    assert json.loads(run_cli("info", target, "--json", check=0).stdout)["kind"] in ("elevation", "data")
     if suffix == ".npz":
         with np.load(target) as archive:
+            assert set(archive.files) == {
+                "elevation", "cell_size_deg", "units", "crs", "scale", "checkpoint", "source",
+            }  # fmt: skip
             fine, cell, units = archive["elevation"], float(archive["cell_size_deg"]), str(archive["units"])
+            assert str(archive["crs"]) == "EPSG:4326"
     else:
         with h5py.File(target) as handle:
             fine, cell, units = handle["elevation"][...], handle.attrs["cell_size_deg"], handle.attrs["units"]
-    assert (cell, units) == (pytest.approx(0.001), "m")
+            assert handle.attrs["crs"] == "EPSG:4326"
+    assert (cell, units) == (pytest.approx(0.002), "m")
     assert fine.shape == (60, 45)
     assert np.isnan(fine[15:20, 20:25]).all()
     assert np.isnan(fine).sum() == 25

@@ -15,12 +15,11 @@ import numpy as np
 import pytest
 
 import earthsr
-from earthsr.backend import get_backend
 from earthsr.config import from_mapping
-from earthsr.errors import CheckpointError, ConfigError, InputError, TrainingError
+from earthsr.errors import CheckpointError, ConfigError, EarthsrWarning, InputError, TrainingError
 from earthsr.models import RunFolder, load_checkpoint, read_weights
 from earthsr.training import Callback, Trainer
-from tests.conftest import backend_parameters, tiny_values, write_mindearth, write_patches
+from tests.conftest import backend_parameters, installed, tiny_values, write_mindearth, write_patches
 
 TIMING = ("samples_per_s",)
 
@@ -136,15 +135,9 @@ def test_sigterm_writes_a_checkpoint_and_exits_with_zero(tiny_file, tmp_path, an
     assert "--resume carries on" in errors
 
 
+@pytest.mark.skipif(not (installed("torch") and installed("mindspore")), reason="needs both backends")
 def test_another_backend_takes_over_a_run(tiny, tmp_path):
     """The full proof is the parity suite's; here a checkpoint crosses and the run goes on."""
-    for name in ("torch", "mindspore"):
-        if not earthsr.get_backend:
-            pytest.fail("no registry")
-        try:
-            get_backend(name)
-        except InputError:
-            pytest.skip(f"backend {name} is not installed")
     whole = tiny("whole", optimizer={"epochs": 3})
     trainer_of(whole, "torch").train()
     mixed = tiny("mixed", optimizer={"epochs": 3})
@@ -242,8 +235,20 @@ def test_a_folder_with_a_run_is_not_overwritten_unasked(tiny, any_backend):
     assert again.result.steps == 6
 
 
-def test_resuming_without_a_checkpoint_starts_anew(tiny, any_backend):
+def test_resuming_without_a_checkpoint_starts_anew_and_says_so(tiny, any_backend, caplog):
     assert earthsr.train(tiny(), backend=any_backend, resume=True).result.steps == 6
+    assert "holds no checkpoint to resume from" in caplog.text
+
+
+def test_resuming_a_finished_run_says_that_there_is_nothing_to_do(tiny, any_backend, caplog):
+    earthsr.train(tiny(), backend=any_backend)
+    assert earthsr.train(tiny(), backend=any_backend, resume=True).result.steps == 6
+    assert "the run ended at step 6 (epoch 2): nothing to do" in caplog.text
+
+
+def test_a_batch_larger_than_the_split_is_warned_of(tiny, any_backend):
+    with pytest.warns(EarthsrWarning, match="batch_size is 50, but the training split has 12 patches"):
+        earthsr.train(tiny(data={"batch_size": 50}, optimizer={"epochs": 1}), backend=any_backend)
 
 
 def test_a_finished_run_goes_on_when_it_gets_more_epochs(tiny, any_backend):

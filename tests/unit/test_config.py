@@ -78,6 +78,7 @@ def test_shipped_configurations_load():
         ({"model": {"scael": 5}}, "unknown key model.scael; did you mean scale?"),
         ({"model": {"name": "DEMNet", "features": 5}}, "unknown key model.features"),
         ({"data": {"batchsize": 5}}, "unknown key data.batchsize; did you mean batch_size?"),
+        ({"optimizer": {"lr": 1}}, "unknown key optimizer.lr; did you mean learning_rate?"),
         ({"train": {"qqqq": 5}}, "unknown key train.qqqq; known keys: name, run_mode"),
         ({"model": {"name": "demnet2"}}, "expected one of: demsrnet, DEMNet"),
         ({"model": {"scale": 1}}, "model.scale is 1"),
@@ -147,7 +148,8 @@ def test_overrides_go_before_the_file(tmp_path):
     ("override", "message"),
     [
         ("model.features", "expected section.key=value"),
-        ("features=3", "found 1 level"),
+        ("features=3", "found 1 level.*did you mean model.features"),
+        ("qqq=3", "found 1 level"),
         ("a.b.c=3", "found 3 level"),
         ("modle.features=3", "did you mean model"),
         ("model.featuers=3", "did you mean features"),

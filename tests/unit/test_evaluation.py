@@ -195,7 +195,7 @@ def test_figures_are_written_whole(tmp_path):
     titles = [axes.get_title() for axes in figure.axes]
     assert "Prediction - truth, RMSE 1.00 m" in titles
     assert "Bicubic - truth, RMSE 2.00 m" in titles
-    labels = [axes.get_ylabel() for axes in figure.axes]
+    labels = [label for axes in figure.axes for label in (axes.get_xlabel(), axes.get_ylabel())]
     assert "elevation (m)" in labels
     assert "error (m)" in labels
     images = [axes.images[0] for axes in figure.axes if axes.images]

@@ -126,6 +126,8 @@ def test_checkpoint_means_best_else_latest(tmp_path):
     assert resolve_checkpoint(run.folder(2)) == run.folder(2) / "weights.safetensors"
     file = run.folder(2) / "weights.safetensors"
     assert resolve_checkpoint(file) == file
+    assert resolve_checkpoint(run.checkpoints / "best").parent == run.folder(1)
+    assert resolve_checkpoint(run.checkpoints / "latest").parent == run.folder(2)
 
 
 @pytest.mark.parametrize("pointer", ["", "step-000099", "../../etc", "step-000001/..", "\x00"])

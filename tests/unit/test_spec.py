@@ -88,6 +88,8 @@ def test_layer_groups_are_selected_by_name_part_or_pattern():
     assert spec.select(["blocks.1"]) == {"blocks.1.conv1.weight", "blocks.1.conv2.weight"}
     assert len(spec.select(["blocks.1?"])) == 4
     assert spec.select([]) == frozenset()
+    with pytest.raises(ConfigError, match="nothing is left to learn"):
+        spec.select(["head", "blocks", "body", "up", "out"])
     with pytest.raises(ConfigError, match="'tail', which is no layer group; groups: head, blocks, body, up, out"):
         spec.select(["tail"])
 
