@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import h5py
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from earthsr.data.hdf5 import PLAUSIBLE_M, DemLayout, open_h5, read_layout, reading, statistics_of, units_of
 from earthsr.data.normalise import Statistics
@@ -196,14 +197,16 @@ class DemData:
         return Statistics.of(self.chunks())
 
     def scan(self) -> None:
-        """Read every value once.
+        """Read every value once; a large file shows its progress on a terminal.
 
         Raises
         ------
         DataError
             If a value is NaN, infinite or no elevation on Earth where no mask covers it.
         """
-        for _ in self.chunks():
+        chunks = -(-len(self) // SCAN_CHUNK)
+        quick = chunks < 50
+        for _ in tqdm(self.chunks(), desc=f"check {self.split}", total=chunks, disable=True if quick else None):
             continue
 
     def _column(self, key: str) -> NDArray:
