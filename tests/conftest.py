@@ -40,6 +40,14 @@ def backend_parameters():
     return [pytest.param(name, marks=skip(name)) for name in BACKENDS]
 
 
+def pytest_terminal_summary(terminalreporter):
+    """Say in one line which backends were not tested."""
+    absent = [name for name in BACKENDS if not installed(name)]
+    if absent:
+        count = len(terminalreporter.stats.get("skipped", []))
+        terminalreporter.write_line(f"not installed: {', '.join(absent)}; {count} tests that need it were skipped")
+
+
 @pytest.fixture(params=backend_parameters())
 def backend(request):
     """Each installed backend in turn."""
