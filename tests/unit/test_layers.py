@@ -93,6 +93,29 @@ def test_no_import_by_name_goes_round_the_linter(tmp_path):
     assert "torch" in set(imported_names(sly))
 
 
+def unpickles(text):
+    """Calls and imports that could unpickle."""
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, (ast.Import, ast.ImportFrom)):
+            names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
+            yield from (name for name in names if name.split(".")[0] in ("pickle", "dill", "joblib", "shelve"))
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
+            owner = ast.unparse(node.func.value)
+            if (owner, node.func.attr) in (("torch", "load"), ("ms", "load"), ("yaml", "unsafe_load")):
+                yield f"{owner}.{node.func.attr}"
+            for keyword in node.keywords:
+                if keyword.arg == "allow_pickle" and ast.unparse(keyword.value) != "False":
+                    yield "allow_pickle"
+
+
+def test_nothing_unpickles():
+    for folder in ("earthsr", "backends", "tools"):
+        for path in (REPOSITORY / folder).rglob("*.py"):
+            assert not list(unpickles(path.read_text())), path
+    bad = ["import pickle", "from pickle import loads", "torch.load(p)", "np.load(p, allow_pickle=True)"]
+    assert all(list(unpickles(text)) for text in bad)
+
+
 def test_backend_packages_mirror_each_other():
     torch, mindspore = (REPOSITORY / "backends" / name for name in ("earthsr_torch", "earthsr_mindspore"))
     assert {path.name for path in torch.glob("*.py")} == {path.name for path in mindspore.glob("*.py")}
