@@ -19,7 +19,7 @@ from earthsr.data.hdf5 import patch_size_of
 from earthsr.errors import CheckpointError, ConfigError
 from earthsr.files import make_folder
 from earthsr.inference import Evaluation, evaluate_split, predict_array
-from earthsr.models import Precision, initial_weights, read_weights, resolve_checkpoint
+from earthsr.models import Precision, initial_weights, read_weights, require_same_spec, resolve_checkpoint
 from earthsr.models.checkpoint import STATE
 from earthsr.models.initial import Weights
 from earthsr.tasks import task_for
@@ -106,10 +106,7 @@ def init_model(config: Config, backend: str | Backend | None = None, device: str
         written = Path(config.summary.ckpt_path or "")
         inside = Path(config.summary.summary_dir) / written
         file = read_weights(resolve_checkpoint(inside if inside.exists() else written))
-        if file.spec != spec:
-            theirs, ours = file.spec.to_dict(), spec.to_dict()
-            differing = [f"{k} {theirs.get(k)} there, {ours[k]} here" for k in ours if theirs.get(k) != ours[k]]
-            raise CheckpointError(f"{file.path}: is a checkpoint of another model: {'; '.join(differing)}")
+        require_same_spec(file.spec, spec, str(file.path))
         weights, metadata = file.weights, {**file.metadata, "source": str(file.path)}
     elif config.train.run_mode == "test":
         raise ConfigError("train.run_mode is test, which needs weights: set summary.ckpt_path")

@@ -124,15 +124,14 @@ class TorchEngine(Engine):
             self._scaler.unscale_(self._optimizer.inner)
         bound = float("inf") if spec.clip_norm is None else spec.clip_norm
         norm = torch.nn.utils.clip_grad_norm_(parameters, bound, foreach=True)
+        self._optimizer.set_rate(rate)
         if self._scaler.is_enabled():
             before = self._scaler.get_scale()
-            for group in self._optimizer.inner.param_groups:
-                group["lr"] = rate
             self._scaler.step(self._optimizer.inner)
             self._scaler.update()
             self._skipped += self._scaler.get_scale() < before
         else:
-            self._optimizer.step(rate)
+            self._optimizer.inner.step()
         for name in self._optimizer.names:
             self._masters[name].grad = None
             if self._separate:

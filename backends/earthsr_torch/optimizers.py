@@ -28,11 +28,10 @@ class Adam:
             fused=True,
         )
 
-    def step(self, rate: float) -> None:
-        """Update the masters from their gradients."""
+    def set_rate(self, rate: float) -> None:
+        """Set the learning rate of the next step."""
         for group in self.inner.param_groups:
             group["lr"] = rate
-        self.inner.step()
 
     def export(self) -> tuple[Weights, Weights, int]:
         """Copy first moments, second moments and the number of steps."""

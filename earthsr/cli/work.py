@@ -116,13 +116,11 @@ def predict(
     in one piece. Taken is the array named elevation, else the smallest "p_p" of a file of patches, else the only one.
     """
     from earthsr.api import create_logger, from_pretrained
-    from earthsr.inference.predict import check_output, predict_file, read_elevation
+    from earthsr.inference import predict_file
     from earthsr.models import Precision
 
     _precision(amp_level)
     create_logger()
-    check_output(target, overwrite)
-    read_elevation(source)
     precision = Precision(amp_level or "O0")  # type: ignore[arg-type]
     model = from_pretrained(checkpoint, backend=backend, device=device or "auto", precision=precision)
     result = predict_file(model, source, target, overwrite=overwrite)

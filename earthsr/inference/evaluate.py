@@ -122,10 +122,10 @@ def evaluate_split(model: Model, config: Config, split: str, output: Path) -> Ev
     """
     task = task_for(config)
     source = task.data(split)
-    source.scan()  # before anything is written
     data = config.data
     dataset = Dataset(source, num_workers=data.num_workers, shuffle=False, prefetch=data.prefetch_batches)
     dataset.create_dataset(data.batch_size)
+    # Scoring reads every value, so damage shows before anything is written.
     scores = task.score(lambda coarse: model.submit(coarse, pad_to=data.batch_size), dataset)
     provenance = {
         "checkpoint": model.metadata.get("source", "in memory"),

@@ -10,7 +10,7 @@ from earthsr.models.kinds import spec_from_dict
 from earthsr.models.objective import HuberLoss, L1Loss, MSELoss, Objective, OptimizerSpec, Precision
 from earthsr.models.spec import InputField, NetworkSpec, Parameter
 from earthsr.models.state import State
-from earthsr.models.weights_file import WeightsFile, read_weights, write_weights
+from earthsr.models.weights_file import WeightsFile, read_weights, require_same_spec, write_weights
 
 __all__ = [
     "Checkpoint",
@@ -30,6 +30,7 @@ __all__ = [
     "initial_weights",
     "load_checkpoint",
     "read_weights",
+    "require_same_spec",
     "resolve_checkpoint",
     "spec_from_dict",
     "write_weights",

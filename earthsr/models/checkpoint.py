@@ -88,7 +88,7 @@ class RunFolder:
         return target if _STEP.match(name) and (target / STATE).is_file() else None
 
     def newest(self) -> Path | None:
-        """Newest whole checkpoint: ``latest``, or the highest step where the pointer is missing or stale."""
+        """Newest whole checkpoint: that of the highest step, which ``latest`` may lag behind by one after a kill."""
         steps = self.steps()
         return self.folder(steps[-1]) if steps else None
 

@@ -39,6 +39,15 @@ class WeightsFile:
     path: Path | None = None
 
 
+def require_same_spec(found: NetworkSpec, expected: NetworkSpec, source: str) -> None:
+    """Raise a :class:`CheckpointError` that names the differing fields where two specs are not equal."""
+    if found == expected:
+        return
+    theirs, ours = found.to_dict(), expected.to_dict()
+    differing = [f"{k} {theirs.get(k)} there, {ours[k]} here" for k in ours if theirs.get(k) != ours[k]]
+    raise CheckpointError(f"{source}: is a checkpoint of another model: {'; '.join(differing)}")
+
+
 def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Read all tensors and the metadata of a safetensors file.
 

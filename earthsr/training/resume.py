@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from earthsr.config import Config
 from earthsr.errors import CheckpointError
-from earthsr.models import Checkpoint, NetworkSpec
+from earthsr.models import Checkpoint, NetworkSpec, require_same_spec
 
 
 def check_same_run(checkpoint: Checkpoint, spec: NetworkSpec, config: Config, fingerprint: str | None) -> None:
@@ -16,10 +16,7 @@ def check_same_run(checkpoint: Checkpoint, spec: NetworkSpec, config: Config, fi
         If they differ; the message names what.
     """
     folder, notes = checkpoint.folder, checkpoint.notes
-    if checkpoint.weights.spec != spec:
-        theirs, ours = checkpoint.weights.spec.to_dict(), spec.to_dict()
-        differing = [f"{k} {theirs.get(k)} there, {ours.get(k)} here" for k in ours if theirs.get(k) != ours.get(k)]
-        raise CheckpointError(f"{folder}: is a checkpoint of another model: {'; '.join(differing)}")
+    require_same_spec(checkpoint.weights.spec, spec, str(folder))
     sampler = notes.get("sampler") or {}
     here = {
         "seed": config.train.seed,

@@ -208,12 +208,12 @@ class Trainer:
 
     def _normalise(self, resuming: bool) -> None:
         """Choose the normalisation where the model has none, and look for values that no mask covers."""
-        sources = [self.train_dataset.generator, self.valid_dataset.generator]
-        for source in sources if not resuming else ():
-            if isinstance(source, DemData):
-                source.scan()
         if resuming:
             return
+        sources = [self.train_dataset.generator, self.valid_dataset.generator]
+        for source in sources:
+            if isinstance(source, DemData):
+                source.scan()
         if self.model.metadata.get("normalisation") is not None:
             self.logger.info(f"normalisation of {self.model.metadata.get('source', 'the model')} is kept")
         else:
