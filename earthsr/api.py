@@ -114,7 +114,7 @@ def init_model(config: Config, backend: str | Backend | None = None, device: str
         weights = initial_weights(spec, config.train.seed)
     precision = Precision(config.train.amp_level, config.train.amp_dtype)
     place = f"{device or config.train.device}:{config.train.device_id}"
-    return Model(spec, weights, metadata, backend=chosen, device=place, precision=precision)
+    return Model(spec, weights, metadata, backend=chosen, device=place, precision=precision, graph=config.train.graph)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The MindSpore backend: networks, objectives and engine; so far DEM-SRNet on CPU, compiled, in float32."""
+"""The MindSpore backend: networks, objectives and engine on CPU and Ascend, compiled into graphs."""
 
 from earthsr_mindspore.backend import MindSporeBackend
 

@@ -2,51 +2,86 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import ClassVar
 
+from numpy.typing import NDArray
+
 from earthsr.backend import Backend, BackendInfo, Device, Engine
-from earthsr.errors import BackendError
 from earthsr.models import NetworkSpec, Precision
 from earthsr.models.initial import Weights
+from earthsr_mindspore import device
+from earthsr_mindspore.device import set_device
 
 
 class MindSporeBackend(Backend):
-    """MindSpore, compiled graphs, on CPU."""
+    """MindSpore, compiled graphs, on CPU and Ascend."""
 
     name: ClassVar[str] = "mindspore"
     framework: ClassVar[str] = "mindspore"
     url: ClassVar[str] = "https://www.mindspore.cn/en"
+    file_suffixes: ClassVar[tuple[str, ...]] = (".ckpt",)
 
     def describe(self) -> BackendInfo:
-        """Say what is supported, and what not and why."""
-        low = "float32: low precision is slower than float32 on this backend's cpu"
+        """Say what is supported, and what not and why, without importing mindspore."""
+        missing = device.ascend_reason()
+        isa = device.isa_reason(self.version()) or f"oneDNN capped at AVX2, unless {device.ISA_SWITCH} is native"
+        low = "float16 convolutions, norms and loss in float32, "
+        kind = "fixed loss scale; slower than O0 on cpu" if missing else "dynamic loss scale, overflowing steps skipped"
         return BackendInfo(
             name=self.name,
             framework=self.framework,
             version=self.version(),
             devices=(
-                Device("cpu", True, "compiled graphs"),
-                Device("gpu", False, "MindSpore's GPU plug-ins are built for CUDA 11 and predate Hopper"),
-                Device("ascend", False, "not written yet: this engine runs on cpu"),
+                Device(
+                    "cpu",
+                    True,
+                    f"compiled graphs; {isa}",
+                ),
+                Device("gpu", False, device.GPU_REASON),
+                Device("ascend", missing is None, missing or "CANN and an NPU are there"),
             ),
-            precisions={"O0": "float32", "O1": low, "O2": low, "O3": low},
+            precisions={"O0": "float32", "O1": low + kind, "O2": low + kind, "O3": low + kind},
             unsupported={
                 "memory of accumulated batches": "optimizer.accumulate joins its batches into one: same numbers, "
                 "no memory saved",
                 "native losses": "a loss written in MindSpore is not accepted yet; use an objective of earthsr",
+                "bfloat16 on cpu": "MindSpore has no bfloat16 convolution there",
+            },
+            unexercised={
+                "ascend": "written from MindSpore's documentation, never run by this project; it asks for CANN "
+                + device.CANN_VERSIONS
             },
             url=self.url,
         )
 
+    def read_file(self, path: Path) -> tuple[dict[str, NDArray], dict[str, str]]:
+        """Read a MindSpore checkpoint; see the base class."""
+        device.load()
+        from earthsr_mindspore.files import read_file
+
+        return read_file(path)
+
+    def write_file(self, path: Path, weights: Weights, packed: Mapping[str, str]) -> None:
+        """Write a checkpoint that ``mindspore.load_checkpoint`` takes; see the base class."""
+        device.load()
+        from earthsr_mindspore.files import write_file
+
+        write_file(path, weights, packed)
+
     def engine(
-        self, spec: NetworkSpec, weights: Weights, *, device: str = "auto", precision: Precision | None = None
+        self,
+        spec: NetworkSpec,
+        weights: Weights,
+        *,
+        device: str = "auto",
+        precision: Precision | None = None,
+        graph: bool | None = None,
     ) -> Engine:
         """Build the network on a device; see the base class."""
-        device = device.partition(":")[0]
-        if device not in ("auto", "cpu"):
-            reasons = {entry.name: entry.detail for entry in self.describe().devices}
-            reason = reasons.get("gpu" if device == "cuda" else device, "it supports auto and cpu")
-            raise BackendError(f"backend mindspore does not support device {device}: {reason}; use --device cpu")
+        kind, _, number = device.partition(":")
+        chosen = set_device(kind, int(number or 0), self.version())
         from earthsr_mindspore.engine import MindSporeEngine
 
-        return MindSporeEngine(spec, weights, precision or Precision())
+        return MindSporeEngine(spec, weights, chosen, precision or Precision(), graph is not False)

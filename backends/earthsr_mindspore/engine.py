@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import mindspore as ms
 import numpy as np
-from mindspore import Tensor, nn, ops
+from mindspore import Parameter, Tensor, nn, ops
+from mindspore import dtype as mstype
 from numpy.typing import NDArray
 
 from earthsr.backend import Engine, Pending, StepValues
@@ -15,11 +17,15 @@ from earthsr.data import Batch
 from earthsr.errors import BackendError
 from earthsr.models import NetworkSpec, Objective, OptimizerSpec, Precision, State
 from earthsr.models.initial import Weights
+from earthsr_mindspore import device as process
 from earthsr_mindspore.networks import build
 from earthsr_mindspore.objectives import point_loss, require
 from earthsr_mindspore.optimizers import Adam
-from earthsr_mindspore.precision import plan
+from earthsr_mindspore.precision import FIRST_SCALE, FIXED_SCALE, GROWTH, WINDOW, Plan, lower, plan
 from earthsr_mindspore.tensors import read, write
+
+#: Steps whose batches go to an Ascend device in one transfer.
+SUNK_STEPS = 8
 
 
 class _Forward(nn.Cell):
@@ -27,65 +33,82 @@ class _Forward(nn.Cell):
         super().__init__(auto_prefix=False)
         self.network = network
 
-    @ms.jit
-    def construct(self, elevation: Tensor) -> Tensor:
-        return self.network(elevation)
+    def construct(self, *inputs: Tensor) -> Tensor:
+        return self.network(*inputs)
 
 
 class _Step(nn.Cell):
-    """Loss, gradient, clipping and update in one graph."""
+    """Loss, gradient, clipping and update in one graph, for one of several batches that lie on the device."""
 
-    def __init__(self, network: nn.Cell, objective: Objective, optimizer: Adam, clip_norm: float | None) -> None:
+    def __init__(self, network: nn.Cell, objective: Objective, optimizer: Adam, plan: Plan) -> None:
         super().__init__(auto_prefix=False)
         self.network = network
         self.optimizer = optimizer
-        self.clip_norm = clip_norm
+        self.clip_norm = optimizer.spec.clip_norm
         self.one = Tensor(np.float32(1.0))
+        self.scaled = plan.scaling != "none"
+        self.dynamic = plan.scaling == "dynamic"
+        self.scaler = (
+            ms.amp.DynamicLossScaler(FIRST_SCALE, GROWTH, WINDOW)
+            if self.dynamic
+            else ms.amp.StaticLossScaler(FIXED_SCALE if self.scaled else 1.0)
+        )
+        self.skipped = Parameter(Tensor(0, mstype.int32), name="skipped_steps", requires_grad=False)
+        scaler, scaled = self.scaler, self.scaled
 
-        def loss(elevation: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+        def loss(target: Tensor, weight: Tensor, *inputs: Tensor) -> tuple[Tensor, Tensor]:
             total = ops.maximum(weight.sum(), self.one)
-            return (point_loss(objective, network(elevation), target) * weight).sum() / total
+            prediction = network(*inputs).astype(mstype.float32)
+            value = (point_loss(objective, prediction, target) * weight).sum() / total
+            return (scaler.scale(value) if scaled else value), value
 
-        self.gradient = ms.value_and_grad(loss, None, optimizer.learning)
+        self.gradient = ms.value_and_grad(loss, None, optimizer.learning, has_aux=True)
 
-    @ms.jit
     def construct(
-        self,
-        elevation: Tensor,
-        target: Tensor,
-        weight: Tensor,
-        rate: Tensor,
-        power1: Tensor,
-        power2: Tensor,
-        eps: Tensor,
+        self, index: Tensor, rates: Tensor, targets: Tensor, weights: Tensor, *inputs: Tensor
     ) -> tuple[Tensor, Tensor]:
-        loss, gradients = self.gradient(elevation, target, weight)
-        squares = [ops.square(gradient).sum() for gradient in gradients]
-        norm = ops.sqrt(ops.addn(squares))
+        chosen = [ops.gather(field, index, 0) for field in inputs]
+        (_, loss), gradients = self.gradient(ops.gather(targets, index, 0), ops.gather(weights, index, 0), *chosen)
+        keep = None
+        if self.scaled:
+            gradients = self.scaler.unscale(gradients)
+            keep = ms.amp.all_finite(gradients)
+            if self.dynamic:
+                loss = ops.depend(loss, self.scaler.adjust(keep))
+            missed = ops.assign_add(self.skipped, ops.logical_not(keep).astype(mstype.int32))
+            loss = ops.depend(loss, missed)
+        norm = ops.sqrt(ops.addn([ops.square(gradient).sum() for gradient in gradients]))
         if self.clip_norm is not None:
             # 1e-6 as in PyTorch's clip_grad_norm_, so that both backends scale by the same factor.
             factor = ops.minimum(self.clip_norm / (norm + 1e-6), self.one)
             gradients = tuple([gradient * factor for gradient in gradients])
-        done = self.optimizer(gradients, rate, power1, power2, eps)
+        done = self.optimizer(gradients, ops.gather(rates, index, 0), keep)
         return ops.depend(loss, done), norm
 
 
 class MindSporeEngine(Engine):
     """See :class:`earthsr.backend.Engine`."""
 
-    def __init__(self, spec: NetworkSpec, weights: Weights, precision: Precision) -> None:
+    def __init__(
+        self, spec: NetworkSpec, weights: Weights, device: str, precision: Precision, graph: bool = True
+    ) -> None:
         self.spec = spec
-        self.device = "cpu"
-        self.precision = plan(precision)
+        self.device = device
+        self._plan = plan(precision, device)
+        self.precision = self._plan.words
+        self._graph = graph
+        self.steps_per_call = SUNK_STEPS if device == "ascend" else 1
+        if precision.strict:
+            process.set_strict()
         self._network = build(spec)
         self._parameters = dict(self._network.parameters_and_names())
+        lower(self._network, self._plan)
         self._forward = _Forward(self._network)
         self._step: _Step | None = None
         self._optimizer: Adam | None = None
         self._accumulate = 1
-        self._skipped = 0
-        self._pending_moments: State | None = None
-        self.load_state(State(weights))
+        self._state = State(weights)
+        self.load_state(self._state)
 
     # Training
 
@@ -98,20 +121,23 @@ class MindSporeEngine(Engine):
         require(objective)
         self._accumulate = accumulate
         self._optimizer = Adam(optimizer, self._parameters)
-        self._step = _Step(self._network, objective, self._optimizer, optimizer.clip_norm)
-        if self._pending_moments is not None:
-            self._load_moments(self._pending_moments)
+        self._step = _Step(self._network, objective, self._optimizer, self._plan)
+        self._load_counters(self._state)
 
     def run(self, batches: Sequence[Batch], learning_rates: Sequence[float]) -> Pending[StepValues]:
         """Make steps; see the base class."""
-        if self._step is None or self._optimizer is None:
+        if self._step is None:
             raise BackendError("run was called before prepare_training")
         self.require_batches(batches, learning_rates, self._accumulate)
         self._network.set_train(True)
         results = []
-        for i, rate in enumerate(learning_rates):
-            group = batches[i * self._accumulate : (i + 1) * self._accumulate]
-            results.append(self._step(*self._load(group), *self._optimizer.numbers(rate)))
+        size = self.steps_per_call
+        with process.mode(self._graph):
+            for start in range(0, len(learning_rates), size):
+                rates = learning_rates[start : start + size]
+                chunk = batches[start * self._accumulate : (start + size) * self._accumulate]
+                sunk = self._load(chunk, rates)
+                results += [self._step(Tensor(i, mstype.int32), *sunk) for i in range(len(rates))]
 
         def values() -> StepValues:
             losses = np.array([float(loss.asnumpy()) for loss, _ in results])
@@ -125,20 +151,52 @@ class MindSporeEngine(Engine):
         """Start a forward pass; see the base class."""
         ordered = [Tensor(np.ascontiguousarray(array)) for array in self.require_inputs(inputs)]
         self._network.set_train(False)
-        output = self._forward(*ordered)
-        return Pending(lambda: output.asnumpy())
+        with process.mode(self._graph):
+            output = self._forward(*ordered)
+        return Pending(lambda: output.astype(mstype.float32).asnumpy())
+
+    def activations(self, inputs: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+        """Outputs of all layers, in PyNative mode, whose cells can be watched; see the base class."""
+        ordered = [Tensor(np.ascontiguousarray(array)) for array in self.require_inputs(inputs)]
+        self._network.set_train(False)
+        seen: dict[str, NDArray[np.float32]] = {}
+
+        def watch(name: str, cell: nn.Cell) -> object:
+            def keep(_: nn.Cell, __: object, output: Tensor) -> None:
+                seen[name] = output.astype(mstype.float32).asnumpy().copy()
+
+            return cell.register_forward_hook(keep)
+
+        cells = dict(self._network.cells_and_names())
+        handles = [watch(name, cells[name]) for name in self.spec.layers]
+        try:
+            with process.mode(graph=False):
+                self._network(*ordered)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return seen
 
     # State
 
     def export_state(self) -> State:
         """Copy the state to NumPy; see the base class."""
-        first, second, steps = self._optimizer.export() if self._optimizer else ({}, {}, 0)
+        weights = {name: read(parameter) for name, parameter in self._parameters.items()}
+        if self._step is None or self._optimizer is None:
+            return replace(self._state, weights=weights)
+        first, second, steps = self._optimizer.export()
+        # A device without a dynamic scale hands on the one that it was given: the run may go back to where it is used.
+        scale, good = self._state.loss_scale, self._state.loss_scale_good_steps
+        if self._step.dynamic:
+            scale, good = float(self._step.scaler.scale_value.asnumpy()), int(self._step.scaler.counter.asnumpy())
         return State(
-            weights={name: read(parameter) for name, parameter in self._parameters.items()},
+            weights=weights,
             first_moments=first,
             second_moments=second,
             step=steps,
-            skipped_steps=self._skipped,
+            loss_scale=scale,
+            loss_scale_good_steps=good,
+            skipped_steps=int(self._step.skipped.asnumpy()),
         )
 
     def load_state(self, state: State) -> None:
@@ -146,25 +204,39 @@ class MindSporeEngine(Engine):
         state.require(self.spec)
         for name, array in state.weights.items():
             write(self._parameters[name], array)
-        self._skipped = state.skipped_steps
-        if self._optimizer is None:
-            self._pending_moments = state
-        else:
-            self._load_moments(state)
+        self._state = state
+        self._load_counters(state)
 
-    def _load_moments(self, state: State) -> None:
-        assert self._optimizer is not None
+    def _load_counters(self, state: State) -> None:
+        if self._step is None or self._optimizer is None:
+            return
         self._optimizer.load(state.first_moments, state.second_moments, state.step)
-        self._pending_moments = None
+        write(self._step.skipped, state.skipped_steps)
+        if self._step.dynamic and state.loss_scale is not None:
+            write(self._step.scaler.scale_value, state.loss_scale)
+            write(self._step.scaler.counter, state.loss_scale_good_steps)
 
     # Tensors
 
-    def _load(self, batches: Sequence[Batch]) -> list[Tensor]:
-        names = [field.name for field in self.spec.inputs]
+    def _load(self, batches: Sequence[Batch], rates: Sequence[float]) -> list[Tensor]:
+        """Rates, targets, weights and inputs of several steps, stacked along a new axis, in one transfer.
+
+        Shorter calls are filled up with the last batch, which no step reads: one shape serves a whole run. MindSpore's
+        own queue (``data_sink``) wants to own the order of samples, which a run could then not resume in the middle of.
+        """
         for batch in batches:
             self.require_inputs(batch.inputs)
-        inputs = [np.concatenate([batch.inputs[name] for batch in batches]) for name in names]
-        target = np.concatenate([batch.target for batch in batches])
-        weight = np.concatenate([batch.mask * batch.sample_weight[:, None, None, None] for batch in batches])
-        weight = np.ascontiguousarray(np.broadcast_to(weight, target.shape), dtype=np.float32)
-        return [Tensor(array) for array in (*inputs, target, weight)]
+        groups = [batches[i : i + self._accumulate] for i in range(0, len(batches), self._accumulate)]
+        filling = self.steps_per_call - len(groups)
+        groups += [groups[-1]] * filling
+
+        def stacked(field: Callable[[Batch], NDArray]) -> Tensor:
+            steps = [np.concatenate([field(batch) for batch in group]) for group in groups]
+            return Tensor(np.stack(steps).astype(np.float32, copy=False))
+
+        return [
+            Tensor(np.array([*rates, *[0.0] * filling], np.float32)),
+            stacked(lambda batch: batch.target),
+            stacked(lambda batch: np.broadcast_to(batch.weight, batch.target.shape)),
+            *(stacked(lambda batch, name=field.name: batch.inputs[name]) for field in self.spec.inputs),
+        ]

@@ -4,15 +4,27 @@ from __future__ import annotations
 
 import numpy as np
 from mindspore import Tensor, nn, ops
+from mindspore import dtype as mstype
 
 from earthsr.errors import BackendError
 from earthsr.models import DemSRNetSpec, NetworkSpec
 from earthsr.resample import REACH, polyphase_kernel
 
 
+class _Convolution(nn.Conv2d):
+    """A convolution whose results can be kept in float32 where it computes in a lower precision."""
+
+    wide = False
+
+    def construct(self, x: Tensor) -> Tensor:
+        """(N, C, h, w) to (N, C', h, w)."""
+        y = super().construct(x)
+        return y.astype(mstype.float32) if self.wide else y
+
+
 def _conv(spec: DemSRNetSpec, inputs: int, outputs: int) -> nn.Conv2d:
     half = spec.kernel_size // 2
-    return nn.Conv2d(inputs, outputs, spec.kernel_size, pad_mode="pad", padding=half, has_bias=spec.bias)
+    return _Convolution(inputs, outputs, spec.kernel_size, pad_mode="pad", padding=half, has_bias=spec.bias)
 
 
 class ResidualBlock(nn.Cell):
@@ -94,8 +106,8 @@ class DemSRNet(nn.Cell):
         for block in self.blocks:
             x = block(x)
         x = self.body(x)
-        x = x + (head if self.skip_features else elevation)
-        x = self.out(self.upsample(self.up(x)))
+        x = x + (head if self.skip_features else elevation.astype(x.dtype))
+        x = self.out(self.upsample(self.up(x))).astype(mstype.float32)
         return x if self.surface is None else x + self.surface(elevation)
 
 

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
+from mindspore import dtype as mstype
 
 from earthsr.models import OptimizerSpec
 from earthsr.models.initial import Weights
 from earthsr_mindspore.tensors import read, write
 
 
+def _one_minus_power(log_beta: float, count: Tensor) -> Tensor:
+    """``1 - beta**count`` to float32's own rounding; ``1 - exp(x)`` and ``expm1`` lose four digits near 0 on CPU."""
+    x = count * log_beta
+    series = -x * (1 + x / 2 * (1 + x / 3 * (1 + x / 4 * (1 + x / 5 * (1 + x / 6)))))
+    return ops.select(x > -0.25, series, 1 - ops.exp(x))
+
+
 class Adam(nn.Cell):
     """Adam over named parameters; moments go in and out as NumPy.
 
-    ``ops.Adam`` divides by ``sqrt(v) + epsilon`` before correcting the bias. Given
-    ``epsilon = eps * sqrt(1 - beta2**t)`` as data, its update is that of the paper and of PyTorch.
+    ``ops.Adam`` divides by ``sqrt(v) + epsilon`` before correcting the bias. With powers of beta given as 0 it corrects
+    nothing, and ``rate * sqrt(c2) / c1`` and ``eps * sqrt(c2)``, where ``c = 1 - beta**step``, make its update that of
+    the paper and of PyTorch. Steps are counted on the device, where it is known which of them were skipped.
     """
 
     def __init__(self, spec: OptimizerSpec, parameters: dict[str, Parameter]) -> None:
@@ -24,10 +35,15 @@ class Adam(nn.Cell):
         self.learning = ParameterTuple([parameters[name] for name in self.names])
         self.first = self._moments("first_moments")
         self.second = self._moments("second_moments")
-        self.steps = 0
+        self.step = Parameter(Tensor(0, mstype.int32), name="adam_step", requires_grad=False)
         self.adam = ops.Adam()
+        self.zero = Tensor(np.float32(0))
+        self.one = Tensor(np.float32(1))
         self.beta1 = Tensor(np.float32(spec.beta1))
         self.beta2 = Tensor(np.float32(spec.beta2))
+        # A beta of 0 has no logarithm; exp(-69) is 0 beside 1.
+        self.log1 = math.log(max(spec.beta1, 1e-30))
+        self.log2 = math.log(max(spec.beta2, 1e-30))
 
     def _moments(self, prefix: str) -> ParameterTuple:
         return ParameterTuple(
@@ -37,18 +53,24 @@ class Adam(nn.Cell):
             ]
         )
 
-    def numbers(self, rate: float) -> tuple[Tensor, ...]:
-        """Count a step, and give its rate, powers of beta and eps as tensors: data, never constants of a graph."""
-        self.steps += 1
-        power1, power2 = self.spec.beta1**self.steps, self.spec.beta2**self.steps
-        eps = self.spec.eps * (1 - power2) ** 0.5
-        return tuple(Tensor(np.float32(value)) for value in (rate, power1, power2, eps))
+    def construct(self, gradients: tuple[Tensor, ...], rate: Tensor, keep: Tensor | None = None) -> Tensor:
+        """Update all parameters; the value returned only orders the graph.
 
-    def construct(
-        self, gradients: tuple[Tensor, ...], rate: Tensor, power1: Tensor, power2: Tensor, eps: Tensor
-    ) -> Tensor:
-        """Update all parameters; the value returned only orders the graph."""
-        done = rate
+        Where ``keep`` is false nothing changes: gradients count as 0, betas as 1, the rate as 0. A branch in the graph
+        would cost more.
+        """
+        beta1, beta2 = self.beta1, self.beta2
+        count = self.step + 1
+        if keep is not None:
+            count = self.step + keep.astype(mstype.int32)
+            beta1 = ops.select(keep, beta1, self.one)
+            beta2 = ops.select(keep, beta2, self.one)
+            rate = ops.select(keep, rate, self.zero)
+        done = ops.assign(self.step, count)
+        steps = ops.maximum(count.astype(mstype.float32), self.one)
+        root = ops.sqrt(_one_minus_power(self.log2, steps))
+        corrected = rate * root / _one_minus_power(self.log1, steps)
+        eps = self.spec.eps * root
         decay = self.spec.weight_decay
         for i in range(len(self.names)):
             parameter, gradient = self.learning[i], gradients[i]
@@ -57,23 +79,35 @@ class Adam(nn.Cell):
             elif decay:
                 done = ops.depend(done, ops.assign(parameter, parameter * (1 - rate * decay)))
                 gradient = ops.depend(gradient, done)
+            if keep is not None:
+                gradient = ops.masked_fill(gradient, ops.logical_not(keep), self.zero)
             update = self.adam(
-                parameter, self.first[i], self.second[i], power1, power2, rate, self.beta1, self.beta2, eps, gradient
+                parameter,
+                self.first[i],
+                self.second[i],
+                self.zero,
+                self.zero,
+                corrected,
+                beta1,
+                beta2,
+                eps,
+                gradient,
             )
             done = ops.depend(done, update)
         return done
 
     def export(self) -> tuple[Weights, Weights, int]:
         """Copy first moments, second moments and the number of steps."""
-        if not self.steps:
+        steps = int(self.step.asnumpy())
+        if not steps:
             return {}, {}, 0
         first = {name: read(moment) for name, moment in zip(self.names, self.first, strict=True)}
         second = {name: read(moment) for name, moment in zip(self.names, self.second, strict=True)}
-        return first, second, self.steps
+        return first, second, steps
 
     def load(self, first: Weights, second: Weights, steps: int) -> None:
         """Take over moments; parameters without moments start anew."""
-        self.steps = steps
+        write(self.step, np.int32(steps))
         for i, name in enumerate(self.names):
             zero = np.zeros(self.learning[i].shape, np.float32)
             write(self.first[i], first.get(name, zero))

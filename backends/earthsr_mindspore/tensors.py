@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 from mindspore import Parameter, Tensor, ops
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 
-def write(parameter: Parameter, array: NDArray[np.float32]) -> None:
+def write(parameter: Parameter, array: ArrayLike) -> None:
     """Overwrite a parameter in place.
 
     ``Parameter.set_data`` gives it new memory, which a graph that has run already does not look at: its steps would go
     on from, and write to, the old values. Assignment keeps the memory.
     """
-    ops.assign(parameter, Tensor(np.array(array, np.float32, order="C")))
+    kind = np.int32 if "Int" in str(parameter.dtype) else np.float32
+    ops.assign(parameter, Tensor(np.array(array, kind, order="C")))
 
 
 def read(parameter: Parameter) -> NDArray[np.float32]:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import ClassVar
+
+from numpy.typing import NDArray
 
 from earthsr.backend import Backend, BackendInfo, Device, Engine
 from earthsr.errors import BackendError
 from earthsr.models import NetworkSpec, Precision
 from earthsr.models.initial import Weights
+from earthsr_torch.device import find_device
 
 
 class TorchBackend(Backend):
@@ -16,6 +21,7 @@ class TorchBackend(Backend):
     name: ClassVar[str] = "torch"
     framework: ClassVar[str] = "torch"
     url: ClassVar[str] = "https://pytorch.org"
+    file_suffixes: ClassVar[tuple[str, ...]] = (".pt", ".pth")
 
     def describe(self) -> BackendInfo:
         """Look at the devices and the processor's low-precision units."""
@@ -46,35 +52,37 @@ class TorchBackend(Backend):
                 "O2": f"{low}, channels-last, loss in float32",
                 "O3": "weights in bfloat16, float32 masters" if fast else low,
             },
-            unsupported={"float16 on cpu": "CPU autocast in float16 has no gradient scaler; use bfloat16"},
+            unsupported={
+                "float16 on cpu": "CPU autocast in float16 has no gradient scaler; use bfloat16",
+                "compiled graphs": "steps run operator by operator (train.graph)",
+            },
             url=self.url,
         )
 
+    def read_file(self, path: Path) -> tuple[dict[str, NDArray], dict[str, str]]:
+        """Read a state dictionary; see the base class."""
+        from earthsr_torch.files import read_file
+
+        return read_file(path)
+
+    def write_file(self, path: Path, weights: Weights, packed: Mapping[str, str]) -> None:
+        """Write a state dictionary that ``torch.load`` and ``load_state_dict`` take; see the base class."""
+        from earthsr_torch.files import write_file
+
+        write_file(path, weights, packed)
+
     def engine(
-        self, spec: NetworkSpec, weights: Weights, *, device: str = "auto", precision: Precision | None = None
+        self,
+        spec: NetworkSpec,
+        weights: Weights,
+        *,
+        device: str = "auto",
+        precision: Precision | None = None,
+        graph: bool | None = None,
     ) -> Engine:
         """Build the network on a device; see the base class."""
-        import torch
-
+        if graph:
+            raise BackendError("backend torch runs operator by operator; set train.graph to null or false")
         from earthsr_torch.engine import TorchEngine
 
-        cuda = torch.cuda.is_available()
-        device, _, number = device.partition(":")
-        if device == "ascend":
-            raise BackendError("backend torch does not support device ascend; use --backend mindspore")
-        if device in ("gpu", "cuda") and not cuda:
-            raise BackendError(
-                "backend torch sees no CUDA device here; use --device cpu, or install a CUDA build of torch"
-            )
-        if device not in ("auto", "cpu", "gpu", "cuda"):
-            raise BackendError(f"unknown device {device!r}; backend torch supports auto, cpu and gpu")
-        kind = "cuda" if device in ("gpu", "cuda") or (device == "auto" and cuda) else "cpu"
-        place = torch.device(kind)
-        if kind == "cuda":
-            index = int(number or 0)
-            if index >= torch.cuda.device_count():
-                raise BackendError(
-                    f"there is no CUDA device {index}: {torch.cuda.device_count()} found; set train.device_id lower"
-                )
-            place = torch.device(kind, index)
-        return TorchEngine(spec, weights, place, precision or Precision())
+        return TorchEngine(spec, weights, find_device(device), precision or Precision())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from earthsr.data import Batch
 from earthsr.errors import BackendError
 from earthsr.models import NetworkSpec, Objective, OptimizerSpec, Precision, State
 from earthsr.models.initial import Weights
+from earthsr_torch.device import numerics
 from earthsr_torch.networks import build
 from earthsr_torch.objectives import point_loss, require
 from earthsr_torch.optimizers import Adam
@@ -32,6 +34,7 @@ class TorchEngine(Engine):
         self.device = device.type
         self._device = device
         self._plan = plan(precision, device)
+        self._strict = precision.strict
         self.precision = self._plan.words
         network = build(spec).to(device, memory_format=torch.channels_last)
         self._network: Any = network.to(self._plan.storage)
@@ -48,8 +51,8 @@ class TorchEngine(Engine):
         self._optimizer_spec = OptimizerSpec()
         self._accumulate = 1
         self._skipped = 0
-        self._pending_moments: State | None = None
-        self.load_state(State(weights))
+        self._state = State(weights)
+        self.load_state(self._state)
 
     # Training
 
@@ -64,9 +67,8 @@ class TorchEngine(Engine):
         self._accumulate = accumulate
         for name, parameter in self._parameters.items():
             parameter.requires_grad_(name not in optimizer.frozen)
-        self._optimizer = Adam(optimizer, self._masters)
-        if self._pending_moments is not None:
-            self._load_moments(self._pending_moments)
+        self._optimizer = Adam(optimizer, self._masters, fused=not self._strict)
+        self._load_moments(self._state)
 
     def run(self, batches: Sequence[Batch], learning_rates: Sequence[float]) -> Pending[StepValues]:
         """Make steps; see the base class."""
@@ -150,20 +152,46 @@ class TorchEngine(Engine):
             output = self._network(*ordered).float()
         return Pending(lambda: output.cpu().contiguous().numpy())
 
+    def activations(self, inputs: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+        """Outputs of all layers; see the base class."""
+        ordered = [self._tensor(array) for array in self.require_inputs(inputs)]
+        self._network.eval()
+        seen: dict[str, NDArray[np.float32]] = {}
+
+        def watch(name: str, module: torch.nn.Module) -> torch.utils.hooks.RemovableHandle:
+            def keep(_: torch.nn.Module, __: object, output: Tensor) -> None:
+                seen[name] = read(output)
+
+            return module.register_forward_hook(keep)
+
+        handles = [watch(name, self._network.get_submodule(name)) for name in self.spec.layers]
+        try:
+            with torch.inference_mode(), self._numerics(), self._autocast():
+                self._network(*ordered)
+        finally:
+            for handle in handles:
+                handle.remove()
+        return seen
+
     # State
 
     def export_state(self) -> State:
         """Copy the state to NumPy; see the base class."""
         weights = {name: read(master) for name, master in self._masters.items()}
-        scaled = self._scaler.is_enabled()
-        first, second, steps = self._optimizer.export() if self._optimizer else ({}, {}, 0)
+        if self._optimizer is None:
+            return replace(self._state, weights=weights)
+        first, second, steps = self._optimizer.export()
+        # A device without a scaler hands on the scale that it was given: the run may go back to where it is used.
+        scale, good = self._state.loss_scale, self._state.loss_scale_good_steps
+        if self._scaler.is_enabled():
+            scale, good = self._scaler.get_scale(), int(self._scaler.state_dict()["_growth_tracker"])
         return State(
             weights=weights,
             first_moments=first,
             second_moments=second,
             step=steps,
-            loss_scale=self._scaler.get_scale() if scaled else None,
-            loss_scale_good_steps=int(self._scaler.state_dict()["_growth_tracker"]) if scaled else 0,
+            loss_scale=scale,
+            loss_scale_good_steps=good,
             skipped_steps=self._skipped,
         )
 
@@ -174,6 +202,7 @@ class TorchEngine(Engine):
             write(self._masters[name], array)
             if self._separate:
                 write(self._parameters[name], array)
+        self._state = state
         self._skipped = state.skipped_steps
         if self._scaler.is_enabled() and state.loss_scale is not None:
             self._scaler.load_state_dict(
@@ -183,24 +212,17 @@ class TorchEngine(Engine):
                     "_growth_tracker": state.loss_scale_good_steps,
                 }
             )
-        if self._optimizer is None:
-            self._pending_moments = state
-        else:
-            self._load_moments(state)
+        self._load_moments(state)
 
     def _load_moments(self, state: State) -> None:
-        assert self._optimizer is not None
-        self._optimizer.load(state.first_moments, state.second_moments, state.step)
-        self._pending_moments = None
+        if self._optimizer is not None:
+            self._optimizer.load(state.first_moments, state.second_moments, state.step)
 
     # Tensors
 
     def _numerics(self) -> contextlib.AbstractContextManager[Any]:
-        """TF32 off where float32 is asked for: it keeps 10 bits of the mantissa, and is cuDNN's default."""
-        if self._device.type != "cuda":
-            return contextlib.nullcontext()
         low = self._plan.autocast is not None or self._separate
-        return torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=low)
+        return numerics(self._device, tf32=low, strict=self._strict)
 
     def _autocast(self) -> contextlib.AbstractContextManager[Any]:
         if self._plan.autocast is None:
@@ -216,5 +238,4 @@ class TorchEngine(Engine):
     def _load(self, batch: Batch) -> tuple[list[Tensor], Tensor, Tensor]:
         inputs = [self._tensor(array) for array in self.require_inputs(batch.inputs)]
         target = self._tensor(batch.target)
-        weight = self._tensor(batch.mask).float() * self._tensor(batch.sample_weight)[:, None, None, None]
-        return inputs, target, weight.expand_as(target)
+        return inputs, target, self._tensor(batch.weight).expand_as(target)

@@ -13,19 +13,20 @@ from earthsr_torch.tensors import like, read
 class Adam:
     """Adam over named float32 masters; moments go in and out as NumPy."""
 
-    def __init__(self, spec: OptimizerSpec, masters: dict[str, Tensor]) -> None:
+    def __init__(self, spec: OptimizerSpec, masters: dict[str, Tensor], fused: bool = True) -> None:
         self.spec = spec
         self.names = [name for name in masters if name not in spec.frozen]
         self.parameters = [masters[name] for name in self.names]
         kind = torch.optim.Adam if spec.name == "adam" else torch.optim.AdamW
-        # fused: one kernel for all parameters; moments agree with the loop to rounding.
+        # fused: one kernel for all parameters; agrees with PyTorch's plain loop to rounding.
         self.inner = kind(
             self.parameters,
             lr=0.0,
             betas=(spec.beta1, spec.beta2),
             eps=spec.eps,
             weight_decay=spec.weight_decay,
-            fused=True,
+            fused=fused,
+            foreach=False,
         )
 
     def set_rate(self, rate: float) -> None:

@@ -7,6 +7,7 @@ import importlib.util
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
@@ -69,6 +70,8 @@ class BackendInfo:
     precisions: Mapping[str, str]
     """What each ``amp_level`` means on the best device here."""
     unsupported: Mapping[str, str] = field(default_factory=dict)
+    unexercised: Mapping[str, str] = field(default_factory=dict)
+    """What is written from documentation and was never run by this project's tests."""
     url: str = ""
 
 
@@ -109,6 +112,10 @@ class Engine(ABC):
     @abstractmethod
     def submit(self, inputs: Mapping[str, NDArray[np.float32]]) -> Pending[NDArray[np.float32]]:
         """Start a forward pass; the result is float32 (N, C, H, W), normalised."""
+
+    @abstractmethod
+    def activations(self, inputs: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
+        """Outputs of all layers of the spec by their canonical names, float32; for looking inside, not for speed."""
 
     @abstractmethod
     def export_state(self) -> State:
@@ -171,6 +178,8 @@ class Backend(ABC):
     framework: ClassVar[str]
     """Name of the package that has to be installed."""
     url: ClassVar[str] = ""
+    file_suffixes: ClassVar[tuple[str, ...]] = ()
+    """Suffixes of the framework's own weights files, which :meth:`read_file` and :meth:`write_file` know."""
 
     @classmethod
     def installed(cls) -> bool:
@@ -189,9 +198,29 @@ class Backend(ABC):
     def describe(self) -> BackendInfo:
         """Say what this backend can do on this machine, and what not and why."""
 
+    def read_file(self, path: Path) -> tuple[dict[str, NDArray], dict[str, str]]:
+        """Read arrays and metadata of a file in the framework's own format, without running anything that it holds.
+
+        Raises
+        ------
+        CheckpointError
+            If it is damaged or holds more than weights.
+        """
+        raise BackendError(f"backend {self.name} has no format of its own; {path} has to be converted elsewhere")
+
+    def write_file(self, path: Path, weights: Weights, packed: Mapping[str, str]) -> None:
+        """Write arrays and metadata in the framework's own format, to a path that nobody looks at yet."""
+        raise BackendError(f"backend {self.name} has no format of its own; write {path} as .safetensors")
+
     @abstractmethod
     def engine(
-        self, spec: NetworkSpec, weights: Weights, *, device: str = "auto", precision: Precision | None = None
+        self,
+        spec: NetworkSpec,
+        weights: Weights,
+        *,
+        device: str = "auto",
+        precision: Precision | None = None,
+        graph: bool | None = None,
     ) -> Engine:
         """Build the network of ``spec`` with ``weights`` on a device.
 
@@ -206,6 +235,8 @@ class Backend(ABC):
             as in ``gpu:1``, says which one where there are several.
         precision : Precision, optional
             O0 where absent.
+        graph : bool, optional
+            Compile steps into graphs, or run them operator by operator; what the backend does best where absent.
 
         Raises
         ------

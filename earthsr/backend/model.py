@@ -34,6 +34,8 @@ class Model:
         ``auto``, ``cpu``, ``gpu`` or ``ascend``.
     precision : Precision, optional
         O0 where absent.
+    graph : bool, optional
+        Whether steps are compiled; what the backend does best where absent.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class Model:
         backend: str | Backend | None = None,
         device: str = "auto",
         precision: Precision | None = None,
+        graph: bool | None = None,
     ) -> None:
         self.spec = spec
         self._weights = weights
@@ -52,6 +55,7 @@ class Model:
         self.backend = backend if isinstance(backend, Backend) else choose_backend(backend)
         self.device = device
         self.precision = precision or Precision()
+        self.graph = graph
         self._engine: Engine | None = None
 
     @classmethod
@@ -80,7 +84,9 @@ class Model:
     def engine(self) -> Engine:
         """The engine; made on first use."""
         if self._engine is None:
-            self._engine = self.backend.engine(self.spec, self._weights, device=self.device, precision=self.precision)
+            self._engine = self.backend.engine(
+                self.spec, self._weights, device=self.device, precision=self.precision, graph=self.graph
+            )
         return self._engine
 
     @property

@@ -11,6 +11,7 @@ from typing import Any
 import typer
 
 from earthsr.cli import config as config_verbs
+from earthsr.cli import convert as convert_verbs
 from earthsr.cli import inspect as inspect_verbs
 from earthsr.cli import sample as sample_verbs
 from earthsr.cli import work as work_verbs
@@ -46,6 +47,7 @@ app.command("evaluate")(work_verbs.evaluate)
 app.command("predict")(work_verbs.predict)
 app.add_typer(sample_verbs.app, name="sample")
 app.add_typer(config_verbs.app, name="config")
+app.command("convert")(convert_verbs.convert)
 app.command("info")(inspect_verbs.info)
 app.command("doctor")(inspect_verbs.doctor)
 

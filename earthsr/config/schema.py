@@ -229,6 +229,9 @@ class TrainSection(Section):
     device_id: int = Field(0, ge=0)
     amp_level: Literal["O0", "O1", "O2", "O3"] = "O0"
     amp_dtype: Literal["auto", "bfloat16", "float16"] = Field("auto", description="low precision of O1 to O3")
+    graph: bool | None = Field(
+        None, description="compile steps into graphs (mindspore: false is PyNative); what the backend does best if null"
+    )
     load_ckpt: bool = Field(False, description="start from the weights of summary.ckpt_path")
     freeze: list[str] = Field(
         default_factory=list, description="layer groups that do not learn, e.g. [head, blocks] or [blocks.0]"

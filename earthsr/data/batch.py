@@ -26,6 +26,11 @@ class Batch:
     """(N,); 0 for padding."""
 
     @property
+    def weight(self) -> NDArray[np.float32]:
+        """(N, 1, H, W) weight of every value: its validity times its sample's weight."""
+        return self.mask * self.sample_weight[:, None, None, None]
+
+    @property
     def size(self) -> int:
         """Samples that are not padding."""
         return int(np.count_nonzero(self.sample_weight))

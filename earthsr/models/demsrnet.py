@@ -69,6 +69,18 @@ class DemSRNetSpec(NetworkSpec):
         )
 
     @property
+    def layers(self) -> tuple[str, ...]:
+        """All convolutions, blocks after their last convolution, the upsampling, and the surface where there is one."""
+        names: list[str] = []
+        for name, _, _ in self.convolutions:
+            names.append(name)
+            if name.endswith("conv2"):
+                names.append(name.removesuffix(".conv2"))
+            if name == "up":
+                names.append("upsample")
+        return (*names, "surface") if self.residual_over != "none" else tuple(names)
+
+    @property
     def additions(self) -> int:
         """Element-wise additions of the network proper: one per block and the global skip."""
         return self.num_blocks + 1

@@ -68,3 +68,5 @@ class Precision:
 
     level: Literal["O0", "O1", "O2", "O3"] = "O0"
     dtype: Literal["auto", "bfloat16", "float16"] = "auto"
+    strict: bool = False
+    """Plain, deterministic kernels only: nothing fused, no TF32. For comparing backends; slower."""

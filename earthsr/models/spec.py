@@ -62,6 +62,11 @@ class NetworkSpec(ABC):
 
     @property
     @abstractmethod
+    def layers(self) -> tuple[str, ...]:
+        """Canonical names of the layers whose outputs can be watched, in forward order."""
+
+    @property
+    @abstractmethod
     def scale(self) -> int:
         """Output cells per input cell and axis."""
 

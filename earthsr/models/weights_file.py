@@ -68,7 +68,7 @@ def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     if pickled and magic[8:] != b"{":
         raise CheckpointError(
             f"{path}: is a pickle or another framework's checkpoint, expected safetensors; "
-            "save the weights alone with safetensors and try again"
+            "make one of it with earthsr convert"
         )
     try:
         with safe_open(path, framework="numpy") as handle:
@@ -102,10 +102,44 @@ def write_weights(path: str | Path, spec: NetworkSpec, weights: Weights, metadat
         JSON-able values: ``normalisation``, ``task``, ``units`` and others.
     """
     path = Path(path)
-    # One key: safetensors keeps its metadata in a hash map, whose order would make equal files differ in their bytes.
-    packed = {KEY: json.dumps({"schema_version": SCHEMA_VERSION, "spec": spec.to_dict(), "metadata": dict(metadata)})}
-    write_tensors(path, weights, packed)
+    write_tensors(path, weights, pack_metadata(spec, metadata))
     return path
+
+
+def pack_metadata(spec: NetworkSpec, metadata: Mapping[str, Any]) -> dict[str, str]:
+    """Return what a weights file carries beside its arrays, in any framework's format.
+
+    One key: safetensors keeps its metadata in a hash map, whose order would make equal files differ in their bytes.
+    """
+    return {KEY: json.dumps({"schema_version": SCHEMA_VERSION, "spec": spec.to_dict(), "metadata": dict(metadata)})}
+
+
+def unpack_metadata(packed: Mapping[str, str], source: str) -> tuple[NetworkSpec, dict[str, Any]]:
+    """Read what :func:`pack_metadata` wrote.
+
+    Raises
+    ------
+    CheckpointError
+        If it is not there, damaged, or of a newer schema.
+    """
+    if KEY not in packed:
+        raise CheckpointError(
+            f"{source}: holds no earthsr spec in its metadata; it was written by another program (earthsr convert "
+            "reads the weights of some)"
+        )
+    try:
+        values = json.loads(packed[KEY])
+        version = int(values["schema_version"])
+        spec_values, metadata = values["spec"], values["metadata"]
+        if not isinstance(spec_values, dict) or not isinstance(metadata, dict):
+            raise ValueError("expected objects")
+    except (ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(f"{source}: its metadata is damaged ({error!r})") from None
+    if version > SCHEMA_VERSION:
+        raise CheckpointError(
+            f"{source}: has schema version {version}, this earthsr reads up to {SCHEMA_VERSION}; install a newer one"
+        )
+    return spec_from_dict(spec_values), metadata
 
 
 def read_weights(path: str | Path) -> WeightsFile:
@@ -118,21 +152,7 @@ def read_weights(path: str | Path) -> WeightsFile:
     """
     path = Path(path)
     tensors, packed = read_tensors(path)
-    if KEY not in packed:
-        raise CheckpointError(f"{path}: holds no earthsr spec in its metadata; it was written by another program")
-    try:
-        values = json.loads(packed[KEY])
-        version = int(values["schema_version"])
-        spec_values, metadata = values["spec"], values["metadata"]
-        if not isinstance(spec_values, dict) or not isinstance(metadata, dict):
-            raise ValueError("expected objects")
-    except (ValueError, TypeError, KeyError) as error:
-        raise CheckpointError(f"{path}: its metadata is damaged ({error!r})") from None
-    if version > SCHEMA_VERSION:
-        raise CheckpointError(
-            f"{path}: has schema version {version}, this earthsr reads up to {SCHEMA_VERSION}; install a newer earthsr"
-        )
-    spec = spec_from_dict(spec_values)
+    spec, metadata = unpack_metadata(packed, str(path))
     check_names(tensors, {p.name: p.shape for p in spec.parameters}, str(path), complete=True)
     for name, array in tensors.items():
         if array.dtype != np.float32:
