@@ -18,9 +18,7 @@ SPEC = DemSRNetSpec(features=4, num_blocks=2, scale=3)
 MINDEARTH = DemSRNetSpec(features=4, num_blocks=2, residual_scale=0.1, global_skip="input", resize="asymmetric")
 METADATA = {"normalisation": {"kind": "patch", "offset": 0.0, "scale": 12.5}, "units": "m"}
 SUFFIX = {"torch": ".pt", "mindspore": ".ckpt"}
-needs = {
-    name: pytest.mark.skipif(not installed(name), reason=f"backend {name} is not installed") for name in SUFFIX
-}
+needs = {name: pytest.mark.skipif(not installed(name), reason=f"backend {name} is not installed") for name in SUFFIX}
 
 
 def weights_file(folder, spec=SPEC, seed=3):
@@ -43,7 +41,9 @@ def test_there_and_back_changes_nothing(tmp_path, name):
     assert call_cli("convert", middle, back).returncode == 0
     assert back.read_bytes() == source.read_bytes()
     assert os.access(middle, os.W_OK)
-    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(["weights.safetensors", middle.name, "back.safetensors"])
+    assert sorted(p.name for p in tmp_path.iterdir()) == sorted(
+        ["weights.safetensors", middle.name, "back.safetensors"]
+    )
 
 
 @pytest.mark.skipif(not all(map(installed, SUFFIX)), reason="needs both backends")
@@ -74,6 +74,7 @@ def test_a_converted_file_is_a_plain_state_dictionary(tmp_path):
 def test_a_converted_file_loads_into_a_mindspore_network(tmp_path):
     get_backend("mindspore").engine(SPEC, initial_weights(SPEC, 0), device="cpu")
     import mindspore as ms
+
     from earthsr_mindspore.networks import build
 
     convert(weights_file(tmp_path), tmp_path / "w.ckpt")
