@@ -201,8 +201,7 @@ except Exception as error:
     print("broken", type(error).__name__)
 if "torch last" in sys.argv or "torch first" in sys.argv:
     import torch
-    print("torch", flush=True)
-    torch.nn.functional.conv2d(torch.zeros(1, 16, 32, 32), torch.zeros(16, 16, 3, 3))
+    torch.nn.functional.conv2d(torch.zeros(4, 64, 64, 64), torch.zeros(64, 64, 3, 3))
 """
 
 
@@ -221,14 +220,13 @@ def test_a_process_stays_clean(tmp_path, order):
     assert done.returncode == 0, done.stderr
     assert list(folder.iterdir()) == []
     assert "broken" in done.stdout  # a graph that fails leaves its diagnosis elsewhere
-    assert "WARNING" not in done.stderr, done.stderr
+    warnings = [line for line in done.stderr.splitlines() if "WARNING" in line]
+    assert all("ops_that_are_not_there" in line for line in warnings), warnings
     if isa_reason("2.10.0") is None:
         assert "oneDNN capped at AVX2" in done.stdout
         assert "isa 7" in done.stdout
         # What MindSpore takes for a convolution is no reference code, and PyTorch still takes all that there is.
-        own, _, theirs = done.stdout.partition("\ntorch\n")
-        assert "convolution,ref" not in own
-        assert "+ref:any" not in own
-        assert "convolution,x64:gemm:jit" in own
-        if "torch" in order:
-            assert "avx512" in theirs
+        convolutions = [line for line in done.stdout.splitlines() if "exec,cpu,convolution" in line]
+        assert any("x64:gemm:jit" in line for line in convolutions)
+        assert not any(",ref" in line or "+ref" in line for line in convolutions)
+        assert any("avx512" in line for line in convolutions) == ("torch" in order)
