@@ -140,11 +140,19 @@ def set_device(device: str, number: int, version: str) -> str:
     return name
 
 
-def set_strict() -> None:
-    """Ask for deterministic kernels, which matters on Ascend; slower."""
+@cache
+def set_float32(device: str, strict: bool) -> None:
+    """Let float32 be float32: an Ascend's default for convolutions is HF32, which keeps 11 bits of the mantissa.
+
+    Strict asks for deterministic kernels as well, which are slower. MindSpore takes each of these once per process.
+    """
     import mindspore as ms
 
-    ms.set_deterministic(True)
+    if device == "ascend":
+        ms.device_context.ascend.op_precision.conv_allow_hf32(False)
+        ms.device_context.ascend.op_precision.matmul_allow_hf32(False)
+    if strict:
+        ms.set_deterministic(True)
 
 
 @contextlib.contextmanager

@@ -98,8 +98,8 @@ class MindSporeEngine(Engine):
         self.precision = self._plan.words
         self._graph = graph
         self.steps_per_call = SUNK_STEPS if device == "ascend" else 1
-        if precision.strict:
-            process.set_strict()
+        if self._plan.dtype is None:
+            process.set_float32(device, precision.strict)
         self._network = build(spec)
         self._parameters = dict(self._network.parameters_and_names())
         lower(self._network, self._plan)

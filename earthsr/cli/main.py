@@ -13,6 +13,7 @@ import typer
 from earthsr.cli import config as config_verbs
 from earthsr.cli import convert as convert_verbs
 from earthsr.cli import inspect as inspect_verbs
+from earthsr.cli import parity as parity_verbs
 from earthsr.cli import sample as sample_verbs
 from earthsr.cli import work as work_verbs
 
@@ -48,6 +49,7 @@ app.command("predict")(work_verbs.predict)
 app.add_typer(sample_verbs.app, name="sample")
 app.add_typer(config_verbs.app, name="config")
 app.command("convert")(convert_verbs.convert)
+app.command("parity")(parity_verbs.parity)
 app.command("info")(inspect_verbs.info)
 app.command("doctor")(inspect_verbs.doctor)
 

@@ -47,7 +47,8 @@ def plt_dem_data(
     plt.colorbar(fraction=0.046, pad=0.04).set_label(unit)
 
 
-def _figure(width: float, height: float, gap: float = 0.02) -> Figure:
+def new_figure(width: float, height: float, gap: float = 0.02) -> Figure:
+    """Return an empty figure of ``width x height`` inches, apart from pyplot."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -98,7 +99,7 @@ def comparison(
     border : int
         Fine cells at the edge that the scores leave out; the RMSE in the titles leaves them out too.
     """
-    figure = _figure(14.5, 10.4)
+    figure = new_figure(14.5, 10.4)
     figure.suptitle(title, fontsize=12)
     # A column of its own for colour bars keeps the panels of all rows in line.
     grid = figure.add_gridspec(3, 5, width_ratios=(1, 1, 1, 1, 0.05))
@@ -182,7 +183,7 @@ def _error_by_slope(
 
 def loss_curves(records: Sequence[Mapping[str, Any]]) -> Figure:
     """Training loss and learning rate by step, and validation RMSE beside bicubic's, from ``metrics.jsonl``."""
-    figure = _figure(10.5, 3.8, gap=0.08)
+    figure = new_figure(10.5, 3.8, gap=0.08)
     left, right = figure.subplots(1, 2)
     steps = [record for record in records if "gradient_norm" in record]
     ends = [record for record in records if "loss" in record and "gradient_norm" not in record]
@@ -212,7 +213,7 @@ def loss_curves(records: Sequence[Mapping[str, Any]]) -> Figure:
 
 def score_bars(scores: Mapping[str, Mapping[str, float | None]], title: str = "") -> Figure:
     """RMSE and MAE of every method side by side, the largest RMSE first."""
-    figure = _figure(6.5, 3.4)
+    figure = new_figure(6.5, 3.4)
     axes = figure.subplots()
     names = sorted(scores, key=lambda name: -(scores[name]["rmse"] or 0.0))
     place = np.arange(len(names))

@@ -12,7 +12,7 @@ from earthsr.models.spec import NetworkSpec
 Weights = dict[str, NDArray[np.float32]]
 
 
-def initial_weights(spec: NetworkSpec, seed: int) -> Weights:
+def initial_weights(spec: NetworkSpec, seed: int, keep_zeros: bool = True) -> Weights:
     """Draw the initial weights.
 
     Uniform in ±1/sqrt(fan in), the bound of He et al. (2015) with a negative slope of sqrt(5), which is the default
@@ -25,6 +25,8 @@ def initial_weights(spec: NetworkSpec, seed: int) -> Weights:
         The network.
     seed : int
         Any non-negative integer.
+    keep_zeros : bool
+        False draws the layers that start at zero too, so that every layer shows in the output.
 
     Returns
     -------
@@ -33,7 +35,7 @@ def initial_weights(spec: NetworkSpec, seed: int) -> Weights:
     """
     weights: Weights = {}
     for parameter in spec.parameters:
-        if parameter.initialiser == "zeros":
+        if parameter.initialiser == "zeros" and keep_zeros:
             weights[parameter.name] = np.zeros(parameter.shape, np.float32)
             continue
         generator = np.random.Generator(np.random.PCG64([seed, zlib.crc32(parameter.name.encode())]))

@@ -1,0 +1,29 @@
+"""Evidence that two backends compute the same thing: measured, compared, written down.
+
+A record holds what one backend computes for one model on one set of inputs: outputs of all layers, the loss, all
+gradients, Adam's moments after one and after n steps, the course of the loss, a predicted raster and its scores.
+Records are compared with each other: of two backends in one process, or of two machines that never meet.
+"""
+
+from earthsr.parity.compare import Comparison, Row, compare
+from earthsr.parity.inputs import Inputs, made_inputs, read_inputs
+from earthsr.parity.measure import measure
+from earthsr.parity.record import Record, read_record, write_record
+from earthsr.parity.report import write_report
+from earthsr.parity.run import ParityRun, run_parity
+
+__all__ = [
+    "Comparison",
+    "Inputs",
+    "ParityRun",
+    "Record",
+    "Row",
+    "compare",
+    "made_inputs",
+    "measure",
+    "read_inputs",
+    "read_record",
+    "run_parity",
+    "write_record",
+    "write_report",
+]

@@ -1,0 +1,172 @@
+"""A whole parity run for a configuration: two backends here, or one of them and a record."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from earthsr.backend import Backend, available_backends, choose_backend, get_backend
+from earthsr.config import Config
+from earthsr.errors import BackendError, DataError, InputError
+from earthsr.models import OptimizerSpec, initial_weights, read_weights, require_same_spec, resolve_checkpoint
+from earthsr.parity.compare import Comparison, compare
+from earthsr.parity.inputs import Inputs, made_inputs, read_inputs
+from earthsr.parity.measure import measure
+from earthsr.parity.record import Record, read_record, write_record
+from earthsr.parity.report import write_report
+from earthsr.tasks import task_for
+from earthsr.training.schedule import learning_rate
+
+_logger = logging.getLogger("earthsr")
+
+
+@dataclass(frozen=True)
+class ParityRun:
+    """What was recorded here, and what it was compared with."""
+
+    recorded: tuple[Record, ...]
+    comparison: Comparison | None
+    files: dict[str, Path] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-able description."""
+        values = self.comparison.to_dict() if self.comparison else {"about": [r.about for r in self.recorded]}
+        return {**values, "files": {kind: str(path) for kind, path in self.files.items()}}
+
+
+def _backends(
+    backends: tuple[str, str] | None, backend: str | None, config: Config, record: Path | None, against: Path | None
+) -> list[Backend]:
+    alone = record is not None or against is not None
+    if alone:
+        if backends is not None:
+            raise InputError("--record and --against measure one backend: name it with --backend, not --backends")
+        return [choose_backend(backend, config.backend)]
+    if backend is not None:
+        raise InputError(
+            "parity compares two backends (--backends A B), or one of them with a record (--backend A --against FILE)"
+        )
+    if backends is None:
+        installed = [name for name, kind in available_backends().items() if kind.installed()]
+        if len(installed) < 2:
+            raise BackendError(
+                f"parity compares two backends, here is {', '.join(installed) or 'none'}; install the other one, or "
+                "record on another machine with --record FILE and compare here with --against FILE"
+            )
+        backends = ("torch", "mindspore") if {"torch", "mindspore"} <= set(installed) else (installed[0], installed[1])
+    if backends[0] == backends[1]:
+        raise InputError(f"--backends names {backends[0]} twice; expected two different ones")
+    return [get_backend(name) for name in backends]
+
+
+def _inputs(config: Config, count: int, synthetic: bool) -> Inputs:
+    if not synthetic and Path(config.data.root_dir).is_dir():
+        return read_inputs(config, count)
+    if not synthetic:
+        _logger.info(f"data.root_dir {config.data.root_dir} is not here: synthetic terrain is used")
+    return made_inputs(task_for(config).spec(), config.data.patch_size, config.data.batch_size, count)
+
+
+def run_parity(
+    config: Config,
+    *,
+    backends: tuple[str, str] | None = None,
+    backend: str | None = None,
+    device: str | None = None,
+    record: Path | None = None,
+    against: Path | None = None,
+    steps: int = 20,
+    synthetic: bool = False,
+    noise: bool = True,
+    output: Path | None = None,
+) -> ParityRun:
+    """Compare two backends, or one with a record, on the model and optimiser of a configuration.
+
+    Parameters
+    ----------
+    config : Config
+        Model, optimiser, schedule, batch size, seed; ``train.load_ckpt`` starts from its checkpoint.
+    backends : tuple of str, optional
+        The two to compare.
+    backend : str, optional
+        The one to measure, with ``record`` or ``against``.
+    device : str, optional
+        Of both where they have it; a backend that has not takes ``auto``.
+    record, against : Path, optional
+        Write a record; compare with one.
+    steps : int
+        Steps of training.
+    synthetic : bool
+        Made terrain, even where there are data.
+    noise : bool
+        Measure each backend's own noise.
+    output : Path, optional
+        Folder of the report; beside the run folder where absent.
+
+    Raises
+    ------
+    BackendError
+        If a backend is not there.
+    InputError
+        If options contradict each other, or a record is of another run.
+    """
+    config.check()
+    chosen = _backends(backends, backend, config, record, against)
+    earlier = None if against is None else read_record(against)
+    task = task_for(config)
+    spec, objective = task.spec(), task.objective()
+    o = config.optimizer
+    optimizer = OptimizerSpec(
+        o.name, o.beta1, o.beta2, o.eps, o.weight_decay, o.clip_norm, spec.select(config.train.freeze)
+    )
+    rates = [learning_rate(o, config.learning_rate, step, steps, steps) for step in range(steps)]
+    try:
+        inputs = _inputs(config, steps, synthetic)
+    except DataError as error:
+        raise InputError(f"{error}; or use --synthetic") from None
+    if config.train.load_ckpt:
+        file = read_weights(resolve_checkpoint(config.summary.ckpt_path or ""))
+        require_same_spec(file.spec, spec, str(file.path))
+        weights = file.weights
+    else:
+        weights = initial_weights(spec, config.train.seed, keep_zeros=False)
+    _logger.info(
+        f"{spec.parameter_count:,} parameters, {steps} steps of {config.data.batch_size} samples; {inputs.source}"
+    )
+    recorded = []
+    for each in chosen:
+        recorded.append(
+            measure(
+                each,
+                spec,
+                weights,
+                inputs,
+                objective,
+                optimizer,
+                rates,
+                device=_device(each, device or config.train.device),
+                noise=noise and config.data.batch_size > 1,
+                say=lambda words, name=each.name: _logger.info(f"{name}: {words}"),  # type: ignore[misc]
+            )
+        )
+    files = {}
+    if record is not None:
+        files["record"] = write_record(record, recorded[0])
+    others = [earlier] if earlier is not None else recorded[1:]
+    comparison = compare(recorded[0], others[0]) if others else None
+    if comparison is not None:
+        folder = output or Path(f"{config.summary.summary_dir.rstrip('/')}-parity")
+        files |= write_report(comparison, folder)
+    return ParityRun(tuple(recorded), comparison, files)
+
+
+def _device(backend: Backend, wish: str) -> str:
+    """Return the device wished for where the backend has it; two backends may not both have an Ascend or a GPU."""
+    kind = {"cuda": "gpu"}.get(wish.partition(":")[0], wish.partition(":")[0])
+    known = {device.name: device.available for device in backend.describe().devices}
+    if kind in known and not known[kind]:
+        _logger.warning(f"{backend.name} has no {kind} here: it takes what it has")
+        return "auto"
+    return wish
