@@ -131,6 +131,7 @@ def _backend_values(name: str) -> dict[str, Any]:
         "devices": devices,
         "precisions": dict(described.precisions),
         "not supported": dict(described.unsupported),
+        "not exercised": dict(described.unexercised),
     }
 
 

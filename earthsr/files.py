@@ -60,6 +60,7 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
     temporary = path.with_name(f".{path.name}.part-{os.getpid()}{path.suffix}")
     try:
         yield temporary
+        temporary.chmod(0o644)  # safetensors makes files that only their owner reads
         with temporary.open("rb") as handle:
             os.fsync(handle.fileno())
         os.replace(temporary, path)

@@ -38,4 +38,3 @@ def write_file(path: Path, weights: Weights, packed: Mapping[str, str]) -> None:
     """Write a checkpoint; the metadata are entries of their own, which loading into a network passes over."""
     entries = [{"name": name, "data": ms.Tensor(value)} for name, value in weights.items()]
     ms.save_checkpoint(entries, str(path), append_dict=dict(packed))
-    path.chmod(0o644)  # MindSpore makes its checkpoints read-only, which nothing else that earthsr writes is

@@ -20,6 +20,15 @@ def _one_minus_power(log_beta: float, count: Tensor) -> Tensor:
     return ops.select(x > -0.25, series, 1 - ops.exp(x))
 
 
+def _log(beta: float) -> float:
+    """Logarithm of beta as float32 has it, which is what the kernel's ``1 - beta`` belongs to.
+
+    For 0.999 that is 1.3e-5 off; corrected by the same beta, the update is not. A beta of 0 has no logarithm; exp(-69)
+    is 0 beside 1.
+    """
+    return math.log(max(float(np.float32(beta)), 1e-30))
+
+
 class Adam(nn.Cell):
     """Adam over named parameters; moments go in and out as NumPy.
 
@@ -41,9 +50,8 @@ class Adam(nn.Cell):
         self.one = Tensor(np.float32(1))
         self.beta1 = Tensor(np.float32(spec.beta1))
         self.beta2 = Tensor(np.float32(spec.beta2))
-        # A beta of 0 has no logarithm; exp(-69) is 0 beside 1.
-        self.log1 = math.log(max(spec.beta1, 1e-30))
-        self.log2 = math.log(max(spec.beta2, 1e-30))
+        self.log1 = _log(spec.beta1)
+        self.log2 = _log(spec.beta2)
 
     def _moments(self, prefix: str) -> ParameterTuple:
         return ParameterTuple(

@@ -56,6 +56,9 @@ class TorchBackend(Backend):
                 "float16 on cpu": "CPU autocast in float16 has no gradient scaler; use bfloat16",
                 "compiled graphs": "steps run operator by operator (train.graph)",
             },
+            unexercised={
+                "gpu": "CUDA, float16 with its gradient scaler: written from documentation, never run by this project"
+            },
             url=self.url,
         )
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import pickle
-import zipfile
+import re
 from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,13 +27,16 @@ def read_file(path: Path) -> tuple[dict[str, NDArray], dict[str, str]]:
     """
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        reason = str(error).split("\n")[0]
-        raise CheckpointError(
-            f"{path}: holds more than weights, and loading it could run a program ({reason}); save its state_dict alone"
-        ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise CheckpointError(f"{path}: is not a whole PyTorch file ({' '.join(str(error).split())[:120]})") from None
+    except Exception as error:  # a damaged file fails in many ways, each of them a finding about the file
+        found = re.search(r"[Uu]nsupported (?:global: GLOBAL|GLOBAL|class) ([\w.]+)", str(error))
+        if found:
+            raise CheckpointError(
+                f"{path}: holds more than weights ({found[1]}), which could run a program when loaded; save its "
+                "state_dict alone"
+            ) from None
+        # PyTorch puts the cause behind a paragraph of advice.
+        reason = " ".join(str(error).split("WeightsUnpickler error:")[-1].split())[:80]
+        raise CheckpointError(f"{path}: is not a whole PyTorch file ({reason})") from None
     for key in ("state_dict", "model_state_dict", "model", "weights"):
         if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
             loaded = loaded[key]

@@ -8,10 +8,12 @@ global DEM dataset"; derived from EDSR (Lim et al., CVPRW 2017).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from earthsr.models.spec import Initialiser, InputField, NetworkSpec, Parameter
 from earthsr.resample import REACH, Method, axis_kernel
@@ -104,6 +106,24 @@ class DemSRNetSpec(NetworkSpec):
             if self.bias:
                 table.append(Parameter(f"{name}.bias", (out,), first, group, fan_in))
         return tuple(table)
+
+    def _transpose_channels(self, array: NDArray, axis: int) -> NDArray:
+        """Swap row and column of the pixels that the up convolution's channels become when they are shuffled."""
+        if self.upsampler != "pixel_shuffle":
+            return array
+        order = np.arange(self.upsampled_channels).reshape(self.features, self.scale, self.scale)
+        return np.take(array, order.swapaxes(1, 2).reshape(-1), axis=axis)
+
+    def transpose_weights(self, weights: Mapping[str, NDArray]) -> dict[str, NDArray]:
+        """See the base class."""
+        swapped = super().transpose_weights(weights)
+        up = {name: self._transpose_channels(swapped[name], 0) for name in swapped if name.startswith("up.")}
+        return {**swapped, **up}
+
+    def transpose_layer(self, name: str, output: NDArray) -> NDArray:
+        """See the base class."""
+        swapped = super().transpose_layer(name, output)
+        return self._transpose_channels(swapped, 1) if name == "up" else swapped
 
     @property
     def receptive_radius(self) -> int:

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, Literal, Self
 
+from numpy.typing import NDArray
+
 from earthsr.errors import CheckpointError, ConfigError
 
 Initialiser = Literal["uniform_fan_in", "zeros"]
@@ -78,6 +80,18 @@ class NetworkSpec(ABC):
     @abstractmethod
     def flops(self, height: int, width: int) -> int:
         """Floating-point operations (two per multiply-add) of one forward pass over ``height x width`` input cells."""
+
+    def transpose_weights(self, weights: Mapping[str, NDArray]) -> dict[str, NDArray]:
+        """Weights of the network that gives transposed outputs for transposed inputs; also takes its gradients back.
+
+        Rows become columns: all kernels are transposed, and whatever else orders rows before columns. Applied twice it
+        changes nothing. In exact arithmetic both networks compute the same; how much they differ is rounding.
+        """
+        return {name: value.swapaxes(-1, -2) if value.ndim == 4 else value for name, value in weights.items()}
+
+    def transpose_layer(self, name: str, output: NDArray) -> NDArray:
+        """Output (N, C, H, W) of a layer as the network with transposed weights gives it, and back."""
+        return output.swapaxes(-1, -2)
 
     @property
     def parameter_count(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -13,7 +14,7 @@ from earthsr.parity.contract import QUANTITIES, Norm, Quantity
 from earthsr.parity.record import Record
 
 #: What two records have to have in common to be compared.
-_COMMON = ("spec", "objective", "optimizer", "rates", "steps", "batch_size", "inputs")
+COMMON = ("spec", "objective", "optimizer", "rates", "steps", "batch_size", "inputs")
 
 
 @dataclass(frozen=True)
@@ -104,18 +105,35 @@ def _noise(record: Record, quantity: Quantity, name: str) -> float:
     return 0.0 if again is None else relative(again, record.arrays[quantity.name][name], quantity.norm)
 
 
-def _require_comparable(a: Record, b: Record) -> None:
-    for key in _COMMON:
-        if a.about[key] != b.about[key]:
+def require_same_setup(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> None:
+    """Compare what two descriptions say of model, optimiser, schedule and inputs.
+
+    Raises
+    ------
+    InputError
+        If they differ; the message names in what.
+    """
+    for key in COMMON:
+        if ours[key] != theirs.get(key):
             raise InputError(
-                f"the records are of different runs: {key} is {_short(a.about[key])} in one, "
-                f"{_short(b.about[key])} in the other; record again with the same configuration and options"
+                f"the record is of another run: {key} is {_short(theirs.get(key))} in the record, {_short(ours[key])} "
+                "here; record again with the same configuration and options"
             )
-    for name, value in a.arrays["inputs"].items():
-        other = b.arrays["inputs"].get(name)
+
+
+def require_same_inputs(ours: Mapping[str, NDArray], theirs: Mapping[str, NDArray]) -> None:
+    """Compare initial weights and batches.
+
+    Raises
+    ------
+    InputError
+        If they differ by more than a last bit; the message names which.
+    """
+    for name, value in ours.items():
+        other = theirs.get(name)
         # Both draw from one generator; a last bit may differ where processors contract multiply and add.
         if other is None or other.shape != value.shape or relative(value, other, "largest") > 1e-6:
-            raise InputError(f"the records are of different inputs: {name} differs; record again on the same data")
+            raise InputError(f"the record is of other inputs: {name} differs; record again on the same data")
 
 
 def _short(value: Any) -> str:
@@ -131,7 +149,8 @@ def compare(a: Record, b: Record) -> Comparison:
     InputError
         If they are of different models, settings or inputs, or one lacks what the other has.
     """
-    _require_comparable(a, b)
+    require_same_setup(a.about, b.about)
+    require_same_inputs(a.arrays["inputs"], b.arrays["inputs"])
     rows = []
     for quantity in QUANTITIES:
         left, right = a.arrays.get(quantity.name, {}), b.arrays.get(quantity.name, {})

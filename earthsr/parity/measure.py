@@ -6,14 +6,15 @@ import platform
 import resource
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 import earthsr
-from earthsr.backend import Backend, Engine, Model
-from earthsr.data import Batch
+from earthsr.backend import Backend, Engine
+from earthsr.data import Patches
 from earthsr.evaluation import ErrorStatistics, patch_statistics
 from earthsr.models import NetworkSpec, Objective, OptimizerSpec, Precision, State
 from earthsr.models.initial import Weights
@@ -21,52 +22,6 @@ from earthsr.parity.inputs import Inputs
 from earthsr.parity.record import Arrays, Record, thin
 
 Say = Callable[[str], None]
-
-
-def _thinned(arrays: dict[str, NDArray]) -> dict[str, NDArray]:
-    return {name: thin(value) for name, value in arrays.items()}
-
-
-def reversed_samples(batch: Batch) -> Batch:
-    """Return the same batch, its samples in reverse order."""
-    return Batch(
-        {name: value[::-1].copy() for name, value in batch.inputs.items()},
-        batch.target[::-1].copy(),
-        batch.mask[::-1].copy(),
-        batch.sample_weight[::-1].copy(),
-    )
-
-
-def gradients(engine: Engine, objective: Objective, batch: Batch) -> tuple[float, Weights]:
-    """Loss and gradient at the engine's weights: with beta1 of 0 the first moment after a step *is* the gradient."""
-    engine.prepare_training(objective, OptimizerSpec(beta1=0.0))
-    loss = engine.run([batch], [0.0]).result().losses[0]
-    return float(loss), engine.export_state().first_moments
-
-
-def trajectory(
-    engine: Engine, weights: Weights, optimizer: OptimizerSpec, batches: list[Batch], rates: list[float]
-) -> Arrays:
-    """Moments after one step and after all, weights' way from the start, and the course of the loss.
-
-    ``engine`` is prepared for ``optimizer``; it starts over from ``weights``.
-    """
-    engine.load_state(State(weights))
-    first = engine.run(batches[:1], rates[:1]).result()
-    one = engine.export_state()
-    rest = engine.run(batches[1:], rates[1:]).result() if len(batches) > 1 else None
-    end = engine.export_state()
-    losses = [first.losses] if rest is None else [first.losses, rest.losses]
-    return {
-        "first_moments_1": _thinned(one.first_moments),
-        "second_moments_1": _thinned(one.second_moments),
-        "losses": {"losses": np.concatenate(losses)},
-        "first_moments_n": _thinned(end.first_moments),
-        "second_moments_n": _thinned(end.second_moments),
-        "updates_n": _thinned(
-            {name: end.weights[name] - weights[name] for name in end.weights if name not in optimizer.frozen}
-        ),
-    }
 
 
 def measure(
@@ -99,44 +54,19 @@ def measure(
     device : str
         As the command line takes it.
     noise : bool
-        Train again with the samples of every batch in reverse order.
+        Compute everything again on the other side of two symmetries: see :func:`mirrored`.
     say : callable
         Told in words what comes next.
     """
-    batches = inputs.batches
-    say("layers and prediction")
     engine = backend.engine(spec, weights, device=device, precision=Precision("O0", strict=True))
-    arrays: Arrays = {"inputs": _thinned({f"weights/{k}": v for k, v in weights.items()})}
-    arrays["inputs"] |= _thinned({f"first/{k}": v for k, v in batches[0].inputs.items()})
-    arrays["inputs"] |= _thinned({"first/target": batches[0].target, "last/target": batches[-1].target})
-    arrays["layers"] = _thinned(engine.activations(batches[0].inputs))
-    arrays["layers"]["output"] = thin(engine.submit(batches[0].inputs).result())
-    raster, scores = _predict(backend, spec, weights, inputs, device)
-    arrays["raster"] = {"elevation_m": thin(raster)}
-    arrays["scores"] = scores
-
-    say("gradients")
-    loss, gradient = gradients(engine, objective, batches[0])
-    arrays["loss"] = {"loss": np.array([loss])}
-    arrays["gradients"] = _thinned(gradient)
+    arrays: Arrays = {"inputs": input_arrays(weights, inputs)}
+    computed, seconds = _compute(engine, spec, weights, inputs, objective, optimizer, rates, False, say)
+    arrays |= computed
     own: Arrays = {}
     if noise:
-        engine.load_weights(weights)
-        loss, gradient = gradients(engine, objective, reversed_samples(batches[0]))
-        own = {"loss": {"loss": np.array([loss])}, "gradients": _thinned(gradient)}
-    del engine, gradient
-
-    say(f"{len(rates)} steps")
-    engine = backend.engine(spec, weights, device=device, precision=Precision("O0", strict=True))
-    engine.prepare_training(objective, optimizer)
-    begun = time.perf_counter()
-    arrays |= trajectory(engine, weights, optimizer, batches, rates)
-    seconds = time.perf_counter() - begun
-    if noise:
-        say(f"{len(rates)} steps with the samples in reverse order")
-        begun = time.perf_counter()
-        own |= trajectory(engine, weights, optimizer, [reversed_samples(batch) for batch in batches], rates)
-        again = time.perf_counter() - begun
+        say("again, mirrored: its own noise")
+        other = {name: np.ascontiguousarray(value) for name, value in spec.transpose_weights(weights).items()}
+        own, seconds = _compute(engine, spec, other, mirrored(inputs), objective, optimizer, rates, True, say)
     about: dict[str, Any] = {
         "backend": backend.name,
         "version": backend.version(),
@@ -144,36 +74,120 @@ def measure(
         "precision": engine.precision,
         "platform": platform.platform(),
         "earthsr_version": earthsr.__version__,
-        "spec": spec.to_dict(),
+        **describe_setup(spec, inputs, objective, optimizer, rates),
         "parameters": spec.parameter_count,
-        "objective": objective.to_dict(),
-        "optimizer": optimizer.to_dict(),
-        "rates": [rates[0], rates[-1]],
-        "steps": len(rates),
-        "batch_size": len(batches[0].sample_weight),
-        "inputs": inputs.source,
-        # The first run compiles or warms up; the second tells the rate.
-        "seconds_per_step": again / len(rates) if noise else None,
-        "seconds_before": max(seconds - again, 0.0) if noise else None,
+        "seconds_per_step": round(seconds, 4),
         "peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
     }
     return Record(about, arrays, own)
 
 
-def _predict(
-    backend: Backend, spec: NetworkSpec, weights: Weights, inputs: Inputs, device: str
+def describe_setup(
+    spec: NetworkSpec, inputs: Inputs, objective: Objective, optimizer: OptimizerSpec, rates: list[float]
+) -> dict[str, Any]:
+    """Return what two records have to have in common to be compared."""
+    return {
+        "spec": spec.to_dict(),
+        "objective": objective.to_dict(),
+        "optimizer": optimizer.to_dict(),
+        "rates": [rates[0], rates[-1]],
+        "steps": len(rates),
+        "batch_size": len(inputs.patches[0].indices),
+        "inputs": inputs.source,
+    }
+
+
+def input_arrays(weights: Weights, inputs: Inputs) -> dict[str, NDArray]:
+    """Return initial weights and batches, thinned, for comparing them."""
+    first, last = inputs.batches[0], inputs.batches[-1]
+    arrays = {f"weights/{name}": value for name, value in weights.items()}
+    arrays |= {f"first/{name}": value for name, value in first.inputs.items()}
+    return _thinned({**arrays, "first/target": first.target, "last/target": last.target})
+
+
+def mirrored(inputs: Inputs) -> Inputs:
+    """Inputs transposed, rows for columns, and the samples of every batch in reverse order.
+
+    With transposed kernels the network computes the same, transposed; every sum is taken in another order.
+    """
+
+    def flip(field: NDArray) -> NDArray:
+        return np.ascontiguousarray(field[::-1].swapaxes(-1, -2))
+
+    patches = [Patches(flip(p.coarse), flip(p.fine), flip(p.mask), p.indices[::-1].copy()) for p in inputs.patches]
+    return replace(inputs, patches=patches)
+
+
+def _compute(
+    engine: Engine,
+    spec: NetworkSpec,
+    weights: Weights,
+    inputs: Inputs,
+    objective: Objective,
+    optimizer: OptimizerSpec,
+    rates: list[float],
+    transposed: bool,
+    say: Say,
+) -> tuple[Arrays, float]:
+    """All quantities, of mirrored inputs turned back; and the seconds per step after the first."""
+
+    def layer(name: str, output: NDArray) -> NDArray:
+        return thin(spec.transpose_layer(name, output)[::-1] if transposed else output)
+
+    def parameters(values: Weights) -> dict[str, NDArray]:
+        return _thinned(spec.transpose_weights(values) if transposed else values)
+
+    batches = inputs.batches
+    say("layers and prediction")
+    engine.load_weights(weights)
+    outputs = engine.activations(batches[0].inputs)
+    outputs["output"] = engine.submit(batches[0].inputs).result()
+    arrays: Arrays = {"layers": {name: layer(name, output) for name, output in outputs.items()}}
+    raster, scores = _elevation(spec, outputs["output"], inputs)
+    arrays["raster"] = {"elevation_m": layer("output", raster)}
+    arrays["scores"] = scores
+    del outputs
+
+    say("gradients")
+    # With beta1 of 0 the first moment after a step is the gradient: what training uses, and nothing made for the test.
+    engine.prepare_training(objective, OptimizerSpec(beta1=0.0))
+    loss = engine.run(batches[:1], [0.0]).result().losses
+    arrays["loss"] = {"loss": loss}
+    arrays["gradients"] = parameters(engine.export_state().first_moments)
+
+    say(f"{len(rates)} steps")
+    engine.prepare_training(objective, optimizer)
+    engine.load_state(State(weights))
+    losses = [engine.run(batches[:1], rates[:1]).result().losses]
+    state = engine.export_state()
+    arrays["first_moments_1"] = parameters(state.first_moments)
+    arrays["second_moments_1"] = parameters(state.second_moments)
+    begun = time.perf_counter()
+    if len(rates) > 1:
+        losses.append(engine.run(batches[1:], rates[1:]).result().losses)
+        state = engine.export_state()
+    seconds = (time.perf_counter() - begun) / max(len(rates) - 1, 1)
+    arrays["losses"] = {"losses": np.concatenate(losses)}
+    arrays["first_moments_n"] = parameters(state.first_moments)
+    arrays["second_moments_n"] = parameters(state.second_moments)
+    learning = [name for name in weights if name not in optimizer.frozen]
+    arrays["updates_n"] = parameters({name: state.weights[name] - weights[name] for name in learning})
+    return arrays, seconds
+
+
+def _elevation(
+    spec: NetworkSpec, output: NDArray[np.float32], inputs: Inputs
 ) -> tuple[NDArray[np.float32], dict[str, NDArray]]:
     """Elevation of the first batch in metres, and its scores against the truth."""
-    model = Model(spec, weights, backend=backend, device=device, precision=Precision("O0", strict=True))
-    model.normalisation = inputs.normalisation
-    patches = inputs.patches[0]
-    raster = model.submit(patches.coarse).result()
+    patches, normalisation = inputs.patches[0], inputs.normalisation
+    raster = normalisation.undo(output, normalisation.offsets(patches.coarse))
     valid = patches.fine[np.broadcast_to(patches.mask.astype(bool), patches.fine.shape)]
     span = float(valid.max() - valid.min()) if valid.size else 1.0
     each = patch_statistics(raster, patches.fine, patches.mask, border=spec.scale, value_range=span, cell_size_m=None)
-    total = sum(each, ErrorStatistics())
-    found = total.scores(span)
+    found = sum(each, ErrorStatistics()).scores(span)
     # The bias may be anywhere near zero, where a relative difference means nothing.
-    return raster, {
-        name: np.array([found[name]]) for name in ("rmse", "mae", "psnr", "ssim") if found[name] is not None
-    }
+    return raster, {k: np.array([found[k]]) for k in ("rmse", "mae", "psnr", "ssim") if found[k] is not None}
+
+
+def _thinned(arrays: Weights) -> dict[str, NDArray]:
+    return {name: thin(value) for name, value in arrays.items()}

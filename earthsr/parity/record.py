@@ -36,7 +36,7 @@ class Record:
     arrays: Arrays
     """Thinned arrays by quantity and name; ``inputs`` holds weights and batches, which have to be the same."""
     noise: Arrays = field(default_factory=dict)
-    """The same quantities with the samples of every batch in reverse order, where they were measured."""
+    """The same quantities on the other side of the symmetries, where they were measured."""
 
     @property
     def title(self) -> str:

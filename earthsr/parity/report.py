@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+#: Where the logarithmic axes end; what is equal stands there.
+FLOOR = 1e-9
+
 
 def text_table(comparison: Comparison) -> str:
     """One line per quantity: the array that comes nearest to its tolerance."""
@@ -35,9 +38,8 @@ def text_table(comparison: Comparison) -> str:
 
 
 def _by_layer(axes: Axes, rows: Sequence[Row], colour: str, label: str) -> None:
-    floor = 1e-9  # where a logarithmic axis ends; equal arrays stand there
     places = range(len(rows))
-    axes.semilogy(places, [max(row.difference, floor) for row in rows], "o-", ms=3, lw=0.8, color=colour, label=label)
+    axes.semilogy(places, [max(row.difference, FLOOR) for row in rows], "o-", ms=3, lw=0.8, color=colour, label=label)
     axes.semilogy(places, [row.tolerance for row in rows], "--", lw=1, color=colour, alpha=0.6)
     step = max(1, len(rows) // 12)
     ticks = list(places)[::step]
@@ -55,7 +57,7 @@ def figure(comparison: Comparison) -> Figure:
         rows = [row for row in comparison.rows if row.quantity == quantity]
         _by_layer(axes, rows, colour, "difference")
         axes.set_title(title, fontsize=10)
-        axes.set_ylabel("largest difference / largest value")
+        axes.set_ylabel("relative difference")
         axes.plot([], [], "--", color=colour, alpha=0.6, label="tolerance")
         axes.legend(fontsize=8)
         axes.grid(alpha=0.25, axis="y")
@@ -66,12 +68,12 @@ def figure(comparison: Comparison) -> Figure:
     right.set_title("Course of the loss", fontsize=10)
     gap = right.twinx()
     differences = [abs(a - b) / abs(b) if b else 0.0 for a, b in zip(*comparison.losses, strict=True)]
-    gap.plot(steps, differences, ":", color="tab:red", lw=1.2, label="relative difference")
+    gap.plot(steps, [max(each, FLOOR) for each in differences], ":", marker=".", ms=4, color="tab:red", lw=0.8)
     gap.set_ylabel("relative difference", color="tab:red")
     gap.tick_params(axis="y", colors="tab:red")
     gap.axhline(BY_NAME["losses"].tolerance, color="tab:red", lw=0.8, ls="--", alpha=0.6)
     gap.set_yscale("log")
-    right.legend(fontsize=7, loc="upper right")
+    right.legend(fontsize=7)
     return drawn
 
 

@@ -11,9 +11,9 @@ from earthsr.backend import Backend, available_backends, choose_backend, get_bac
 from earthsr.config import Config
 from earthsr.errors import BackendError, DataError, InputError
 from earthsr.models import OptimizerSpec, initial_weights, read_weights, require_same_spec, resolve_checkpoint
-from earthsr.parity.compare import Comparison, compare
+from earthsr.parity.compare import Comparison, compare, require_same_inputs, require_same_setup
 from earthsr.parity.inputs import Inputs, made_inputs, read_inputs
-from earthsr.parity.measure import measure
+from earthsr.parity.measure import describe_setup, input_arrays, measure
 from earthsr.parity.record import Record, read_record, write_record
 from earthsr.parity.report import write_report
 from earthsr.tasks import task_for
@@ -135,6 +135,9 @@ def run_parity(
     _logger.info(
         f"{spec.parameter_count:,} parameters, {steps} steps of {config.data.batch_size} samples; {inputs.source}"
     )
+    if earlier is not None:
+        require_same_setup(describe_setup(spec, inputs, objective, optimizer, rates), earlier.about)
+        require_same_inputs(input_arrays(weights, inputs), earlier.arrays.get("inputs", {}))
     recorded = []
     for each in chosen:
         recorded.append(
@@ -147,7 +150,7 @@ def run_parity(
                 optimizer,
                 rates,
                 device=_device(each, device or config.train.device),
-                noise=noise and config.data.batch_size > 1,
+                noise=noise,
                 say=lambda words, name=each.name: _logger.info(f"{name}: {words}"),  # type: ignore[misc]
             )
         )
