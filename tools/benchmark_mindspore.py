@@ -117,7 +117,7 @@ def main() -> None:
     print(f"{'variant':<18}{'s/step':>9}{'to first':>10}{'1st step s':>12}{'peak MiB':>10}")
     base = None
     for variant in arguments.variants:
-        switch = "native" if variant.endswith("native") else ""
+        switch = "native" if variant.endswith("-native") else ""
         words = [sys.executable, __file__, arguments.config, "--child", variant, "--steps", str(arguments.steps)]
         words += ["--batch", str(arguments.batch)] if arguments.batch else []
         done = subprocess.run(

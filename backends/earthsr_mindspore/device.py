@@ -90,7 +90,7 @@ def cap_instruction_set(version: str) -> str:
 
 
 def _scratch() -> str:
-    path = Path(tempfile.gettempdir()) / f"earthsr-mindspore-{os.getuid()}"
+    path = Path(tempfile.gettempdir()) / f"earthsr-mindspore-{os.getuid() if hasattr(os, 'getuid') else 'user'}"
     path.mkdir(mode=0o700, exist_ok=True)
     return str(path)
 

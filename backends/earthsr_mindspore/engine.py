@@ -122,7 +122,7 @@ class MindSporeEngine(Engine):
         self._accumulate = accumulate
         self._optimizer = Adam(optimizer, self._parameters)
         self._step = _Step(self._network, objective, self._optimizer, self._plan)
-        self._load_counters(self._state)
+        self._take_over()
 
     def run(self, batches: Sequence[Batch], learning_rates: Sequence[float]) -> Pending[StepValues]:
         """Make steps; see the base class."""
@@ -205,16 +205,19 @@ class MindSporeEngine(Engine):
         for name, array in state.weights.items():
             write(self._parameters[name], array)
         self._state = state
-        self._load_counters(state)
+        self._take_over()
 
-    def _load_counters(self, state: State) -> None:
+    def _take_over(self) -> None:
+        """Hand the state that was loaded to the optimiser, once there is one, and hold only what it has no use for."""
         if self._step is None or self._optimizer is None:
             return
+        state = self._state
         self._optimizer.load(state.first_moments, state.second_moments, state.step)
         write(self._step.skipped, state.skipped_steps)
         if self._step.dynamic and state.loss_scale is not None:
             write(self._step.scaler.scale_value, state.loss_scale)
             write(self._step.scaler.counter, state.loss_scale_good_steps)
+        self._state = replace(state, weights={}, first_moments={}, second_moments={}, step=0)
 
     # Tensors
 

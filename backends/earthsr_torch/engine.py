@@ -68,7 +68,7 @@ class TorchEngine(Engine):
         for name, parameter in self._parameters.items():
             parameter.requires_grad_(name not in optimizer.frozen)
         self._optimizer = Adam(optimizer, self._masters, fused=not self._strict)
-        self._load_moments(self._state)
+        self._take_over()
 
     def run(self, batches: Sequence[Batch], learning_rates: Sequence[float]) -> Pending[StepValues]:
         """Make steps; see the base class."""
@@ -212,11 +212,13 @@ class TorchEngine(Engine):
                     "_growth_tracker": state.loss_scale_good_steps,
                 }
             )
-        self._load_moments(state)
+        self._take_over()
 
-    def _load_moments(self, state: State) -> None:
+    def _take_over(self) -> None:
+        """Hand the state that was loaded to the optimiser, once there is one, and hold only what it has no use for."""
         if self._optimizer is not None:
-            self._optimizer.load(state.first_moments, state.second_moments, state.step)
+            self._optimizer.load(self._state.first_moments, self._state.second_moments, self._state.step)
+            self._state = replace(self._state, weights={}, first_moments={}, second_moments={}, step=0)
 
     # Tensors
 

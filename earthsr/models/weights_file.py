@@ -137,7 +137,7 @@ def unpack_metadata(packed: Mapping[str, str], source: str) -> tuple[NetworkSpec
         raise CheckpointError(f"{source}: its metadata is damaged ({error!r})") from None
     if version > SCHEMA_VERSION:
         raise CheckpointError(
-            f"{source}: has schema version {version}, this earthsr reads up to {SCHEMA_VERSION}; install a newer one"
+            f"{source}: has schema version {version}, this one reads up to {SCHEMA_VERSION}; install a newer earthsr"
         )
     return spec_from_dict(spec_values), metadata
 

@@ -65,6 +65,7 @@ def test_the_first_two_minutes(trained, any_backend):
     assert done.stderr == ""
 
 
+@pytest.mark.slow
 def test_results_are_json_where_asked_for(trained, any_backend):
     words = ("--backend", any_backend, "--json", "--output", trained / "again")
     metrics = json.loads(run_cli("evaluate", trained, "--split", "valid", *words, check=0).stdout)
@@ -80,6 +81,7 @@ def test_results_are_json_where_asked_for(trained, any_backend):
     assert data["datasets"]["80_80"]["shape"] == [5, 1, 80, 80]
 
 
+@pytest.mark.slow
 def test_a_weights_file_alone_is_enough_with_data(trained, tmp_path, any_backend):
     file = tmp_path / "alone.safetensors"
     file.write_bytes((next(trained.glob("checkpoints/step-*")) / "weights.safetensors").read_bytes())
@@ -173,6 +175,7 @@ def test_version_and_module(trained):
 
 
 @pytest.mark.parametrize("backend_name", backend_parameters())
+@pytest.mark.slow
 def test_every_backend_evaluates_a_run(trained, tmp_path, backend_name):
     words = ("--backend", backend_name, "--json", "--output", tmp_path)
     metrics = json.loads(run_cli("evaluate", trained, *words, check=0).stdout)

@@ -12,6 +12,7 @@ FAST = ("--steps", 3)
 
 
 @both
+@pytest.mark.slow
 def test_two_backends_in_one_process(tiny_file, tmp_path):
     done = call_cli("parity", tiny_file(), "--backends", "mindspore", "torch", *FAST)
     assert done.returncode == 0, done.stderr
@@ -31,6 +32,7 @@ def test_two_backends_in_one_process(tiny_file, tmp_path):
     assert quantities["gradients"]["own_noise"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", backend_parameters())
 def test_a_record_from_another_process(tiny_file, tmp_path, name):
     """One machine records; another one, here another process and where there is one another backend, compares."""

@@ -179,7 +179,7 @@ def test_accumulated_batches_equal_one_large_batch(backend):
     assert a.export_state().step == b.export_state().step == 1
 
 
-@pytest.mark.parametrize("eps", [1e-8, 1e-3])
+@pytest.mark.parametrize("eps", [1e-8, pytest.param(1e-3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("name", "decay"), [("adam", 0.0), ("adam", 0.1), ("adamw", 0.1)])
 def test_update_is_adam(backend, name, decay, eps):
     spec = OptimizerSpec(name=name, weight_decay=decay, eps=eps, beta1=0.8, beta2=0.95)
@@ -264,6 +264,20 @@ def test_moments_loaded_before_training_is_prepared_are_kept(backend):
     assert_same_state(first.export_state(), second.export_state())
 
 
+def test_preparing_again_starts_the_optimiser_anew(backend):
+    """Moments of a state that was loaded long ago do not come back."""
+    first = ready(backend)
+    first.run([make_batch(1)], [1e-2]).result()
+    again = ready(backend)
+    again.load_state(first.export_state())
+    again.run([make_batch(2)], [1e-2]).result()
+    again.prepare_training(MSELoss(), OptimizerSpec())
+    fresh = ready(backend, weights=again.export_state().weights)
+    for engine in (again, fresh):
+        engine.run([make_batch(3)], [1e-2]).result()
+    assert_same_state(again.export_state(), fresh.export_state())
+
+
 def test_load_weights_forgets_moments(backend):
     engine = ready(backend)
     engine.run([make_batch()], [1e-2]).result()
@@ -299,7 +313,9 @@ def test_a_rate_of_zero_moves_nothing(backend):
         np.testing.assert_array_equal(engine.export_state().weights[name], value)
 
 
-@pytest.mark.parametrize("level", ["O1", "O2", "O3"])
+@pytest.mark.parametrize(
+    "level", [pytest.param("O1", marks=pytest.mark.slow), "O2", pytest.param("O3", marks=pytest.mark.slow)]
+)
 def test_low_precision_follows_float32(backend, level):
     batches = [make_batch(seed) for seed in range(3)]
     exact = ready(backend)

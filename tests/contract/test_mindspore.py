@@ -57,7 +57,7 @@ def test_the_process_keeps_its_own_mode():
         assert ms.get_context("mode") == own
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize("accumulate", [pytest.param(1, marks=pytest.mark.slow), 2])
 def test_steps_sunk_together_equal_steps_one_by_one(accumulate):
     one, sunk = engine(), engine()
     for made in (one, sunk):
@@ -81,8 +81,8 @@ def test_one_graph_serves_calls_of_any_length(monkeypatch):
     assert all(each == shapes[0] for each in shapes)
 
 
-@pytest.mark.parametrize("scaling", ["dynamic", "fixed"])
-@pytest.mark.parametrize("level", ["O1", "O2"])
+@pytest.mark.parametrize("scaling", ["dynamic", pytest.param("fixed", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("level", [pytest.param("O1", marks=pytest.mark.slow), "O2"])
 def test_scaled_float16_follows_float32(monkeypatch, scaling, level):
     exact = engine()
     low = low_engine(monkeypatch, scaling, level)
@@ -98,7 +98,15 @@ def test_scaled_float16_follows_float32(monkeypatch, scaling, level):
     assert state.loss_scale == (65536.0 if scaling == "dynamic" else None)
 
 
-@pytest.mark.parametrize("decay", [{}, {"weight_decay": 0.1}, {"name": "adamw", "weight_decay": 0.1}], ids=str)
+@pytest.mark.parametrize(
+    "decay",
+    [
+        pytest.param({}, marks=pytest.mark.slow),
+        pytest.param({"weight_decay": 0.1}, marks=pytest.mark.slow),
+        {"name": "adamw", "weight_decay": 0.1},
+    ],
+    ids=str,
+)
 def test_an_overflowing_step_is_skipped_and_counted(monkeypatch, decay):
     low = low_engine(monkeypatch, "dynamic", optimizer=OptimizerSpec(**decay))
     low.run([make_batch(1)], [1e-2]).result()
@@ -205,6 +213,7 @@ if "torch last" in sys.argv or "torch first" in sys.argv:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ["alone", "torch first", "torch last"])
 def test_a_process_stays_clean(tmp_path, order):
     """Nothing in the working directory, no warnings, and PyTorch's instruction set as it was."""

@@ -65,6 +65,7 @@ def trainer_of(config, backend, extra=()):
     return Watched(config, model, earthsr.MSELoss())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend_name", backend_parameters())
 def test_a_run_stopped_after_any_step_and_resumed_equals_one_that_was_not(tiny, tmp_path, backend_name):
     settings = dict(optimizer={"epochs": 3, "schedule": "cosine", "warmup_steps": 2}, data={"batch_size": 5})
@@ -88,6 +89,7 @@ def test_a_run_stopped_after_any_step_and_resumed_equals_one_that_was_not(tiny, 
             assert (ends[0] / file).read_bytes() == (ends[1] / file).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_run_killed_at_any_moment_resumes_exactly(tiny_file, tmp_path, any_backend):
     settings = dict(
         optimizer={"epochs": 12},
@@ -117,6 +119,7 @@ def test_a_run_killed_at_any_moment_resumes_exactly(tiny_file, tmp_path, any_bac
     assert not list((tmp_path / "killed").rglob(".*.part-*"))
 
 
+@pytest.mark.slow
 def test_sigterm_writes_a_checkpoint_and_exits_with_zero(tiny_file, tmp_path, any_backend):
     config = tiny_file("run", optimizer={"epochs": 500}, train={"early_stopping_patience": None})
     words = [sys.executable, "-m", "earthsr", "train", str(config), "--backend", any_backend, "--json"]

@@ -1,13 +1,15 @@
 """The float64 reference itself: its gradient against finite differences, its Adam against the paper's formula, and the
 stored records against what it computes today."""
 
+import hashlib
+
 import numpy as np
 import pytest
 
-from earthsr.parity import compare, read_record
+from earthsr.parity import compare, made_inputs, read_record
 from tests.parity.cases import CASES, RECORDS, reference_record
 from tests.reference.demsrnet import masked_mse
-from tests.reference.gradients import loss_and_gradient
+from tests.reference.gradients import layers, loss_and_gradient
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -42,3 +44,34 @@ def test_stored_records_are_what_the_reference_computes(name):
 
 def test_every_case_has_a_record_and_every_record_a_case():
     assert {path.stem for path in RECORDS.glob("*.safetensors")} == set(CASES)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_mirrored_network_computes_the_same_in_exact_arithmetic(name):
+    """The symmetry behind the own noise: transposed weights on transposed inputs give transposed layers."""
+    case = CASES[name]
+    spec, weights = case.spec, {key: value.astype(np.float64) for key, value in case.weights.items()}
+    x = case.inputs.batches[0].inputs["elevation"][:, :, :, :5]  # not square: rows are no columns
+    mirrored = spec.transpose_weights(weights)
+    for key, value in spec.transpose_weights(mirrored).items():
+        np.testing.assert_array_equal(value, weights[key])
+    straight, turned = layers(spec, weights, x), layers(spec, mirrored, x.swapaxes(-1, -2))
+    assert set(spec.layers) <= set(straight)
+    for key in (*spec.layers, "output"):
+        back = spec.transpose_layer(key, turned[key])
+        # Float64 sums in another order.
+        np.testing.assert_allclose(back, straight[key], atol=1e-12 * np.abs(straight[key]).max(), err_msg=key)
+    if spec.upsampler == "pixel_shuffle":
+        assert not np.allclose(turned["up"].swapaxes(-1, -2), straight["up"])
+
+
+def test_made_inputs_are_the_same_on_every_machine():
+    """Integers and powers of two: no rounding, so no processor's own."""
+    inputs = made_inputs(CASES["paper"].spec, 6, 3, 2)
+    digest = hashlib.sha256()
+    for batch in inputs.batches:
+        for array in (batch.inputs["elevation"], batch.target, batch.mask):
+            digest.update(np.ascontiguousarray(array).tobytes())
+    assert digest.hexdigest()[:16] == "62bea5c50d5bdc11"
+    assert 0.05 < 1 - inputs.batches[0].mask.mean() < 0.15
+    assert inputs.batches[0].target.std() > 0.2

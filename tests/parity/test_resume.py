@@ -40,7 +40,11 @@ def last_notes(folder):
 @both
 @pytest.mark.parametrize(
     "legs",
-    [("torch", "mindspore"), ("mindspore", "torch"), ("torch", "mindspore", "torch")],
+    [
+        ("torch", "mindspore"),
+        pytest.param(("mindspore", "torch"), marks=pytest.mark.slow),
+        pytest.param(("torch", "mindspore", "torch"), marks=pytest.mark.slow),
+    ],
     ids="-then-".join,
 )
 def test_a_run_changes_the_framework(tiny, tmp_path, legs):
