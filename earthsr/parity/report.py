@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from earthsr.evaluation.figures import new_figure, save
 from earthsr.files import make_folder, write_json
 from earthsr.parity.compare import Comparison, Row
-from earthsr.parity.contract import BY_NAME
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -71,9 +70,10 @@ def figure(comparison: Comparison) -> Figure:
     gap.plot(steps, [max(each, FLOOR) for each in differences], ":", marker=".", ms=4, color="tab:red", lw=0.8)
     gap.set_ylabel("relative difference", color="tab:red")
     gap.tick_params(axis="y", colors="tab:red")
-    gap.axhline(BY_NAME["losses"].tolerance, color="tab:red", lw=0.8, ls="--", alpha=0.6)
+    bound = max(row.tolerance for row in comparison.rows if row.quantity == "losses")
+    gap.axhline(bound, color="tab:red", lw=1, ls="--", alpha=0.6)
     gap.set_yscale("log")
-    right.legend(fontsize=7)
+    gap.legend(*right.get_legend_handles_labels(), fontsize=7)  # on the upper axes, above the points
     return drawn
 
 
