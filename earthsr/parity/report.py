@@ -73,7 +73,8 @@ def figure(comparison: Comparison) -> Figure:
     bound = max(row.tolerance for row in comparison.rows if row.quantity == "losses")
     gap.axhline(bound, color="tab:red", lw=1, ls="--", alpha=0.6)
     gap.set_yscale("log")
-    gap.legend(*right.get_legend_handles_labels(), fontsize=7)  # on the upper axes, above the points
+    # Below the axes, where it hides no point.
+    gap.legend(*right.get_legend_handles_labels(), fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.15))
     return drawn
 
 
