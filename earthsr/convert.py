@@ -74,7 +74,7 @@ def convert(
     config : Config, optional
         Describes the network where the source does not say what it is.
     names : {"earthsr", "mindearth"}
-        Names to write; MindEarth's only for its own variant, and without earthsr's metadata in the way.
+        Names to write; MindEarth's only for its own variant.
     overwrite : bool
         Replace the target where it is there.
 
@@ -100,12 +100,12 @@ def convert(
     weights = read.weights if names == "earthsr" else rename_to_mindearth(read.spec, read.weights)
     if writer is None and names == "mindearth":
         raise InputError(f"{target}: MindEarth's names are for its own framework's file; expected .ckpt")
-    if writer is None:
-        write_weights(target, read.spec, weights, read.metadata)
-    else:
-        with atomic_file(target) as temporary:
+    with atomic_file(target) as temporary:
+        if writer is None:
+            write_weights(temporary, read.spec, weights, read.metadata)
+        else:
             writer.write_file(temporary, weights, pack_metadata(read.spec, read.metadata))
-    _check(target, read, config)
+        _check(temporary, target, read)
     return {
         "input": str(source),
         "kind": read.kind,
@@ -119,9 +119,8 @@ def convert(
     }
 
 
-def _check(target: Path, read: Recognised, config: Config | None) -> None:
-    """Read back what was written: a file that does not hold the same numbers is no result."""
-    again = read_foreign(target, config)
+def _check(written: Path, target: Path, read: Recognised) -> None:
+    """Read back what was written, before it takes its name: a file that does not hold the same is no result."""
+    again = read_foreign(written)
     if again.spec != read.spec or any((again.weights[k] != v).any() for k, v in read.weights.items()):
-        target.unlink()
-        raise CheckpointError(f"{target}: does not read back as it was written, and was removed")
+        raise CheckpointError(f"{target}: does not read back as it was written; nothing was left there")

@@ -34,11 +34,7 @@ class MindSporeBackend(Backend):
             framework=self.framework,
             version=self.version(),
             devices=(
-                Device(
-                    "cpu",
-                    True,
-                    f"compiled graphs; {isa}",
-                ),
+                Device("cpu", True, f"compiled graphs; {isa}"),
                 Device("gpu", False, device.GPU_REASON),
                 Device("ascend", missing is None, missing or "CANN and an NPU are there"),
             ),

@@ -140,19 +140,22 @@ def set_device(device: str, number: int, version: str) -> str:
     return name
 
 
+# MindSpore takes each of the next two once per process, and raises an error when asked again.
 @cache
-def set_float32(device: str, strict: bool) -> None:
-    """Let float32 be float32: an Ascend's default for convolutions is HF32, which keeps 11 bits of the mantissa.
-
-    Strict asks for deterministic kernels as well, which are slower. MindSpore takes each of these once per process.
-    """
+def forbid_hf32() -> None:
+    """Let float32 be float32: an Ascend's default for convolutions is HF32, which keeps 11 bits of the mantissa."""
     import mindspore as ms
 
-    if device == "ascend":
-        ms.device_context.ascend.op_precision.conv_allow_hf32(False)
-        ms.device_context.ascend.op_precision.matmul_allow_hf32(False)
-    if strict:
-        ms.set_deterministic(True)
+    ms.device_context.ascend.op_precision.conv_allow_hf32(False)
+    ms.device_context.ascend.op_precision.matmul_allow_hf32(False)
+
+
+@cache
+def set_deterministic() -> None:
+    """Ask for deterministic kernels, which are slower."""
+    import mindspore as ms
+
+    ms.set_deterministic(True)
 
 
 @contextlib.contextmanager

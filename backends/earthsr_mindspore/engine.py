@@ -51,7 +51,7 @@ class _Step(nn.Cell):
         self.scaler = (
             ms.amp.DynamicLossScaler(FIRST_SCALE, GROWTH, WINDOW)
             if self.dynamic
-            else ms.amp.StaticLossScaler(FIXED_SCALE if self.scaled else 1.0)
+            else ms.amp.StaticLossScaler(FIXED_SCALE)  # not called where nothing is scaled
         )
         self.skipped = Parameter(Tensor(0, mstype.int32), name="skipped_steps", requires_grad=False)
         scaler, scaled = self.scaler, self.scaled
@@ -98,8 +98,10 @@ class MindSporeEngine(Engine):
         self.precision = self._plan.words
         self._graph = graph
         self.steps_per_call = SUNK_STEPS if device == "ascend" else 1
-        if self._plan.dtype is None:
-            process.set_float32(device, precision.strict)
+        if self._plan.dtype is None and device == "ascend":
+            process.forbid_hf32()
+        if precision.strict:
+            process.set_deterministic()
         self._network = build(spec)
         self._parameters = dict(self._network.parameters_and_names())
         lower(self._network, self._plan)
@@ -229,13 +231,12 @@ class MindSporeEngine(Engine):
         """
         for batch in batches:
             self.require_inputs(batch.inputs)
-        groups = [batches[i : i + self._accumulate] for i in range(0, len(batches), self._accumulate)]
-        filling = self.steps_per_call - len(groups)
-        groups += [groups[-1]] * filling
+        filling = self.steps_per_call - len(rates)
+        filled = [*batches, *[batches[-1]] * (filling * self._accumulate)]
 
         def stacked(field: Callable[[Batch], NDArray]) -> Tensor:
-            steps = [np.concatenate([field(batch) for batch in group]) for group in groups]
-            return Tensor(np.stack(steps).astype(np.float32, copy=False))
+            samples = np.concatenate([field(batch) for batch in filled])
+            return Tensor(samples.reshape(self.steps_per_call, -1, *samples.shape[1:]).astype(np.float32, copy=False))
 
         return [
             Tensor(np.array([*rates, *[0.0] * filling], np.float32)),

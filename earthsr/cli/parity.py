@@ -14,7 +14,7 @@ def parity(
     config: ConfigFile,
     backends: Annotated[
         tuple[str, str] | None,
-        typer.Option("--backends", metavar="A B", help="The two to compare; torch mindspore where absent."),
+        typer.Option("--backends", metavar="A B", help="The two to compare; those installed where absent."),
     ] = None,
     backend: Backend = None,
     device: Device = None,

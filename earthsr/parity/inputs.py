@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +25,7 @@ class Inputs:
     source: str
     """What they are, in words."""
 
-    @property
+    @cached_property
     def batches(self) -> list[Batch]:
         """The same, as an engine takes them."""
         return [make_batch(patches, self.normalisation) for patches in self.patches]

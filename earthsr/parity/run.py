@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +56,9 @@ def _backends(
                 f"parity compares two backends, here is {', '.join(installed) or 'none'}; install the other one, or "
                 "record on another machine with --record FILE and compare here with --against FILE"
             )
-        backends = ("torch", "mindspore") if {"torch", "mindspore"} <= set(installed) else (installed[0], installed[1])
+        if len(installed) > 2:
+            raise BackendError(f"{', '.join(installed)} are installed; choose two with --backends A B")
+        backends = (installed[0], installed[1])
     if backends[0] == backends[1]:
         raise InputError(f"--backends names {backends[0]} twice; expected two different ones")
     return [get_backend(name) for name in backends]
@@ -151,7 +154,7 @@ def run_parity(
                 rates,
                 device=_device(each, device or config.train.device),
                 noise=noise,
-                say=lambda words, name=each.name: _logger.info(f"{name}: {words}"),  # type: ignore[misc]
+                say=partial(_say, each.name),
             )
         )
     files = {}
@@ -163,6 +166,10 @@ def run_parity(
         folder = output or Path(f"{config.summary.summary_dir.rstrip('/')}-parity")
         files |= write_report(comparison, folder)
     return ParityRun(tuple(recorded), comparison, files)
+
+
+def _say(name: str, words: str) -> None:
+    _logger.info(f"{name}: {words}")
 
 
 def _device(backend: Backend, wish: str) -> str:
