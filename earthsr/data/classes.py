@@ -1,0 +1,205 @@
+"""Tables of land-use classes: what codes of a raster mean, how classes are named, drawn, and tied to a forcing."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from earthsr.errors import DataError, InputError
+
+#: Value of cells without a class in arrays of class indices.
+NODATA: Final = 255
+
+_COLOUR = re.compile(r"^#[0-9a-fA-F]{6}$")
+
+
+@dataclass(frozen=True)
+class LandClass:
+    """One class. Its index is its place in the table; ``codes`` are what rasters write for it."""
+
+    name: str
+    codes: tuple[int, ...]
+    """The first one is written into maps."""
+    colour: str
+    """``#rrggbb``."""
+    forcing: tuple[str, ...] = ()
+    """Channels of a scenario whose fractions add up to this class; empty where the scenario does not know it."""
+
+    @property
+    def code(self) -> int:
+        """Code of the class in maps."""
+        return self.codes[0]
+
+
+@dataclass(frozen=True)
+class ClassTable:
+    """Classes in the order of their indices, and codes that mean no class."""
+
+    name: str
+    classes: tuple[LandClass, ...]
+    nodata_codes: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not 2 <= len(self.classes) <= 254:
+            raise InputError(f"class table {self.name}: {len(self.classes)} classes, expected 2 to 254")
+        seen: dict[int, str] = dict.fromkeys(self.nodata_codes, "nodata")
+        for each in self.classes:
+            if not each.codes:
+                raise InputError(f"class table {self.name}: {each.name} has no code; give at least one")
+            if not _COLOUR.match(each.colour):
+                raise InputError(f"class table {self.name}: colour of {each.name} is {each.colour!r}, expected #rrggbb")
+            for code in each.codes:
+                if code in seen:
+                    raise InputError(f"class table {self.name}: code {code} means both {seen[code]} and {each.name}")
+                seen[code] = each.name
+        if len(set(self.names)) != len(self.names):
+            raise InputError(f"class table {self.name}: a name stands twice among {', '.join(self.names)}")
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names in the order of indices."""
+        return tuple(each.name for each in self.classes)
+
+    @property
+    def colours(self) -> tuple[str, ...]:
+        """Colours in the order of indices."""
+        return tuple(each.colour for each in self.classes)
+
+    def index(self, raster: NDArray, source: str, nodata: float | None = None) -> NDArray[np.uint8]:
+        """Turn raster codes into class indices; nodata, NaN and the table's nodata codes become 255.
+
+        Parameters
+        ----------
+        raster : ndarray
+            Codes, of any number type and shape.
+        source : str
+            File and year, for errors.
+        nodata : float, optional
+            The raster's own nodata value.
+
+        Raises
+        ------
+        DataError
+            If a code is not in the table; the message names the code, the first cell that has it, and the file.
+        """
+        void = ~np.isfinite(raster) if raster.dtype.kind == "f" else np.zeros(raster.shape, bool)
+        if nodata is not None and np.isfinite(nodata):
+            void |= raster == nodata
+        found = np.full(raster.shape, NODATA, np.uint8)
+        known = void.copy()
+        for code in self.nodata_codes:
+            known |= raster == code
+        for i, each in enumerate(self.classes):
+            for code in each.codes:
+                hit = (raster == code) & ~void
+                found[hit] = i
+                known |= hit
+        if not known.all():
+            where = tuple(int(i) for i in np.argwhere(~known)[0])
+            listed = ", ".join(f"{'/'.join(map(str, c.codes))} {c.name}" for c in self.classes)
+            raise DataError(
+                f"{source}: code {raster[where]:g} at row {where[-2]}, column {where[-1]} is in no class of table "
+                f"{self.name} ({listed}; nodata {', '.join(map(str, self.nodata_codes)) or 'none'}); give a table that "
+                "has it with --classes"
+            )
+        return found
+
+    def to_json(self) -> str:
+        """Return the text of the attribute ``classes`` of our files."""
+        return json.dumps(
+            {
+                "name": self.name,
+                "nodata_codes": self.nodata_codes,
+                "classes": [{"index": i, "code": c.code, **asdict(c)} for i, c in enumerate(self.classes)],
+            }
+        )
+
+    @classmethod
+    def from_json(cls, text: Any, source: str) -> ClassTable:
+        """Read what :meth:`to_json` wrote.
+
+        Raises
+        ------
+        DataError
+            If it is damaged.
+        """
+        try:
+            return cls.from_mapping(json.loads(text), source)
+        except (ValueError, TypeError) as error:
+            raise DataError(f"{source}: attribute classes is damaged ({error})") from None
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any], source: str) -> ClassTable:
+        """Build from ``name``, ``nodata_codes`` and ``classes`` (each ``name``, ``codes``, ``colour``, ``forcing``).
+
+        Raises
+        ------
+        DataError
+            If something is missing or of the wrong type.
+        """
+        try:
+            classes = tuple(
+                LandClass(
+                    str(each["name"]),
+                    tuple(int(code) for code in each["codes"]),
+                    str(each["colour"]),
+                    tuple(str(channel) for channel in each.get("forcing") or ()),
+                )
+                for each in values["classes"]
+            )
+            nodata = tuple(int(code) for code in values.get("nodata_codes") or ())
+            return cls(str(values.get("name", Path(source).stem)), classes, nodata)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            if isinstance(error, InputError):
+                raise
+            raise DataError(
+                f"{source}: is no class table ({error!r}); expected classes: a list of name, codes, colour and, by "
+                "choice, forcing; and nodata_codes"
+            ) from None
+
+    @classmethod
+    def from_yaml(cls, path: str | Path) -> ClassTable:
+        """Read a table from a YAML file.
+
+        Raises
+        ------
+        DataError
+            If the file is missing, is not YAML, or is no class table.
+        """
+        path = Path(path)
+        try:
+            values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise DataError(f"{path}: no such class table") from None
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise DataError(f"{path}: cannot be read as YAML ({' '.join(str(error).split())})") from None
+        if not isinstance(values, dict):
+            raise DataError(f"{path}: is no class table; expected the keys name, classes and nodata_codes")
+        return cls.from_mapping(values, str(path))
+
+
+#: HILDA+ (Winkler et al., 2021) with its forest types as one class; LUH2's states (Hurtt et al., 2020) beside it.
+HILDA_PLUS: Final = ClassTable(
+    "HILDA+",
+    (
+        LandClass("urban", (11,), "#d7191c", ("urban",)),
+        LandClass("cropland", (22,), "#f4c542", ("c3ann", "c4ann", "c3per", "c4per", "c3nfx")),
+        LandClass("pasture", (33,), "#c8e07a", ("pastr", "range")),
+        LandClass("forest", (40, 41, 42, 43, 44, 45), "#1b7837", ("primf", "secdf")),
+        LandClass("grass/shrub", (55,), "#a08a4f", ("primn", "secdn")),
+        LandClass("sparse", (66,), "#bdb7ad"),
+        LandClass("water", (77,), "#3a7ebf"),
+    ),
+    nodata_codes=(0, 99),
+)
