@@ -231,8 +231,8 @@ def _check_cover(fine: Grid, coarse: Grid, bands: dict[str, list[Window]]) -> No
             inside = coarse.periodic or (longitudes[0] >= coarse.west_deg - slack and longitudes[-1] <= east + slack)
             if not inside or latitudes[0] > coarse.north_deg + slack or latitudes[-1] < south - slack:
                 raise DataError(
-                    f"the forcing grid ({south:g} to {coarse.north_deg:g} N, {coarse.west_deg:g} to {east:g} E) does not "
-                    f"cover the {name} tile at {latitudes[-1]:.3f} to {latitudes[0]:.3f} N, {longitudes[0]:.3f} to "
+                    f"the forcing grid ({south:g} to {coarse.north_deg:g} N, {coarse.west_deg:g} to {east:g} E) does "
+                    f"not cover the {name} tile at {latitudes[-1]:.3f} to {latitudes[0]:.3f} N, {longitudes[0]:.3f} to "
                     f"{longitudes[-1]:.3f} E; take a forcing of that region"
                 )
 
@@ -302,7 +302,11 @@ def _attributes(
     split: str, source: FineSource, forcing: Forcing, statistics: LandUseStatistics, plan: SplitPlan
 ) -> dict[str, Any]:
     held = set(plan.held_out_years)
-    before = [year for year in source.years if year not in held and (not held or year < min(held))]
+    learnt = [year for year in source.years if year not in held]
+    # A rollout over years held out at the end starts from the last year before them; over years held out at the
+    # beginning it goes backwards from the first year after them.
+    before = [year for year in learnt if held and year < min(held)]
+    anchor = before[-1] if before else learnt[0]
     return {
         "schema_version": SCHEMA_VERSION,
         "task": "land_use",
@@ -317,7 +321,7 @@ def _attributes(
         "forcing_classes": json.dumps(forcing.of_class),
         "continuous": json.dumps([each.name for each in source.continuous]),
         "held_out_years": json.dumps(sorted(held)),
-        "anchor_year": int(before[-1] if held and before else source.years[0]),
+        "anchor_year": int(anchor),
         "statistics": json.dumps(statistics.to_dict()),
         "origin_convention": "longitude and latitude of the north-western corner, degrees",
         "source": source.description,
