@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import TypeVar
 
 import mindspore as ms
 import numpy as np
@@ -18,23 +19,46 @@ from earthsr.errors import BackendError
 from earthsr.models import NetworkSpec, Objective, OptimizerSpec, Precision, State
 from earthsr.models.initial import Weights
 from earthsr_mindspore import device as process
-from earthsr_mindspore.networks import build
-from earthsr_mindspore.objectives import point_loss, require
+from earthsr_mindspore.networks import build, hold_norms, parameters
+from earthsr_mindspore.objectives import dice_loss, point_loss, require, weigh
 from earthsr_mindspore.optimizers import Adam
 from earthsr_mindspore.precision import FIRST_SCALE, FIXED_SCALE, GROWTH, WINDOW, Plan, lower, plan
-from earthsr_mindspore.tensors import read, write
+from earthsr_mindspore.tensors import read, tensor, write
+
+T = TypeVar("T")
 
 #: Steps whose batches go to an Ascend device in one transfer.
 SUNK_STEPS = 8
 
 
 class _Forward(nn.Cell):
-    def __init__(self, network: nn.Cell) -> None:
+    def __init__(self, network: nn.Cell, softmax: bool) -> None:
         super().__init__(auto_prefix=False)
         self.network = network
+        self.softmax = softmax
 
     def construct(self, *inputs: Tensor) -> Tensor:
-        return self.network(*inputs)
+        output = self.network(*inputs).astype(mstype.float32)
+        return ops.softmax(output, 1) if self.softmax else output
+
+
+class _FirstPass(nn.Cell):
+    """The model's own classes of the step before, in the place of the prior of those samples that ask for it."""
+
+    def __init__(self, network: nn.Cell, steps: int) -> None:
+        super().__init__(auto_prefix=False)
+        self.network = network
+        self.steps = Tensor(np.arange(steps, dtype=np.int32).reshape(-1, 1, 1, 1))
+
+    def construct(self, index: Tensor, own: Tensor, priors: Tensor, *fields: Tensor) -> Tensor:
+        logits = self.network(*[ops.gather(field, index, 0) for field in fields])
+        given = ops.gather(priors, index, 0)
+        # Cells without a class stay so.
+        taken = ops.logical_and(ops.reshape(ops.gather(own, index, 0), (-1, 1, 1)) > 0, given < logits.shape[1])
+        fed = ops.select(taken, ops.argmax(logits, 1).astype(given.dtype), given)
+        return ops.select(
+            ops.broadcast_to(self.steps == index, priors.shape), ops.broadcast_to(fed, priors.shape), priors
+        )
 
 
 class _Step(nn.Cell):
@@ -57,9 +81,12 @@ class _Step(nn.Cell):
         scaler, scaled = self.scaler, self.scaled
 
         def loss(target: Tensor, weight: Tensor, *inputs: Tensor) -> tuple[Tensor, Tensor]:
-            total = ops.maximum(weight.sum(), self.one)
+            weighed = weigh(objective, target, weight)
+            total = ops.maximum(weighed.sum(), self.one)
             prediction = network(*inputs).astype(mstype.float32)
-            value = (point_loss(objective, prediction, target) * weight).sum() / total
+            value = (point_loss(objective, prediction, target) * weighed).sum() / total
+            if objective.dice:
+                value = value + objective.dice * dice_loss(prediction, target, weight)
             return (scaler.scale(value) if scaled else value), value
 
         self.gradient = ms.value_and_grad(loss, None, optimizer.learning, has_aux=True)
@@ -103,9 +130,10 @@ class MindSporeEngine(Engine):
         if precision.strict:
             process.set_deterministic()
         self._network = build(spec)
-        self._parameters = dict(self._network.parameters_and_names())
+        self._parameters = parameters(self._network, spec)
         lower(self._network, self._plan)
-        self._forward = _Forward(self._network)
+        self._forward = _Forward(self._network, spec.softmax)
+        self._first = _FirstPass(self._network, self.steps_per_call)
         self._step: _Step | None = None
         self._optimizer: Adam | None = None
         self._accumulate = 1
@@ -121,17 +149,17 @@ class MindSporeEngine(Engine):
         if not isinstance(objective, Objective):
             raise BackendError("backend mindspore takes an objective of earthsr (such as MSELoss()), not a callable")
         require(objective)
+        self.require_objective(objective, accumulate)
         self._accumulate = accumulate
-        self._optimizer = Adam(optimizer, self._parameters)
+        self._optimizer = Adam(optimizer, {name: self._parameters[name] for name in self.spec.learning})
         self._step = _Step(self._network, objective, self._optimizer, self._plan)
         self._take_over()
 
     def run(self, batches: Sequence[Batch], learning_rates: Sequence[float]) -> Pending[StepValues]:
         """Make steps; see the base class."""
-        if self._step is None:
+        if self._step is None or self._optimizer is None:
             raise BackendError("run was called before prepare_training")
         self.require_batches(batches, learning_rates, self._accumulate)
-        self._network.set_train(True)
         results = []
         size = self.steps_per_call
         with process.mode(self._graph):
@@ -139,7 +167,13 @@ class MindSporeEngine(Engine):
                 rates = learning_rates[start : start + size]
                 chunk = batches[start * self._accumulate : (start + size) * self._accumulate]
                 sunk = self._load(chunk, rates)
-                results += [self._step(Tensor(i, mstype.int32), *sunk) for i in range(len(rates))]
+                for i in range(len(rates)):
+                    index = Tensor(i, mstype.int32)
+                    if chunk[0].earlier is not None:
+                        self._feed_back(index, sunk, chunk)
+                    self._network.set_train(True)
+                    hold_norms(self._network, self._optimizer.spec.frozen)
+                    results.append(self._step(index, *sunk))
 
         def values() -> StepValues:
             losses = np.array([float(loss.asnumpy()) for loss, _ in results])
@@ -151,7 +185,7 @@ class MindSporeEngine(Engine):
 
     def submit(self, inputs: Mapping[str, NDArray[np.float32]]) -> Pending[NDArray[np.float32]]:
         """Start a forward pass; see the base class."""
-        ordered = [Tensor(np.ascontiguousarray(array)) for array in self.require_inputs(inputs)]
+        ordered = [tensor(array) for array in self.require_inputs(inputs)]
         self._network.set_train(False)
         with process.mode(self._graph):
             output = self._forward(*ordered)
@@ -159,7 +193,7 @@ class MindSporeEngine(Engine):
 
     def activations(self, inputs: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
         """Outputs of all layers, in PyNative mode, whose cells can be watched; see the base class."""
-        ordered = [Tensor(np.ascontiguousarray(array)) for array in self.require_inputs(inputs)]
+        ordered = [tensor(array) for array in self.require_inputs(inputs)]
         self._network.set_train(False)
         seen: dict[str, NDArray[np.float32]] = {}
 
@@ -231,16 +265,30 @@ class MindSporeEngine(Engine):
         """
         for batch in batches:
             self.require_inputs(batch.inputs)
-        filling = self.steps_per_call - len(rates)
-        filled = [*batches, *[batches[-1]] * (filling * self._accumulate)]
-
-        def stacked(field: Callable[[Batch], NDArray]) -> Tensor:
-            samples = np.concatenate([field(batch) for batch in filled])
-            return Tensor(samples.reshape(self.steps_per_call, -1, *samples.shape[1:]).astype(np.float32, copy=False))
-
         return [
-            Tensor(np.array([*rates, *[0.0] * filling], np.float32)),
-            stacked(lambda batch: batch.target),
-            stacked(lambda batch: np.broadcast_to(batch.weight, batch.target.shape)),
-            *(stacked(lambda batch, name=field.name: batch.inputs[name]) for field in self.spec.inputs),
+            Tensor(np.array([*rates, *[0.0] * (self.steps_per_call - len(rates))], np.float32)),
+            self._stacked(batches, lambda batch: batch.target),
+            self._stacked(batches, lambda batch: batch.weight),
+            *(self._stacked(batches, lambda batch, name=name: batch.inputs[name]) for name in self._fields),
         ]
+
+    @property
+    def _fields(self) -> list[str]:
+        return [field.name for field in self.spec.inputs]
+
+    def _stacked(self, batches: Sequence[T], field: Callable[[T], NDArray]) -> Tensor:
+        filled = [*batches, *[batches[-1]] * (self.steps_per_call * self._accumulate - len(batches))]
+        samples = np.concatenate([field(batch) for batch in filled])
+        return tensor(samples.reshape(self.steps_per_call, -1, *samples.shape[1:]))
+
+    def _feed_back(self, index: Tensor, sunk: list[Tensor], batches: Sequence[Batch]) -> None:
+        """Run the first pass of a step and put its classes into the stacked priors."""
+        earlier = [batch.earlier for batch in batches if batch.earlier is not None]
+        fields = list(sunk[3:])
+        for place, name in enumerate(self._fields):
+            if name in earlier[0].inputs:
+                fields[place] = self._stacked(earlier, lambda each, name=name: each.inputs[name])
+        own = self._stacked(earlier, lambda each: each.own)
+        place = 3 + self._fields.index(str(self.spec.fed_back))
+        self._network.set_train(False)
+        sunk[place] = self._first(index, own, sunk[place], *fields)

@@ -1,13 +1,29 @@
-"""Objectives in MindSpore: a weighted sum of point losses; the engine divides it by the sum of weights."""
+"""Objectives in MindSpore: a weighted sum of point losses, which the engine divides by the sum of weights, and Dice."""
 
 from __future__ import annotations
 
+import numpy as np
 from mindspore import Tensor, ops
 
 from earthsr.errors import BackendError
 from earthsr.models import Objective
+from earthsr_mindspore.unet import one_hot
 
-SUPPORTED = ("mse", "l1", "huber")
+SUPPORTED = ("mse", "l1", "huber", "cross_entropy")
+
+
+def _index(count: int) -> Tensor:
+    return Tensor(np.arange(count, dtype=np.int32).reshape(1, -1, 1, 1))
+
+
+def weigh(objective: Objective, target: Tensor, weight: Tensor) -> Tensor:
+    """Weight of every value, (N, 1, H, W) or of the shape of ``target``: validity times its class's weight."""
+    if not objective.of_classes:
+        return ops.broadcast_to(weight, target.shape)
+    if objective.class_weights is None:
+        return weight
+    table = Tensor(np.array(objective.class_weights, np.float32).reshape(1, -1, 1, 1))
+    return weight * (one_hot(target[:, 0], _index(table.shape[1])) * table).sum(1, keepdims=True)
 
 
 def point_loss(objective: Objective, prediction: Tensor, target: Tensor) -> Tensor:
@@ -16,7 +32,21 @@ def point_loss(objective: Objective, prediction: Tensor, target: Tensor) -> Tens
         return ops.square(prediction - target)
     if objective.name == "l1":
         return ops.abs(prediction - target)
-    return ops.huber_loss(prediction, target, reduction="none", delta=objective.delta)
+    if objective.name == "huber":
+        return ops.huber_loss(prediction, target, reduction="none", delta=objective.delta)
+    logarithms = ops.log_softmax(prediction, 1)
+    likelihood = (logarithms * one_hot(target[:, 0], _index(prediction.shape[1]))).sum(1, keepdims=True)
+    share = objective.label_smoothing
+    return -(1 - share) * likelihood - share * logarithms.mean(1, keep_dims=True)
+
+
+def dice_loss(prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Dice loss of logits (N, K, H, W) over the cells of a batch, weighted by their validity (N, 1, H, W)."""
+    truth = one_hot(target[:, 0], _index(prediction.shape[1])) * weight
+    probability = ops.softmax(prediction, 1)
+    shared = (probability * truth).sum((0, 2, 3))
+    both = (probability * weight).sum((0, 2, 3)) + truth.sum((0, 2, 3))
+    return 1 - ((2 * shared + 1) / (both + 1)).mean()
 
 
 def require(objective: Objective) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import mindspore as ms
-from mindspore import nn
+from mindspore import Tensor, nn
 
 from earthsr.errors import BackendError
 from earthsr.models import Precision
@@ -63,6 +63,28 @@ def _words(level: str, dtype: str, scaling: str) -> str:
     return ", ".join(filter(None, (f"{dtype} convolutions", kept, scaling)))
 
 
+class Convolution(nn.Conv2d):
+    """A convolution whose results can be kept in float32 where it computes in a lower precision."""
+
+    wide = False
+
+    def construct(self, x: Tensor) -> Tensor:
+        """(N, C, h, w) to (N, C', h, w)."""
+        y = super().construct(x)
+        return y.astype(ms.float32) if self.wide else y
+
+
+class TransposedConvolution(nn.Conv2dTranspose):
+    """The same of a transposed convolution."""
+
+    wide = False
+
+    def construct(self, x: Tensor) -> Tensor:
+        """(N, C, h, w) to (N, C', 2 * h, 2 * w)."""
+        y = super().construct(x)
+        return y.astype(ms.float32) if self.wide else y
+
+
 def lower(network: nn.Cell, plan: Plan) -> None:
     """Let the convolutions of a network compute in the plan's type; parameters stay float32 and are cast when used.
 
@@ -70,6 +92,6 @@ def lower(network: nn.Cell, plan: Plan) -> None:
     float32. (MindSpore's own rewriting for O1 leaves generated sources in the working directory.)
     """
     for _, cell in network.cells_and_names():
-        if plan.dtype is not None and isinstance(cell, nn.Conv2d):
+        if plan.dtype is not None and isinstance(cell, (Convolution, TransposedConvolution)):
             cell.to_float(plan.dtype)
             cell.wide = plan.level == "O1"

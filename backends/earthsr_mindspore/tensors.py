@@ -20,3 +20,9 @@ def write(parameter: Parameter, array: ArrayLike) -> None:
 def read(parameter: Parameter) -> NDArray[np.float32]:
     """Copy a parameter to NumPy."""
     return parameter.asnumpy().copy()
+
+
+def tensor(array: NDArray) -> Tensor:
+    """Return a tensor of float32, or of int32 where the array holds classes, which come as bytes: few kernels do."""
+    kind = np.int32 if array.dtype.kind in "ui" else np.float32
+    return Tensor(np.ascontiguousarray(array, kind))

@@ -14,15 +14,15 @@ from torch import Tensor
 
 from earthsr.backend import Engine, Pending, StepValues
 from earthsr.backend.interface import NativeLoss
-from earthsr.data import Batch
+from earthsr.data import Batch, Earlier
 from earthsr.errors import BackendError
 from earthsr.models import NetworkSpec, Objective, OptimizerSpec, Precision, State
 from earthsr.models.initial import Weights
 from earthsr_torch.device import numerics
-from earthsr_torch.networks import build
-from earthsr_torch.objectives import point_loss, require
+from earthsr_torch.networks import build, hold_norms, parameters
+from earthsr_torch.objectives import dice_loss, point_loss, require, weigh
 from earthsr_torch.optimizers import Adam
-from earthsr_torch.precision import plan
+from earthsr_torch.precision import plan, store
 from earthsr_torch.tensors import read, write
 
 
@@ -37,8 +37,8 @@ class TorchEngine(Engine):
         self._strict = precision.strict
         self.precision = self._plan.words
         network = build(spec).to(device, memory_format=torch.channels_last)
-        self._network: Any = network.to(self._plan.storage)
-        own = dict(self._network.named_parameters())
+        self._network: Any = store(network, self._plan.storage)
+        own = parameters(self._network, spec)
         # Masters are the parameters themselves unless these are stored in a low precision.
         self._separate = self._plan.storage != torch.float32
         self._masters: dict[str, Tensor] = {
@@ -62,12 +62,14 @@ class TorchEngine(Engine):
         """Make the optimiser; see the base class. Moments of a state that was loaded before are taken over."""
         if isinstance(objective, Objective):
             require(objective)
+            self.require_objective(objective, accumulate)
         self._objective = objective
         self._optimizer_spec = optimizer
         self._accumulate = accumulate
-        for name, parameter in self._parameters.items():
-            parameter.requires_grad_(name not in optimizer.frozen)
-        self._optimizer = Adam(optimizer, self._masters, fused=not self._strict)
+        learning = {name: self._masters[name] for name in self.spec.learning}
+        for name in learning:
+            self._parameters[name].requires_grad_(name not in optimizer.frozen)
+        self._optimizer = Adam(optimizer, learning, fused=not self._strict)
         self._take_over()
 
     def run(self, batches: Sequence[Batch], learning_rates: Sequence[float]) -> Pending[StepValues]:
@@ -75,7 +77,7 @@ class TorchEngine(Engine):
         if self._optimizer is None:
             raise BackendError("run was called before prepare_training")
         self.require_batches(batches, learning_rates, self._accumulate)
-        self._network.train()
+        self._wake()
         losses, norms = [], []
         for i, rate in enumerate(learning_rates):
             loss, norm = self._step(batches[i * self._accumulate : (i + 1) * self._accumulate], rate)
@@ -87,6 +89,11 @@ class TorchEngine(Engine):
             return StepValues(loss_tensor.double().cpu().numpy(), norm_tensor.double().cpu().numpy())
 
         return Pending(values)
+
+    def _wake(self) -> None:
+        """Train mode, but for norms that are frozen."""
+        self._network.train()
+        hold_norms(self._network, self._optimizer_spec.frozen)
 
     def _step(self, batches: Sequence[Batch], rate: float) -> tuple[Tensor, Tensor]:
         with self._numerics():
@@ -101,7 +108,11 @@ class TorchEngine(Engine):
         for inputs, target, weight in loaded:
             with self._autocast():
                 prediction = self._network(*inputs)
-            part = self._weighted(prediction.float(), target, weight) / total
+            prediction = prediction.float()
+            part = self._weighted(prediction, target, weight) / total
+            if isinstance(self._objective, Objective) and self._objective.dice:
+                # The one batch of the step: validity without class weights, which the divisor has.
+                part = part + self._objective.dice * dice_loss(prediction, target, self._validity(batches[0]))
             self._scaler.scale(part).backward()
             loss = loss + part.detach()
         norm = self._update(rate)
@@ -111,8 +122,13 @@ class TorchEngine(Engine):
         if isinstance(self._objective, Objective):
             return (point_loss(self._objective, prediction, target) * weight).sum()
         assert self._objective is not None
-        # A native loss gives a mean over what it sees; invalid values are set equal so that they add nothing.
+        # A native loss gives a mean over what it sees.
         valid = weight > 0
+        if self.spec.softmax:
+            # Class indices (N, H, W), invalid ones marked as PyTorch's losses leave them out.
+            index = torch.where(valid, target.long(), -100)[:, 0]
+            return self._objective(prediction, index) * weight.sum()
+        # Invalid values are set equal so that they add nothing.
         return self._objective(torch.where(valid, prediction, target), target) * weight.sum()
 
     def _update(self, rate: float) -> Tensor:
@@ -150,6 +166,8 @@ class TorchEngine(Engine):
         self._network.eval()
         with torch.inference_mode(), self._numerics(), self._autocast():
             output = self._network(*ordered).float()
+            if self.spec.softmax:
+                output = output.softmax(1)
         return Pending(lambda: output.cpu().contiguous().numpy())
 
     def activations(self, inputs: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
@@ -237,9 +255,33 @@ class TorchEngine(Engine):
             tensor = tensor.pin_memory().to(self._device, non_blocking=True)
         return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
 
+    def _validity(self, batch: Batch) -> Tensor:
+        # The mask goes over as bytes and becomes float32 on the device: a quarter of the transfer.
+        return self._tensor(batch.mask).float() * self._tensor(batch.sample_weight)[:, None, None, None]
+
     def _load(self, batch: Batch) -> tuple[list[Tensor], Tensor, Tensor]:
         inputs = [self._tensor(array) for array in self.require_inputs(batch.inputs)]
-        target = self._tensor(batch.target)
-        # The mask goes over as bytes and becomes float32 on the device: a quarter of the transfer.
-        weight = self._tensor(batch.mask).float() * self._tensor(batch.sample_weight)[:, None, None, None]
+        if batch.earlier is not None:
+            self._feed_back(inputs, batch, batch.earlier)
+        target, weight = self._tensor(batch.target), self._validity(batch)
+        if isinstance(self._objective, Objective):
+            return inputs, target, weigh(self._objective, target, weight)
         return inputs, target, weight.expand_as(target)
+
+    def _feed_back(self, inputs: list[Tensor], batch: Batch, earlier: Earlier) -> None:
+        """Put the classes of a first pass, without gradient, in the place of the prior of samples that ask for it."""
+        self.require_inputs({**batch.inputs, **earlier.inputs})
+        names = [field.name for field in self.spec.inputs]
+        before = [
+            self._tensor(earlier.inputs[name]) if name in earlier.inputs else tensor
+            for name, tensor in zip(names, inputs, strict=True)
+        ]
+        self._network.eval()
+        with torch.no_grad(), self._autocast():
+            logits = self._network(*before)
+        self._wake()
+        place = names.index(str(self.spec.fed_back))
+        given = inputs[place]
+        # Cells without a class stay so.
+        taken = (self._tensor(earlier.own)[:, None, None] > 0) & (given < logits.shape[1])
+        inputs[place] = torch.where(taken, logits.argmax(1).to(given.dtype), given)

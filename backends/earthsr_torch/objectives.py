@@ -1,14 +1,26 @@
-"""Objectives in PyTorch: a weighted sum of point losses; the engine divides it by the sum of weights."""
+"""Objectives in PyTorch: a weighted sum of point losses, which the engine divides by the sum of weights, and Dice."""
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from earthsr.errors import BackendError
 from earthsr.models import Objective
+from earthsr_torch.unet import one_hot
 
-SUPPORTED = ("mse", "l1", "huber")
+SUPPORTED = ("mse", "l1", "huber", "cross_entropy")
+
+
+def weigh(objective: Objective, target: Tensor, weight: Tensor) -> Tensor:
+    """Weight of every value, (N, 1, H, W) or of the shape of ``target``: validity times its class's weight."""
+    if not objective.of_classes:
+        return weight.expand_as(target)
+    if objective.class_weights is None:
+        return weight
+    table = torch.tensor(objective.class_weights, device=weight.device)
+    return weight * (one_hot(target[:, 0], len(table)) * table.view(1, -1, 1, 1)).sum(1, keepdim=True)
 
 
 def point_loss(objective: Objective, prediction: Tensor, target: Tensor) -> Tensor:
@@ -17,7 +29,21 @@ def point_loss(objective: Objective, prediction: Tensor, target: Tensor) -> Tens
         return (prediction - target).square()
     if objective.name == "l1":
         return (prediction - target).abs()
-    return F.huber_loss(prediction, target, reduction="none", delta=objective.delta)
+    if objective.name == "huber":
+        return F.huber_loss(prediction, target, reduction="none", delta=objective.delta)
+    logarithms = F.log_softmax(prediction, 1)
+    likelihood = (logarithms * one_hot(target[:, 0], prediction.shape[1])).sum(1, keepdim=True)
+    share = objective.label_smoothing
+    return -(1 - share) * likelihood - share * logarithms.mean(1, keepdim=True)
+
+
+def dice_loss(prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Dice loss of logits (N, K, H, W) over the cells of a batch, weighted by their validity (N, 1, H, W)."""
+    truth = one_hot(target[:, 0], prediction.shape[1]) * weight
+    probability = F.softmax(prediction, 1)
+    shared = (probability * truth).sum((0, 2, 3))
+    both = (probability * weight).sum((0, 2, 3)) + truth.sum((0, 2, 3))
+    return 1 - ((2 * shared + 1) / (both + 1)).mean()
 
 
 def require(objective: Objective) -> None:

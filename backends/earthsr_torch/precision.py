@@ -6,6 +6,7 @@ import logging
 from dataclasses import dataclass
 
 import torch
+from torch import nn
 
 from earthsr.errors import BackendError
 from earthsr.models import Precision
@@ -30,6 +31,15 @@ class Plan:
     scaled: bool
     """Whether gradients are scaled dynamically (float16)."""
     words: str
+
+
+def store(network: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """Keep a network's weights in ``dtype``, but norms and their statistics in float32."""
+    network = network.to(dtype)
+    for module in network.modules():
+        if isinstance(module, (nn.BatchNorm2d, nn.GroupNorm)):
+            module.float()
+    return network
 
 
 def plan(precision: Precision, device: torch.device) -> Plan:

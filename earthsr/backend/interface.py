@@ -154,7 +154,28 @@ class Engine(ABC):
             if not fits:
                 wanted = ", ".join(str(extent or "any") for extent in spec_field.shape)
                 raise BackendError(f"input {spec_field.name} has shape {tuple(shape)}, expected (N, {wanted})")
+        self.spec.require_shapes(inputs)
         return [inputs[name] for name in names]
+
+    def require_objective(self, objective: Objective, accumulate: int) -> None:
+        """Check that an objective suits the network's output and the way a step is made.
+
+        Raises
+        ------
+        BackendError
+            If it does not.
+        """
+        if objective.of_classes != self.spec.softmax:
+            gives = "logits of classes" if self.spec.softmax else "values"
+            raise BackendError(f"objective {objective.name} does not suit this model, whose output is {gives}")
+        if objective.dice and accumulate > 1:
+            raise BackendError(
+                "the Dice loss is a function of a whole batch: set optimizer.accumulate to 1, or train.dice to 0"
+            )
+        weights = objective.class_weights
+        outputs = next(p.shape[0] for p in self.spec.parameters if p.name == "out.weight")
+        if weights is not None and len(weights) != outputs:
+            raise BackendError(f"the objective has {len(weights)} class weights, this model has {outputs} classes")
 
     def require_batches(self, batches: Sequence[Batch], learning_rates: Sequence[float], accumulate: int) -> None:
         """Check that the batches make up the steps.

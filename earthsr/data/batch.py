@@ -13,17 +13,29 @@ from earthsr.data.sampler import PADDING
 
 
 @dataclass(frozen=True)
+class Earlier:
+    """The step before that of a batch's samples."""
+
+    inputs: dict[str, NDArray]
+    """Those input fields that differ from the batch's."""
+    own: NDArray[np.float32]
+    """(N,); 1 where the model's own classes take the place of the field that the spec feeds back."""
+
+
+@dataclass(frozen=True)
 class Batch:
     """What an engine takes for one step; static in shape over a whole run."""
 
-    inputs: dict[str, NDArray[np.float32]]
-    """Input fields by name, (N, C, h, w), normalised, without NaN."""
-    target: NDArray[np.float32]
-    """(N, C, H, W), normalised; 0 where the mask is 0."""
+    inputs: dict[str, NDArray]
+    """Input fields by name, (N, …), normalised, without NaN, of the types that the spec names."""
+    target: NDArray
+    """(N, C, H, W), normalised float32, or class indices (N, 1, H, W) uint8; 0 where the mask is 0."""
     mask: NDArray[np.uint8]
     """(N, 1, H, W); 1 = valid."""
     sample_weight: NDArray[np.float32]
     """(N,); 0 for padding."""
+    earlier: Earlier | None = None
+    """For scheduled sampling: what a first pass needs whose classes become the prior of some samples."""
 
     @property
     def weight(self) -> NDArray[np.float32]:

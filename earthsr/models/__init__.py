@@ -7,13 +7,23 @@ from earthsr.models.checkpoint import Checkpoint, RunFolder, load_checkpoint, re
 from earthsr.models.demsrnet import DemSRNetSpec
 from earthsr.models.initial import initial_weights
 from earthsr.models.kinds import spec_from_dict
-from earthsr.models.objective import HuberLoss, L1Loss, MSELoss, Objective, OptimizerSpec, Precision
+from earthsr.models.objective import (
+    CrossEntropyLoss,
+    HuberLoss,
+    L1Loss,
+    MSELoss,
+    Objective,
+    OptimizerSpec,
+    Precision,
+)
 from earthsr.models.spec import InputField, NetworkSpec, Parameter
 from earthsr.models.state import State
+from earthsr.models.unet import UNetSpec
 from earthsr.models.weights_file import WeightsFile, read_weights, require_same_spec, write_weights
 
 __all__ = [
     "Checkpoint",
+    "CrossEntropyLoss",
     "DemSRNetSpec",
     "HuberLoss",
     "InputField",
@@ -26,6 +36,7 @@ __all__ = [
     "Precision",
     "RunFolder",
     "State",
+    "UNetSpec",
     "WeightsFile",
     "initial_weights",
     "load_checkpoint",

@@ -26,7 +26,7 @@ def initial_weights(spec: NetworkSpec, seed: int, keep_zeros: bool = True) -> We
     seed : int
         Any non-negative integer.
     keep_zeros : bool
-        False draws the layers that start at zero too, so that every layer shows in the output.
+        False draws the layers that start at zero or one too, so that every layer shows in the output.
 
     Returns
     -------
@@ -38,8 +38,13 @@ def initial_weights(spec: NetworkSpec, seed: int, keep_zeros: bool = True) -> We
         if parameter.initialiser == "zeros" and keep_zeros:
             weights[parameter.name] = np.zeros(parameter.shape, np.float32)
             continue
+        one = parameter.initialiser == "ones"
+        if not parameter.learns or (one and keep_zeros):
+            weights[parameter.name] = np.full(parameter.shape, float(one), np.float32)
+            continue
         generator = np.random.Generator(np.random.PCG64([seed, zlib.crc32(parameter.name.encode())]))
         bound = 1.0 / np.sqrt(parameter.fan_in)
         values = generator.random(parameter.shape, dtype=np.float64)
-        weights[parameter.name] = ((2 * values - 1) * bound).astype(np.float32)
+        drawn = (2 * values - 1) * (0.5 if one else bound)
+        weights[parameter.name] = (drawn + one).astype(np.float32)
     return weights

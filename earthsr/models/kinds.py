@@ -8,8 +8,9 @@ from typing import Any, Final
 from earthsr.errors import CheckpointError
 from earthsr.models.demsrnet import DemSRNetSpec
 from earthsr.models.spec import NetworkSpec
+from earthsr.models.unet import UNetSpec
 
-KINDS: Final[dict[str, type[NetworkSpec]]] = {DemSRNetSpec.kind: DemSRNetSpec}
+KINDS: Final[dict[str, type[NetworkSpec]]] = {spec.kind: spec for spec in (DemSRNetSpec, UNetSpec)}
 
 
 def spec_from_dict(values: Mapping[str, Any]) -> NetworkSpec:

@@ -5,24 +5,42 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-Reduction = Literal["mse", "l1", "huber"]
+Reduction = Literal["mse", "l1", "huber", "cross_entropy"]
 
 
 @dataclass(frozen=True)
 class Objective:
-    """A point-wise loss.
+    """What is minimised: a loss per value, and by choice Dice's over the batch.
 
-    Its value is the sum of ``weight * loss`` over all values of the global batch, divided by the sum of
-    ``weight``; the weight of a value is its validity (1 or 0) times its sample's weight (0 for padding).
+    The first is the sum of ``weight * loss`` over all values of the global batch, divided by the sum of ``weight``; the
+    weight of a value is its validity (1 or 0) times its sample's weight (0 for padding) times its class's weight.
     """
 
     name: Reduction
     delta: float = 1.0
     """Huber only: where the loss turns from quadratic to linear, in normalised units."""
+    class_weights: tuple[float, ...] | None = None
+    """Cross entropy only: weight of the cells of every true class."""
+    label_smoothing: float = 0.0
+    """Cross entropy only: share of the label that is spread evenly over all classes (Szegedy et al., 2016)."""
+    dice: float = 0.0
+    """Cross entropy only: factor of the Dice loss that is added (Milletari et al., 2016): the mean over classes of
+    ``1 - (2 I + 1) / (P + T + 1)`` with sums over the batch's valid cells of probability times truth, probability, and
+    truth."""
+
+    @property
+    def of_classes(self) -> bool:
+        """Whether the target is a class index."""
+        return self.name == "cross_entropy"
 
     def to_dict(self) -> dict[str, Any]:
-        """Return a JSON-able description."""
-        return asdict(self)
+        """Return a JSON-able description of what counts for this loss."""
+        values = asdict(self)
+        if self.of_classes:
+            del values["delta"]
+            values["class_weights"] = None if self.class_weights is None else list(self.class_weights)
+            return values
+        return {"name": values["name"], "delta": values["delta"]}
 
 
 def MSELoss() -> Objective:
@@ -38,6 +56,13 @@ def L1Loss() -> Objective:
 def HuberLoss(delta: float = 1.0) -> Objective:
     """Huber loss over valid values: quadratic within ``delta`` of the truth, linear beyond."""
     return Objective("huber", delta)
+
+
+def CrossEntropyLoss(
+    class_weights: tuple[float, ...] | None = None, label_smoothing: float = 0.0, dice: float = 0.0
+) -> Objective:
+    """Cross entropy over valid cells, and Dice's loss by choice."""
+    return Objective("cross_entropy", class_weights=class_weights, label_smoothing=label_smoothing, dice=dice)
 
 
 @dataclass(frozen=True)

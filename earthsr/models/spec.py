@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from earthsr.errors import CheckpointError, ConfigError
 
-Initialiser = Literal["uniform_fan_in", "zeros"]
+Initialiser = Literal["uniform_fan_in", "zeros", "ones"]
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,8 @@ class Parameter:
     initialiser: Initialiser
     group: str
     fan_in: int
+    learns: bool = True
+    """False for running statistics, which the forward pass of training updates."""
 
     @property
     def size(self) -> int:
@@ -77,6 +79,26 @@ class NetworkSpec(ABC):
     def receptive_radius(self) -> int:
         """Input cells to each side of an input cell that can influence the output cells inside it."""
 
+    @property
+    def softmax(self) -> bool:
+        """Whether a prediction is probabilities: the softmax of the network's output over its channels."""
+        return False
+
+    @property
+    def fed_back(self) -> str | None:
+        """Input (N, H, W) of classes that the network's own classes of an earlier pass can stand in for, if any."""
+        return None
+
+    def require_shapes(self, inputs: Mapping[str, NDArray]) -> None:
+        """Check what the fields' own shapes do not say, such as extents that have to agree between fields.
+
+        Raises
+        ------
+        BackendError
+            If they do not.
+        """
+        return
+
     @abstractmethod
     def flops(self, height: int, width: int) -> int:
         """Floating-point operations (two per multiply-add) of one forward pass over ``height x width`` input cells."""
@@ -89,14 +111,23 @@ class NetworkSpec(ABC):
         """
         return {name: value.swapaxes(-1, -2) if value.ndim == 4 else value for name, value in weights.items()}
 
+    def transpose_inputs(self, inputs: Mapping[str, NDArray]) -> dict[str, NDArray]:
+        """Inputs with rows for columns, as the network with transposed weights takes them; applied twice, the same."""
+        return {name: value.swapaxes(-1, -2) if value.ndim >= 3 else value for name, value in inputs.items()}
+
     def transpose_layer(self, name: str, output: NDArray) -> NDArray:
         """Output (N, C, H, W) of a layer as the network with transposed weights gives it, and back."""
         return output.swapaxes(-1, -2)
 
     @property
     def parameter_count(self) -> int:
-        """Number of values over all parameters."""
-        return sum(parameter.size for parameter in self.parameters)
+        """Number of values over all parameters that learn."""
+        return sum(parameter.size for parameter in self.parameters if parameter.learns)
+
+    @property
+    def learning(self) -> tuple[str, ...]:
+        """Names of the parameters that learn, in forward order."""
+        return tuple(parameter.name for parameter in self.parameters if parameter.learns)
 
     @property
     def groups(self) -> tuple[str, ...]:

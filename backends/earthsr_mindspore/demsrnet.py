@@ -1,0 +1,100 @@
+"""DEM-SRNet in MindSpore; parameter and cell names are the spec's canonical names."""
+
+from __future__ import annotations
+
+import numpy as np
+from mindspore import Tensor, nn, ops
+from mindspore import dtype as mstype
+
+from earthsr.models import DemSRNetSpec
+from earthsr.resample import REACH, polyphase_kernel
+from earthsr_mindspore.precision import Convolution
+
+
+def _conv(spec: DemSRNetSpec, inputs: int, outputs: int) -> nn.Conv2d:
+    half = spec.kernel_size // 2
+    return Convolution(inputs, outputs, spec.kernel_size, pad_mode="pad", padding=half, has_bias=spec.bias)
+
+
+class ResidualBlock(nn.Cell):
+    """Convolution, ReLU, convolution, times ``residual_scale``, plus input."""
+
+    def __init__(self, spec: DemSRNetSpec) -> None:
+        super().__init__()
+        self.conv1 = _conv(spec, spec.features, spec.features)
+        self.conv2 = _conv(spec, spec.features, spec.features)
+        self.residual_scale = spec.residual_scale
+
+    def construct(self, x: Tensor) -> Tensor:
+        """(N, features, h, w) to the same."""
+        residual = self.conv2(ops.relu(self.conv1(x)))
+        return x + (residual if self.residual_scale == 1.0 else residual * self.residual_scale)
+
+
+class Upsample(nn.Cell):
+    """Enlarge feature maps by an integer factor: shuffle channels into pixels, or interpolate bilinearly."""
+
+    def __init__(self, spec: DemSRNetSpec) -> None:
+        super().__init__()
+        self.scale, self.upsampler, self.resize = spec.scale, spec.upsampler, spec.resize
+
+    def construct(self, x: Tensor) -> Tensor:
+        """(N, C, h, w) to (N, C', h * scale, w * scale)."""
+        if self.upsampler == "pixel_shuffle":
+            return ops.pixel_shuffle(x, self.scale)
+        height, width = x.shape[-2:]
+        if self.resize == "half_pixel":
+            size = (height * self.scale, width * self.scale)
+            return ops.interpolate(x, size=size, mode="bilinear", align_corners=False)
+        # Asymmetric registration reads source = destination / scale. With one replicated row and column more,
+        # aligned corners sample exactly these positions.
+        padded = ops.pad(x, (0, 1, 0, 1), mode="replicate")
+        size = (height * self.scale + 1, width * self.scale + 1)
+        fine = ops.interpolate(padded, size=size, mode="bilinear", align_corners=True)
+        return fine[:, :, :-1, :-1]
+
+
+class Surface(nn.Cell):
+    """The interpolated surface that a residual network adds to, as a fixed convolution and a pixel shuffle."""
+
+    def __init__(self, spec: DemSRNetSpec) -> None:
+        super().__init__()
+        assert spec.residual_over != "none"
+        kernel = polyphase_kernel(spec.residual_over, spec.scale).reshape(
+            spec.scale**2, 1, 2 * REACH + 1, 2 * REACH + 1
+        )
+        self.scale = spec.scale
+        self.kernel = Tensor(kernel.astype(np.float32))
+
+    def construct(self, x: Tensor) -> Tensor:
+        """(N, C, h, w) to (N, C, h * scale, w * scale)."""
+        n, c, h, w = x.shape
+        flat = ops.pad(ops.reshape(x, (n * c, 1, h, w)), (REACH, REACH, REACH, REACH), mode="replicate")
+        fine = ops.pixel_shuffle(ops.conv2d(flat, self.kernel), self.scale)
+        return ops.reshape(fine, (n, c, h * self.scale, w * self.scale))
+
+
+class DemSRNet(nn.Cell):
+    """DEM-SRNet; see :class:`earthsr.models.DemSRNetSpec`."""
+
+    def __init__(self, spec: DemSRNetSpec) -> None:
+        super().__init__()
+        self.head = _conv(spec, spec.in_channels, spec.features)
+        self.blocks = nn.CellList([ResidualBlock(spec) for _ in range(spec.num_blocks)])
+        self.body = _conv(spec, spec.features, spec.features)
+        self.up = _conv(spec, spec.features, spec.upsampled_channels)
+        self.upsample = Upsample(spec)
+        self.out = _conv(spec, spec.features, spec.out_channels)
+        self.surface = Surface(spec) if spec.residual_over != "none" else None
+        self.skip_features = spec.global_skip == "features"
+
+    def construct(self, elevation: Tensor) -> Tensor:
+        """(N, in_channels, h, w) to (N, out_channels, h * scale, w * scale) in float32, both normalised."""
+        head = self.head(elevation)
+        x = head
+        for block in self.blocks:
+            x = block(x)
+        x = self.body(x)
+        x = x + (head if self.skip_features else elevation.astype(x.dtype))
+        x = self.out(self.upsample(self.up(x))).astype(mstype.float32)
+        return x if self.surface is None else x + self.surface(elevation)

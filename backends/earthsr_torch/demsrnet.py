@@ -1,0 +1,100 @@
+"""DEM-SRNet in PyTorch; parameter and module names are the spec's canonical names."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from earthsr.models import DemSRNetSpec
+from earthsr.resample import REACH, polyphase_kernel
+
+
+def _conv(spec: DemSRNetSpec, inputs: int, outputs: int) -> nn.Conv2d:
+    return nn.Conv2d(inputs, outputs, spec.kernel_size, padding=spec.kernel_size // 2, bias=spec.bias)
+
+
+class ResidualBlock(nn.Module):
+    """Convolution, ReLU, convolution, times ``residual_scale``, plus input."""
+
+    def __init__(self, spec: DemSRNetSpec) -> None:
+        super().__init__()
+        self.conv1 = _conv(spec, spec.features, spec.features)
+        self.conv2 = _conv(spec, spec.features, spec.features)
+        self.residual_scale = spec.residual_scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, features, h, w) to the same."""
+        residual = self.conv2(F.relu(self.conv1(x)))
+        return x + (residual if self.residual_scale == 1.0 else residual * self.residual_scale)
+
+
+class Upsample(nn.Module):
+    """Enlarge feature maps by an integer factor: shuffle channels into pixels, or interpolate bilinearly."""
+
+    def __init__(self, spec: DemSRNetSpec) -> None:
+        super().__init__()
+        self.scale, self.upsampler, self.resize = spec.scale, spec.upsampler, spec.resize
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, h, w) to (N, C', h * scale, w * scale)."""
+        if self.upsampler == "pixel_shuffle":
+            return F.pixel_shuffle(x, self.scale)
+        if self.resize == "half_pixel":
+            return F.interpolate(x, scale_factor=self.scale, mode="bilinear", align_corners=False)
+        # Asymmetric registration reads source = destination / scale. With one replicated row and column more,
+        # aligned corners sample exactly these positions.
+        height, width = x.shape[-2:]
+        size = (height * self.scale + 1, width * self.scale + 1)
+        padded = F.pad(x, (0, 1, 0, 1), mode="replicate")
+        fine = F.interpolate(padded, size=size, mode="bilinear", align_corners=True)
+        return fine[..., :-1, :-1]
+
+
+class Surface(nn.Module):
+    """The interpolated surface that a residual network adds to, as a fixed convolution and a pixel shuffle."""
+
+    kernel: Tensor
+
+    def __init__(self, spec: DemSRNetSpec) -> None:
+        super().__init__()
+        assert spec.residual_over != "none"
+        kernel = polyphase_kernel(spec.residual_over, spec.scale).reshape(
+            spec.scale**2, 1, 2 * REACH + 1, 2 * REACH + 1
+        )
+        self.scale = spec.scale
+        self.register_buffer("kernel", torch.tensor(kernel, dtype=torch.float32), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, h, w) to (N, C, h * scale, w * scale), always in float32."""
+        n, c, h, w = x.shape
+        with torch.autocast(x.device.type, enabled=False):
+            flat = F.pad(x.float().reshape(n * c, 1, h, w), (REACH,) * 4, mode="replicate")
+            fine = F.pixel_shuffle(F.conv2d(flat, self.kernel.float()), self.scale)
+        return fine.reshape(n, c, h * self.scale, w * self.scale)
+
+
+class DemSRNet(nn.Module):
+    """DEM-SRNet; see :class:`earthsr.models.DemSRNetSpec`."""
+
+    def __init__(self, spec: DemSRNetSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.head = _conv(spec, spec.in_channels, spec.features)
+        self.blocks = nn.ModuleList(ResidualBlock(spec) for _ in range(spec.num_blocks))
+        self.body = _conv(spec, spec.features, spec.features)
+        self.up = _conv(spec, spec.features, spec.upsampled_channels)
+        self.upsample = Upsample(spec)
+        self.out = _conv(spec, spec.features, spec.out_channels)
+        self.surface = Surface(spec) if spec.residual_over != "none" else None
+
+    def forward(self, elevation: Tensor) -> Tensor:
+        """(N, in_channels, h, w) to (N, out_channels, h * scale, w * scale) in float32, both normalised."""
+        head = self.head(elevation.to(self.head.weight.dtype))
+        x = head
+        for block in self.blocks:
+            x = block(x)
+        x = self.body(x)
+        x = x + (head if self.spec.global_skip == "features" else elevation.to(x.dtype))
+        x = self.out(self.upsample(self.up(x))).float()
+        return x if self.surface is None else x + self.surface(elevation)
