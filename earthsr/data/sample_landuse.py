@@ -1,0 +1,107 @@
+"""The synthetic sample of land use: a made-up world, cut into tiles and written as train, valid and test files."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Final
+
+from earthsr.data.landuse_write import SPLITS, SplitPlan, Written, write_landuse
+from earthsr.data.world import SyntheticWorld, WorldSpec
+from earthsr.errors import InputError
+from earthsr.files import make_folder
+
+#: Fine cells between the bands of the splits: one coarse cell of 0.25 degrees in the default world.
+BUFFER_CELLS: Final = 16
+
+
+def write_sample_landuse(
+    root: str | Path,
+    spec: WorldSpec | None = None,
+    tile_size: int = 64,
+    shares: tuple[float, float, float] = (0.7, 0.1, 0.2),
+    held_out_last: int = 10,
+    overwrite: bool = False,
+    stride: int | None = None,
+) -> Written:
+    """Make a synthetic world and write ``{train,valid,test}/{train,valid,test}.h5`` of it.
+
+    The coarse fractions are aggregated from the fine classes (``forcing: oracle``).
+
+    Parameters
+    ----------
+    root : str or Path
+        Folder to write into.
+    spec : WorldSpec, optional
+        The world; the default one where absent.
+    tile_size : int
+        Fine cells per tile side.
+    shares : tuple of float
+        Shares of training, validation and test, bands from west to east; 0 leaves a split out.
+    held_out_last : int
+        Years at the end whose truth only the test file has.
+    overwrite : bool
+        Replace data that the folder holds already.
+    stride : int, optional
+        Fine cells between training tiles; the tile size (no overlap) where absent.
+
+    Returns
+    -------
+    Written
+        Tiles and years per split.
+
+    Raises
+    ------
+    InputError
+        If the world, the tiles or the years do not fit, the folder holds data already, or it is not writable; then
+        nothing is written.
+    """
+    spec = spec or WorldSpec()
+    spec.check()
+    root = Path(root)
+    for name in SPLITS:
+        if (root / name).exists() and not overwrite:
+            raise InputError(f"{root / name} is there already; choose another folder, or --overwrite")
+    if not 0 <= held_out_last < len(spec.years):
+        raise InputError(
+            f"{held_out_last} of the {len(spec.years)} years {spec.years[0]} to {spec.years[-1]} are to be held out, "
+            f"expected 0 to {len(spec.years) - 1}; give another number with --held-out-years, or more years"
+        )
+    plan = SplitPlan(
+        tile_size=tile_size,
+        axis="columns",
+        shares=shares,
+        buffer_cells=BUFFER_CELLS,
+        stride=stride,
+        held_out_years=spec.years[len(spec.years) - held_out_last :],
+    )
+    # What does not fit is said before the world is made, which takes a while.
+    world = SyntheticWorld(spec)
+    plan.check(world)
+    plan.tiles(world.grid)
+    # All splits or none: the last one may turn out to be sea.
+    existed = root.exists()
+    make_folder(root)
+    try:
+        staging = Path(tempfile.mkdtemp(prefix=".landuse.part-", dir=root))
+    except OSError as error:
+        raise InputError(f"cannot write into {root}: {error.strerror}; choose a writable place") from error
+    try:
+        written = write_landuse(staging, world, plan)
+        for name in SPLITS:
+            path = root / name / f"{name}.h5"
+            if name in written.counts:
+                make_folder(path.parent)
+                os.replace(staging / name / f"{name}.h5", path)
+            else:
+                # Of an earlier sample, which this one replaces.
+                path.unlink(missing_ok=True)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+        if not existed:
+            with contextlib.suppress(OSError):
+                root.rmdir()  # only if it is empty
+    return written
