@@ -44,8 +44,10 @@ DEV = [
     "import-linter>=2.0",
     "types-PyYAML",
     "types-tqdm",
-    # The independent float64 reference in tests/ correlates with SciPy.
-    "scipy>=1.11",
+    # The oracle of class scores in tests.
+    "scikit-learn>=1.3",
+    # Rasters that tests make and read; the independent float64 reference in tests/ correlates with SciPy.
+    *GEO,
     *LOGGING,
 ]
 

@@ -14,6 +14,7 @@ from earthsr.cli import config as config_verbs
 from earthsr.cli import convert as convert_verbs
 from earthsr.cli import inspect as inspect_verbs
 from earthsr.cli import parity as parity_verbs
+from earthsr.cli import prepare as prepare_verbs
 from earthsr.cli import sample as sample_verbs
 from earthsr.cli import work as work_verbs
 
@@ -47,6 +48,7 @@ app.command("train")(work_verbs.train)
 app.command("evaluate")(work_verbs.evaluate)
 app.command("predict")(work_verbs.predict)
 app.add_typer(sample_verbs.app, name="sample")
+app.add_typer(prepare_verbs.app, name="prepare")
 app.add_typer(config_verbs.app, name="config")
 app.command("convert")(convert_verbs.convert)
 app.command("parity")(parity_verbs.parity)

@@ -76,7 +76,9 @@ class ClassTable:
         """Colours in the order of indices."""
         return tuple(each.colour for each in self.classes)
 
-    def index(self, raster: NDArray, source: str, nodata: float | None = None) -> NDArray[np.uint8]:
+    def index(
+        self, raster: NDArray, source: str, nodata: float | None = None, origin: tuple[int, int] = (0, 0)
+    ) -> NDArray[np.uint8]:
         """Turn raster codes into class indices; nodata, NaN and the table's nodata codes become 255.
 
         Parameters
@@ -87,6 +89,8 @@ class ClassTable:
             File and year, for errors.
         nodata : float, optional
             The raster's own nodata value.
+        origin : tuple of int
+            Row and column of the first cell in its file, for errors.
 
         Raises
         ------
@@ -107,11 +111,12 @@ class ClassTable:
                 known |= hit
         if not known.all():
             where = tuple(int(i) for i in np.argwhere(~known)[0])
+            row, column = origin[0] + where[-2], origin[1] + where[-1]
             listed = ", ".join(f"{'/'.join(map(str, c.codes))} {c.name}" for c in self.classes)
             raise DataError(
-                f"{source}: code {raster[where]:g} at row {where[-2]}, column {where[-1]} is in no class of table "
+                f"{source}: code {raster[where]:g} at row {row}, column {column} is in no class of table "
                 f"{self.name} ({listed}; nodata {', '.join(map(str, self.nodata_codes)) or 'none'}); give a table that "
-                "has it with --classes"
+                "has it with --table"
             )
         return found
 

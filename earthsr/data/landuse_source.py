@@ -95,22 +95,51 @@ class Forcing:
 
     def _cell(self, row: int, column: int) -> str:
         latitude, longitude = self.grid.latitudes()[row], self.grid.longitudes()[column]
-        return f"{abs(latitude):g} {'NS'[latitude < 0]}, {abs(longitude):g} {'EW'[longitude < 0]}"
+        return f"{abs(latitude):g} {'NS'[int(latitude < 0)]}, {abs(longitude):g} {'EW'[int(longitude < 0)]}"
 
 
 class FineSource(Protocol):
     """Fine fields on one grid, read by windows so that nothing larger than a window need be in memory."""
 
-    grid: Grid
-    crs: str
-    years: tuple[int, ...]
-    table: ClassTable
-    static_channels: tuple[Channel, ...]
-    continuous: tuple[ContinuousField, ...]
-    description: str
-    """One line: what the data are and where they come from; says synthetic where they are."""
-    attributes: dict[str, Any]
-    """JSON-able provenance: sources, checksums, parameters, seed."""
+    @property
+    def grid(self) -> Grid:
+        """The fine grid."""
+        ...
+
+    @property
+    def crs(self) -> str:
+        """Coordinate reference system, such as ``EPSG:4326``."""
+        ...
+
+    @property
+    def years(self) -> tuple[int, ...]:
+        """Years, ascending."""
+        ...
+
+    @property
+    def table(self) -> ClassTable:
+        """What class indices mean."""
+        ...
+
+    @property
+    def static_channels(self) -> tuple[Channel, ...]:
+        """Names and units of the static fields."""
+        ...
+
+    @property
+    def continuous(self) -> tuple[ContinuousField, ...]:
+        """Continuous fields, none as a rule."""
+        ...
+
+    @property
+    def description(self) -> str:
+        """One line: what the data are and where they come from; says synthetic where they are."""
+        ...
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        """JSON-able provenance: sources, checksums, parameters, seed."""
+        ...
 
     def static(self, window: Window) -> NDArray[np.float32]:
         """Static fields (C_s, rows, columns) in their units; NaN where there is no value."""

@@ -181,9 +181,7 @@ def write_landuse(
         If the forcing does not cover the tiles or the years.
     """
     root = Path(root)
-    for name in SPLITS:
-        if (root / name).exists() and not overwrite:
-            raise InputError(f"{root / name} is there already; choose another folder, or --overwrite")
+    require_free(root, overwrite)
     plan.check(source)
     bands = plan.tiles(source.grid)
     forcing = forcing or aggregate(source, coarse_cell_deg)
@@ -194,23 +192,34 @@ def write_landuse(
     _check_cover(source.grid, forcing.grid, bands)
     learnt = tuple(year for year in source.years if year not in plan.held_out_years)
     written = Written(forcing=forcing.kind)
-    statistics: LandUseStatistics | None = None
+    # All bands are looked at before the first file is written: what is refused leaves nothing behind.
+    kept: dict[str, list[Window]] = {}
     for name, windows in bands.items():
-        years = source.years if name == "test" else learnt
-        kept = [window for window in windows if _valid_share(source, window) >= plan.minimum_valid]
-        written.skipped_tiles += len(windows) - len(kept)
-        if not kept:
+        kept[name] = [window for window in windows if _valid_share(source, window) >= plan.minimum_valid]
+        written.skipped_tiles += len(windows) - len(kept[name])
+        if not kept[name]:
             raise InputError(f"no tile of the {name} band has {plan.minimum_valid:.0%} of cells with a class")
-        if statistics is None:
-            running = RunningStatistics(source, learnt)
-            for window in tqdm(kept, desc="statistics", disable=True if len(kept) < 500 else None):
-                running.add(window)
-            statistics = running.result()
+    running = RunningStatistics(source, learnt)
+    for window in tqdm(kept["train"], desc="statistics", disable=True if len(kept["train"]) < 500 else None):
+        running.add(window)
+    statistics = running.result()
+    for name, tiles in kept.items():
+        years = source.years if name == "test" else learnt
         path = root / name / f"{name}.h5"
-        _write_split(path, name, source, kept, years, forcing, statistics, plan)
-        written.counts[name], written.years[name] = len(kept), tuple(years)
+        _write_split(path, name, source, tiles, years, forcing, statistics, plan)
+        written.counts[name], written.years[name] = len(tiles), tuple(years)
         written.bytes_on_disk += path.stat().st_size
+    for name in set(SPLITS) - set(kept):
+        # Of other data that these replace.
+        (root / name / f"{name}.h5").unlink(missing_ok=True)
     return written
+
+
+def require_free(root: Path, overwrite: bool) -> None:
+    """Raise an :class:`InputError` where a folder holds data that are not to be replaced."""
+    for name in SPLITS:
+        if (root / name).exists() and not overwrite:
+            raise InputError(f"{root / name} is there already; choose another folder, or --overwrite")
 
 
 def _valid_share(source: FineSource, window: Window) -> float:
