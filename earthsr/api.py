@@ -16,13 +16,14 @@ from tqdm import tqdm
 from earthsr.backend import Backend, Model, choose_backend
 from earthsr.config import Config, from_mapping, load_yaml_config
 from earthsr.data.hdf5 import patch_size_of
+from earthsr.data.landuse_file import tile_size_of
 from earthsr.errors import CheckpointError, ConfigError
 from earthsr.files import make_folder
 from earthsr.inference import Evaluation, evaluate_split, predict_array
-from earthsr.models import Precision, initial_weights, read_weights, require_same_spec, resolve_checkpoint
+from earthsr.models import Precision, UNetSpec, initial_weights, read_weights, require_same_spec, resolve_checkpoint
 from earthsr.models.checkpoint import STATE
 from earthsr.models.initial import Weights
-from earthsr.tasks import task_for
+from earthsr.tasks import Task, task_for
 from earthsr.training import Trainer, TrainingResult
 
 
@@ -123,6 +124,7 @@ class Run:
 
     folder: Path
     result: TrainingResult
+    task: Task
 
     @property
     def best(self) -> Path:
@@ -176,7 +178,7 @@ def train(
         raise ConfigError("train.run_mode is test: use earthsr evaluate, or set it to train or finetune")
     model = init_model(config, backend, device)
     trainer = Trainer(config, model, task_for(config).objective(), logger)
-    return Run(trainer.run.path, trainer.train(resume=resume, overwrite=overwrite))
+    return Run(trainer.run.path, trainer.train(resume=resume, overwrite=overwrite), trainer.task)
 
 
 def from_pretrained(
@@ -216,14 +218,14 @@ def config_of(checkpoint: str | Path, data: str | Path | None = None) -> Config:
                 raise
             raise CheckpointError(f"{notes}: is damaged ({error!r}); use another checkpoint") from None
     else:
-        spec = {k: v for k, v in read_weights(weights).spec.to_dict().items() if k != "kind"}
-        config = from_mapping({"model": {"name": "demsrnet", **spec}})
+        spec = read_weights(weights).spec.to_dict()
         if data is None:
             raise CheckpointError(f"{weights}: does not say where its data are; name the folder with --data")
+        kind, root = spec.pop("kind"), Path(data)
+        size = tile_size_of(root) if kind == UNetSpec.kind else patch_size_of(root, spec["scale"])
+        config = from_mapping({"model": {"name": kind, **spec}, "data": {"patch_size": size}})
     if data is not None:
         config.data.root_dir = str(data)
-        if not notes.is_file():
-            config.data.patch_size = patch_size_of(Path(data), config.demsrnet.scale)
     return config
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from earthsr.backend.interface import Backend, Engine, Pending
 from earthsr.backend.registry import choose_backend
-from earthsr.data import Normalisation
+from earthsr.data import ChannelNormalisation, Normalisation, read_normalisation
 from earthsr.errors import CheckpointError
 from earthsr.models import NetworkSpec, Precision, read_weights, resolve_checkpoint
 from earthsr.models.initial import Weights
@@ -105,7 +105,7 @@ class Model:
         self.engine.load_weights(weights)
 
     @property
-    def normalisation(self) -> Normalisation:
+    def normalisation(self) -> Normalisation | ChannelNormalisation:
         """The numbers that the weights were trained with.
 
         Raises
@@ -116,10 +116,10 @@ class Model:
         values = self.metadata.get("normalisation")
         if values is None:
             raise CheckpointError("the model has no normalisation yet: train it or load a checkpoint first")
-        return Normalisation.from_dict(values, str(self.metadata.get("source", "model")))
+        return read_normalisation(values, str(self.metadata.get("source", "model")))
 
     @normalisation.setter
-    def normalisation(self, value: Normalisation) -> None:
+    def normalisation(self, value: Normalisation | ChannelNormalisation) -> None:
         self.metadata["normalisation"] = value.to_dict()
 
     def submit(self, coarse: NDArray[np.float32], pad_to: int | None = None) -> Pending[NDArray[np.float32]]:
@@ -138,11 +138,37 @@ class Model:
             Elevation in metres, float32.
         """
         normalisation = self.normalisation
+        if not isinstance(normalisation, Normalisation):
+            raise CheckpointError(
+                f"{self.metadata.get('source', 'the model')}: is a model of land use, which takes a forcing, static "
+                "fields and a map; this asks for one of elevations"
+            )
         coarse = np.asarray(coarse, np.float32)
-        count = len(coarse)
         offsets = normalisation.offsets(coarse)
         inputs = np.nan_to_num(normalisation.apply(coarse, offsets), nan=0.0)
+        pending = self.submit_fields({self.spec.inputs[0].name: inputs}, pad_to)
+        return Pending(lambda: normalisation.undo(pending.result(), offsets))
+
+    def submit_fields(self, inputs: Mapping[str, NDArray], pad_to: int | None = None) -> Pending[NDArray[np.float32]]:
+        """Start a forward pass on the network's own input fields.
+
+        Parameters
+        ----------
+        inputs : mapping of str to ndarray of shape (N, …)
+            Normalised fields of the spec.
+        pad_to : int, optional
+            Run a batch of this size, so that one compiled graph serves batches of any smaller size.
+
+        Returns
+        -------
+        Pending of ndarray of shape (N, C, H, W)
+            Normalised values, or probabilities of classes, float32.
+        """
+        count = len(next(iter(inputs.values())))
         if pad_to and pad_to > count:
-            inputs = np.concatenate([inputs, np.zeros((pad_to - count, *inputs.shape[1:]), np.float32)])
-        pending = self.engine.submit({self.spec.inputs[0].name: inputs})
-        return Pending(lambda: normalisation.undo(pending.result()[:count], offsets))
+            inputs = {
+                name: np.concatenate([value, np.zeros((pad_to - count, *value.shape[1:]), value.dtype)])
+                for name, value in inputs.items()
+            }
+        pending = self.engine.submit(inputs)
+        return Pending(lambda: pending.result()[:count])

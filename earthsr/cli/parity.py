@@ -26,7 +26,7 @@ def parity(
     ] = None,
     steps: Annotated[int, typer.Option("--steps", min=1, help="Steps of training.")] = 20,
     synthetic: Annotated[
-        bool, typer.Option("--synthetic", help="Made terrain, even where data.root_dir holds data.")
+        bool, typer.Option("--synthetic", help="Made inputs, even where data.root_dir holds data.")
     ] = False,
     noise: Annotated[
         bool, typer.Option("--noise/--no-noise", help="Measure each backend's own noise, which doubles the time.")

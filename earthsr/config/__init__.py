@@ -12,6 +12,7 @@ from earthsr.config.schema import (
     OptimizerSection,
     SummarySection,
     TrainSection,
+    UNetModel,
 )
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "OptimizerSection",
     "SummarySection",
     "TrainSection",
+    "UNetModel",
     "from_mapping",
     "load_yaml_config",
     "to_yaml",

@@ -89,6 +89,7 @@ def _none_if_blank(value: Any) -> Any:
 
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 OddKernel = Annotated[int, Field(ge=1, le=15, description="odd side of every convolution kernel, in cells")]
@@ -164,7 +165,35 @@ class DEMNetModel(_ModelSection):
         )
 
 
-ModelSection = Annotated[DemSRNetModel | DEMNetModel, Field(discriminator="name")]
+class UNetModel(Section):
+    """The U-Net of land use: forcing, static fields and last year's map in, classes (or a continuous field) out."""
+
+    name: Literal["unet"]
+    coarse_channels: int = Field(12, ge=1, le=1024, description="channels of the coarse forcing (12 states of LUH2)")
+    static_channels: int = Field(5, ge=1, le=1024, description="static fields on the fine cells")
+    classes: int = Field(7, ge=2, le=254, description="land-use classes (HILDA+ with its forests as one: 7)")
+    prior: bool = Field(True, description="whether last year's map and its mask are inputs")
+    width: int = Field(64, ge=1, le=4096, description="features of the finest level; twice as many on each coarser one")
+    depth: int = Field(
+        4, ge=1, le=8, description="times that cells become twice as large; tiles are multiples of 2**depth"
+    )
+    norm: Literal["batch", "group", "none"] = "batch"
+    norm_groups: int = Field(8, ge=1, description="group norm: groups of features")
+    upsampling: Literal["bilinear", "transposed"] = "bilinear"
+    head: Literal["classes", "continuous"] = Field(
+        "classes", description="continuous: a field such as leaf area index, from this year's map"
+    )
+    out_channels: int = Field(12, ge=1, le=4096, description="continuous head: channels, such as months")
+
+    @model_validator(mode="after")
+    def _groups_divide(self) -> Self:
+        groups = min(self.norm_groups, self.width)
+        if self.norm == "group" and self.width % groups:
+            raise ValueError(f"model.norm_groups is {self.norm_groups}, which does not divide model.width {self.width}")
+        return self
+
+
+ModelSection = Annotated[DemSRNetModel | DEMNetModel | UNetModel, Field(discriminator="name")]
 
 
 class DataSection(Section):
@@ -172,7 +201,9 @@ class DataSection(Section):
 
     name: str = Field("dem", description="free label of the data set")
     root_dir: str = Field("dataset", description="folder with {train,valid,test}/{train,valid,test}.h5")
-    patch_size: int = Field(32, ge=4, le=4096, description="coarse cells per patch side")
+    patch_size: int = Field(
+        32, ge=4, le=4096, description="coarse cells per patch side; land use: fine cells per tile side"
+    )
     batch_size: int = Field(64, ge=1, le=65536, description="global batch, over all ranks")
     num_workers: int = Field(1, ge=0, le=64, description="threads that read and prepare batches; 0 reads in the loop")
     epochs: Count | None = Field(None, description="MindEarth's; used where optimizer.epochs is absent")
@@ -182,6 +213,22 @@ class DataSection(Section):
     )
     augment: bool = Field(True, description="the eight symmetries of the square, training split only")
     prefetch_batches: int = Field(4, ge=1, le=256, description="batches prepared ahead")
+    target: str | None = Field(
+        None, description="land use, continuous head: field to learn; the file's first one where null"
+    )
+    directions: list[Literal["forwards", "backwards"]] = Field(
+        ["forwards"], min_length=1, description="land use: ways through time that are learnt"
+    )
+    coarse_interpolation: Literal["bilinear", "nearest"] = Field(
+        "bilinear", description="land use: how the forcing comes onto the fine cells"
+    )
+    prior_hidden: Share = Field(0.2, description="land use: share of samples without last year's map")
+    prior_hidden_blocks: Share = Field(0.2, description="land use: share of the others that lack half of it, in blocks")
+    prior_block_cells: int = Field(16, ge=1, le=4096, description="land use: fine cells per side of these blocks")
+    prior_own: Share = Field(
+        0.0, description="land use: share of samples whose prior is the model's own map (scheduled sampling)"
+    )
+    buffer_tiles: int = Field(32, ge=1, description="land use: tiles whose samples are mixed")
 
 
 class OptimizerSection(Section):
@@ -232,6 +279,15 @@ class TrainSection(Section):
     graph: bool | None = Field(
         None, description="compile steps into graphs (mindspore: false is PyNative); what the backend does best if null"
     )
+    loss: Literal["auto", "mse", "l1", "huber", "cross_entropy"] = Field(
+        "auto", description="cross_entropy for classes, mse for elevations and continuous fields"
+    )
+    huber_delta: Positive = Field(1.0, description="huber: where it turns linear, in normalised units")
+    class_weights: Literal["none", "sqrt", "balanced"] | list[Positive] = Field(
+        "none", description="cross_entropy: weights by the classes' frequency to the power 0, -1/2 or -1, or a list"
+    )
+    label_smoothing: float = Field(0.0, ge=0, lt=1, description="cross_entropy: share spread evenly over all classes")
+    dice: NonNegative = Field(0.0, description="cross_entropy: factor of the Dice loss that is added")
     load_ckpt: bool = Field(False, description="start from the weights of summary.ckpt_path")
     freeze: list[str] = Field(
         default_factory=list, description="layer groups that do not learn, e.g. [head, blocks] or [blocks.0]"
@@ -262,7 +318,31 @@ class Config(Section):
     def _sections_agree(self) -> Self:
         if self.train.load_ckpt and not self.summary.ckpt_path:
             raise ValueError("train.load_ckpt is true but summary.ckpt_path names no checkpoint")
+        if self.train.dice and self.optimizer.accumulate > 1:
+            raise ValueError(
+                f"train.dice is {self.train.dice:g}, a loss of a whole batch, and optimizer.accumulate is "
+                f"{self.optimizer.accumulate}; set one of them to 0 or 1"
+            )
+        classes = isinstance(self.model, UNetModel) and self.model.head == "classes"
+        if self.train.loss != "auto" and classes != (self.train.loss == "cross_entropy"):
+            kind = "of classes: use cross_entropy" if classes else "continuous: use mse, l1 or huber"
+            raise ValueError(f"train.loss is {self.train.loss}, but the model's output is {kind}, or auto")
+        if isinstance(self.model, UNetModel):
+            self._check_unet(self.model)
         return self
+
+    def _check_unet(self, model: UNetModel) -> None:
+        multiple = 2**model.depth
+        if self.data.patch_size % multiple:
+            raise ValueError(
+                f"data.patch_size is {self.data.patch_size}; with model.depth {model.depth} tiles are a multiple of "
+                f"{multiple}"
+            )
+        weights = self.train.class_weights
+        if isinstance(weights, list) and len(weights) != model.classes:
+            raise ValueError(f"train.class_weights lists {len(weights)}, model.classes is {model.classes}")
+        if self.data.prior_own and not model.prior:
+            raise ValueError("data.prior_own asks for the model's own map as prior, but model.prior is false")
 
     def check(self) -> None:
         """Check the configuration as a whole again, after keys were set one by one.
@@ -284,8 +364,29 @@ class Config(Section):
 
     @property
     def demsrnet(self) -> DemSRNetModel:
-        """The model section under the general names, whichever alias was written."""
+        """The model section under the general names, whichever alias was written.
+
+        Raises
+        ------
+        ConfigError
+            If it is not of DEM-SRNet.
+        """
+        if isinstance(self.model, UNetModel):
+            raise ConfigError("model.name is unet, a model of land use; this asks for demsrnet")
         return self.model.as_demsrnet() if isinstance(self.model, DEMNetModel) else self.model
+
+    @property
+    def unet(self) -> UNetModel:
+        """The model section of a U-Net.
+
+        Raises
+        ------
+        ConfigError
+            If it is of another model.
+        """
+        if not isinstance(self.model, UNetModel):
+            raise ConfigError(f"model.name is {self.model.name}, a model of elevations; this asks for unet")
+        return self.model
 
     @property
     def learning_rate(self) -> float:
@@ -296,6 +397,7 @@ class Config(Section):
 SECTION_NAMES = {
     "DemSRNetModel": "model",
     "DEMNetModel": "model",
+    "UNetModel": "model",
     "DataSection": "data",
     "OptimizerSection": "optimizer",
     "SummarySection": "summary",

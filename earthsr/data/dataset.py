@@ -121,6 +121,9 @@ class Dataset:
         self.batch_size = batch_size
         return self
 
+    def __len__(self) -> int:
+        return len(self.generator)
+
     @property
     def sampler(self) -> Sampler:
         """The order of samples."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from earthsr.errors import InputError
 
 # Streams of one seed; a number each, so that order and augmentation do not share random numbers.
-_ORDER, _SYMMETRY = 1, 2
+_ORDER, _SYMMETRY, _PRIOR = 1, 2, 3
 
 PADDING = -1
 
@@ -80,3 +80,33 @@ class Sampler:
         table = padded.reshape(self.steps_per_epoch, self.batch_size)
         share = self.batch_size // world_size
         return table[:, rank * share : (rank + 1) * share]
+
+
+@dataclass(frozen=True)
+class TileSampler(Sampler):
+    """Order in two levels: tiles in a new order, then samples shuffled within a buffer of some tiles.
+
+    Samples of one tile (its years) are neighbours in number, so that a buffer's samples are read from few places. Like
+    the plain order it is a function of (seed, epoch), and resumes anywhere.
+    """
+
+    per_tile: int = 1
+    """Samples of each tile: sample ``i`` is of tile ``i // per_tile``."""
+    buffer_tiles: int = 32
+    """Tiles whose samples are mixed."""
+
+    def order(self, epoch: int) -> NDArray[np.int64]:
+        """Sample indices of one epoch, shape (samples,)."""
+        if not self.shuffle:
+            return np.arange(self.samples, dtype=np.int64)
+        generator = np.random.Generator(np.random.PCG64([self.seed, _ORDER, epoch]))
+        tiles = generator.permutation(self.samples // self.per_tile)
+        order = (tiles[:, None] * self.per_tile + np.arange(self.per_tile)).reshape(-1)
+        size = self.buffer_tiles * self.per_tile
+        for start in range(0, len(order), size):
+            generator.shuffle(order[start : start + size])
+        return order.astype(np.int64)
+
+    def chance(self, epoch: int, sample: int) -> np.random.Generator:
+        """Random numbers of one sample in one epoch, whatever batch or rank it falls to."""
+        return np.random.Generator(np.random.PCG64([self.seed, _PRIOR, epoch, sample]))

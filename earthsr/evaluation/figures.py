@@ -181,8 +181,16 @@ def _error_by_slope(
     axes.set_title("Error by slope", fontsize=10)
 
 
-def loss_curves(records: Sequence[Mapping[str, Any]]) -> Figure:
-    """Training loss and learning rate by step, and validation RMSE beside bicubic's, from ``metrics.jsonl``."""
+def loss_curves(records: Sequence[Mapping[str, Any]], score: str = "rmse") -> Figure:
+    """Training loss and learning rate by step, and the validation score beside the baselines', from ``metrics.jsonl``.
+
+    Parameters
+    ----------
+    records : sequence of mapping
+        Lines of the file.
+    score : str
+        Which score of ``valid``; those of baselines are named after it, as ``bicubic_rmse``.
+    """
     figure = new_figure(10.5, 3.8, gap=0.08)
     left, right = figure.subplots(1, 2)
     steps = [record for record in records if "gradient_norm" in record]
@@ -201,12 +209,16 @@ def loss_curves(records: Sequence[Mapping[str, Any]]) -> Figure:
     )
     rates.set_ylabel("learning rate", color="tab:orange")
     rates.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
-    right.plot([r["epoch"] for r in scored], [r["valid"]["rmse"] for r in scored], "o-", ms=3, label="model")
-    if scored and scored[-1]["valid"].get("bicubic_rmse") is not None:
-        right.axhline(scored[-1]["valid"]["bicubic_rmse"], color="0.5", ls="--", label="bicubic")
+    right.plot([r["epoch"] for r in scored], [r["valid"][score] for r in scored], "o-", ms=3, label="model")
+    last = scored[-1]["valid"] if scored else {}
+    beside = [name for name in last if name.endswith(f"_{score}") and last[name] is not None]
+    for name, colour in zip(beside, ("0.45", "tab:green", "tab:purple"), strict=False):
+        label = name.removesuffix(f"_{score}").replace("_", " ")
+        right.axhline(last[name], color=colour, ls="--", lw=1.1, label=label)
     right.set_xlabel("epoch")
     right.xaxis.get_major_locator().set_params(integer=True)
-    right.set_ylabel("validation RMSE (m)")
+    labels = {"rmse": "validation RMSE (m)", "miou": "validation mIoU (rollout)"}
+    right.set_ylabel(labels.get(score, f"validation {score}"))
     right.legend()
     return figure
 

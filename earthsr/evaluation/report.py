@@ -22,7 +22,10 @@ dl { display: grid; grid-template-columns: max-content auto; gap: .2rem 1rem; fo
 dt { color: #5a6877; } dd { margin: 0; overflow-wrap: anywhere; }
 """
 
-_COLUMNS = (
+#: Key of a score (with dots into nested ones), heading, format.
+Columns = Sequence[tuple[str, str, str]]
+
+ELEVATION: Columns = (
     ("rmse", "RMSE (m)", ".3f"),
     ("mae", "MAE (m)", ".3f"),
     ("bias", "bias (m)", "+.3f"),
@@ -31,32 +34,65 @@ _COLUMNS = (
     ("slope_rmse_deg", "slope RMSE (°)", ".3f"),
 )
 
+MAPS: Columns = (
+    ("miou", "mIoU", ".4f"),
+    ("accuracy", "accuracy", ".4f"),
+    ("balanced_accuracy", "balanced acc.", ".4f"),
+    ("f1_macro", "F1", ".4f"),
+    ("kappa", "kappa", ".4f"),
+    ("change.figure_of_merit", "fig. of merit", ".4f"),
+    ("flicker_percent", "flicker (%)", ".3f"),
+    ("area_agreement.mean.rmse", "area RMSE (%)", ".3f"),
+)
+
+YEARS: Columns = (
+    ("miou", "mIoU", ".4f"),
+    ("accuracy", "accuracy", ".4f"),
+    ("figure_of_merit", "fig. of merit", ".4f"),
+)
+
+
+def field_columns(units: str) -> Columns:
+    """Columns for a continuous field in ``units``."""
+    return (("rmse", f"RMSE ({units})", ".4f"), ("mae", f"MAE ({units})", ".4f"), ("bias", f"bias ({units})", "+.4f"))
+
+
+def _value(values: Mapping[str, Any], key: str) -> float | None:
+    found: Any = values
+    for part in key.split("."):
+        found = found.get(part) if isinstance(found, Mapping) else None
+    return found
+
 
 def _cell(value: float | None, form: str) -> str:
     return "–" if value is None else format(value, form)
 
 
-def score_table(scores: Mapping[str, Mapping[str, float | None]]) -> str:
-    """HTML table of methods and scores."""
-    head = "".join(f"<th>{html.escape(label)}</th>" for _, label, _ in _COLUMNS)
+def score_table(scores: Mapping[str, Mapping[str, Any]], columns: Columns = ELEVATION, best: str = "model") -> str:
+    """HTML table of methods and scores; the row ``best`` stands out."""
+    head = "".join(f"<th>{html.escape(label)}</th>" for _, label, _ in columns)
     rows = []
     for method, values in scores.items():
-        cells = "".join(f"<td>{_cell(values.get(key), form)}</td>" for key, _, form in _COLUMNS)
-        rows.append(f"<tr{' class=best' if method == 'model' else ''}><td>{html.escape(method)}</td>{cells}</tr>")
+        cells = "".join(f"<td>{_cell(_value(values, key), form)}</td>" for key, _, form in columns)
+        rows.append(f"<tr{' class=best' if method == best else ''}><td>{html.escape(method)}</td>{cells}</tr>")
     return f"<table><tr><th>method</th>{head}</tr>{''.join(rows)}</table>"
 
 
-def text_table(scores: Mapping[str, Mapping[str, float | None]]) -> str:
+def text_table(scores: Mapping[str, Mapping[str, Any]], columns: Columns = ELEVATION) -> str:
     """Return the same table for a terminal."""
-    lines = [f"{'method':<10}" + "".join(f"{label:>16}" for _, label, _ in _COLUMNS)]
+    first = max(10, *(len(method) + 1 for method in scores))
+    lines = [f"{'method':<{first}}" + "".join(f"{label:>16}" for _, label, _ in columns)]
     for method, values in scores.items():
-        lines.append(f"{method:<10}" + "".join(f"{_cell(values.get(key), form):>16}" for key, _, form in _COLUMNS))
+        cells = "".join(f"{_cell(_value(values, key), form):>16}" for key, _, form in columns)
+        lines.append(f"{method:<{first}}{cells}")
     return "\n".join(lines)
 
 
 def write_report(
     path: str | Path,
-    metrics: Mapping[str, Any],
+    title: str,
+    headline: str,
+    tables: Sequence[tuple[str, str]],
     figures: Sequence[tuple[Path, str]],
     provenance: Mapping[str, Any],
 ) -> Path:
@@ -66,24 +102,17 @@ def write_report(
     ----------
     path : str or Path
         Destination.
-    metrics : mapping
-        The contents of ``metrics.json``.
+    title, headline : str
+        Plain text; the headline is what was found, in a sentence or two.
+    tables : sequence of (str, str)
+        Headings and HTML of :func:`score_table`.
     figures : sequence of (Path, str)
         PNG files to embed, with captions.
     provenance : mapping
         Checkpoint, data, backend and others, shown as a list.
     """
-    reduction = metrics.get("rmse_reduction_vs_bicubic_percent")
-    gain = "" if reduction is None else f" That is {reduction:.2f} % below bicubic interpolation."
-    headline = (
-        f"RMSE {_cell(metrics['scores']['model']['rmse'], '.3f')} m over {metrics['samples']} patches of the "
-        f"{html.escape(str(metrics['split']))} split.{gain}"
-    )
-    parts = [f"<p class=headline>{headline}</p>", "<h2>Scores</h2>", score_table(metrics["scores"])]
-    for label, values in metrics.get("groups", {}).items():
-        if values["samples"] == metrics["samples"]:
-            continue  # a group that holds every patch says nothing more
-        parts.append(f"<h2>{html.escape(label)} ({values['samples']} patches)</h2>{score_table(values['scores'])}")
+    parts = [f"<p class=headline>{html.escape(headline)}</p>"]
+    parts += [f"<h2>{html.escape(heading)}</h2>{table}" for heading, table in tables]
     for file, caption in figures:
         data = base64.b64encode(Path(file).read_bytes()).decode("ascii")
         text = html.escape(caption)
@@ -94,6 +123,6 @@ def write_report(
     parts.append(f"<h2>Provenance</h2><dl>{items}</dl>")
     page = (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>earthsr evaluation</title><style>{_STYLE}</style>"
-        f"<h1>DEM super-resolution: evaluation</h1>{''.join(parts)}</html>\n"
+        f"<h1>{html.escape(title)}</h1>{''.join(parts)}</html>\n"
     )
     return write_text(path, page)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import logging
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,23 +11,14 @@ from numpy.typing import NDArray
 
 from earthsr.backend import Model
 from earthsr.config import Config
-from earthsr.data import Dataset, DemData, Patches
+from earthsr.data import Dataset, DemData, LandUseDataset, Patches
 from earthsr.evaluation import baseline
-from earthsr.evaluation.figures import comparison, loss_curves, save, score_bars
-from earthsr.evaluation.report import write_report
+from earthsr.evaluation.figures import comparison, save, score_bars
+from earthsr.evaluation.report import score_table, write_report
 from earthsr.files import make_folder, write_json
-from earthsr.tasks import task_for
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What an evaluation gave and where it is."""
-
-    metrics: dict[str, Any]
-    """The contents of ``metrics.json``."""
-    folder: Path
-    figures: list[Path]
-    report: Path
+from earthsr.inference.evaluate_maps import evaluate_field, evaluate_maps
+from earthsr.inference.evaluation import Evaluation, provenance_of, run_curves
+from earthsr.tasks import LandField, LandUse, task_for
 
 
 class InferenceModule:
@@ -54,13 +43,12 @@ class InferenceModule:
         """Predict: (N, C, h, w) in metres to (N, C, h * scale, w * scale) in metres."""
         return self.model.submit(np.asarray(inputs, np.float32)).result()
 
-    def eval(self, dataset: Dataset) -> dict[str, Any]:
-        """Score the model and the baselines over all patches of a data set; the contents of ``metrics.json``."""
-        size = dataset.batch_size
-        scores = task_for(self.config).score(lambda coarse: self.model.submit(coarse, pad_to=size), dataset)
-        metrics = scores.to_dict()
+    def eval(self, dataset: Dataset | LandUseDataset) -> dict[str, Any]:
+        """Score the model and the baselines over all of a data set; the contents of ``metrics.json``."""
+        task = task_for(self.config)
+        metrics: dict[str, Any] = task.score(self.model, dataset).to_dict()
         for method, values in metrics["scores"].items():
-            self.logger.info(f"{metrics['split']}: {method} RMSE {values['rmse']:.3f} m, MAE {values['mae']:.3f} m")
+            self.logger.info(f"{metrics['split']}: {method} {task.words(values)}")
         return metrics
 
 
@@ -121,18 +109,18 @@ def evaluate_split(model: Model, config: Config, split: str, output: Path) -> Ev
         If the split is missing or damaged; nothing is written then.
     """
     task = task_for(config)
+    if isinstance(task, LandField):
+        return evaluate_field(task, model, split, output)
+    if isinstance(task, LandUse):
+        return evaluate_maps(task, model, split, output)
     source = task.data(split)
     data = config.data
     dataset = Dataset(source, num_workers=data.num_workers, shuffle=False, prefetch=data.prefetch_batches)
     dataset.create_dataset(data.batch_size)
     # Scoring reads every value, so damage shows before anything is written.
-    scores = task.score(lambda coarse: model.submit(coarse, pad_to=data.batch_size), dataset)
+    scores = task.score(model, dataset)
     provenance = {
-        "checkpoint": model.metadata.get("source", "in memory"),
-        "data": str(source.path),
-        "data fingerprint": source.fingerprint(),
-        "data source": source.layout.attributes.get("source", "not stated in the file"),
-        "backend": f"{model.backend.name} {model.backend.version()} ({model.engine.device}, {model.engine.precision})",
+        **provenance_of(model, source, source.layout.attributes.get("source", "not stated in the file")),
         "definitions": f"bicubic: cubic convolution, a = -1/2, half-pixel centres; a border of {model.spec.scale} fine "
         "cells of each patch is left out of every score; bias is prediction minus truth",
     }
@@ -148,21 +136,32 @@ def evaluate_split(model: Model, config: Config, split: str, output: Path) -> Ev
         score_bars(metrics["scores"], f"{split} split, {metrics['samples']} patches"), output / "figures" / "scores.png"
     )
     figures.append((bars, "Root mean square and mean absolute error of the model and of interpolation."))
-    curves = _curves(model, output)
+    curves = run_curves(model, output)
     if curves is not None:
         figures.append((curves, "Training loss and learning rate by step; validation RMSE by epoch."))
     write_json(output / "metrics.json", metrics)
-    report = write_report(output / "report.html", metrics, figures, provenance)
+    report = write_report(
+        output / "report.html",
+        "DEM super-resolution: evaluation",
+        _headline(metrics),
+        [("Scores", score_table(metrics["scores"])), *_group_tables(metrics)],
+        figures,
+        provenance,
+    )
     return Evaluation(metrics, output, [path for path, _ in figures], report)
 
 
-def _curves(model: Model, output: Path) -> Path | None:
-    """Loss curves of the run that the checkpoint belongs to, where it lies in one."""
-    weights = Path(str(model.metadata.get("source", "")))
-    log = weights.parent.parent.parent / "metrics.jsonl"
-    if weights.parent.parent.name != "checkpoints" or not log.is_file():
-        return None
-    records = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
-    if not any("valid" in record for record in records):
-        return None
-    return save(loss_curves(records), output / "figures" / "loss.png")
+def _headline(metrics: dict[str, Any]) -> str:
+    rmse, reduction = metrics["scores"]["model"]["rmse"], metrics.get("rmse_reduction_vs_bicubic_percent")
+    gain = "" if reduction is None else f" That is {reduction:.2f} % below bicubic interpolation."
+    shown = "–" if rmse is None else f"{rmse:.3f}"
+    return f"RMSE {shown} m over {metrics['samples']} patches of the {metrics['split']} split.{gain}"
+
+
+def _group_tables(metrics: dict[str, Any]) -> list[tuple[str, str]]:
+    """Tables of the groups; one that holds every patch says nothing more."""
+    return [
+        (f"{label} ({values['samples']} patches)", score_table(values["scores"]))
+        for label, values in metrics.get("groups", {}).items()
+        if values["samples"] != metrics["samples"]
+    ]

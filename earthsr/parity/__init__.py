@@ -6,7 +6,7 @@ Records are compared with each other: of two backends in one process, or of two 
 """
 
 from earthsr.parity.compare import Comparison, Row, compare
-from earthsr.parity.inputs import Inputs, made_inputs, read_inputs
+from earthsr.parity.inputs import Inputs
 from earthsr.parity.measure import measure
 from earthsr.parity.record import Record, read_record, write_record
 from earthsr.parity.report import write_report
@@ -19,9 +19,7 @@ __all__ = [
     "Record",
     "Row",
     "compare",
-    "made_inputs",
     "measure",
-    "read_inputs",
     "read_record",
     "run_parity",
     "write_record",

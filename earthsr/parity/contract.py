@@ -37,8 +37,18 @@ class Quantity:
 #: In the order of computation: the first line that fails is where to look.
 QUANTITIES: Final[tuple[Quantity, ...]] = (
     Quantity("layers", 1e-5, "largest", "a rounding of 6e-8 per addition, through all layers up to that one"),
-    Quantity("raster", 1e-5, "largest", "as layers; in metres, relative to the largest elevation"),
-    Quantity("scores", 1e-5, "largest", "functions of elevations that agree as the raster does"),
+    Quantity(
+        "raster",
+        1e-5,
+        "largest",
+        "as layers; in metres (or the field's unit, or probabilities), relative to the largest value",
+    ),
+    Quantity(
+        "scores",
+        1e-5,
+        "largest",
+        "functions of rasters that agree; of classes those that are smooth in the probabilities",
+    ),
     Quantity("loss", 1e-5, "largest", "a mean over all values: their roundings cancel"),
     Quantity("gradients", 2e-5, "rms", "sums over all cells of a batch, through the network twice"),
     Quantity("first_moments_1", 2e-5, "rms", "(1 - beta1) times the gradient"),

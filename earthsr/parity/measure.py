@@ -6,7 +6,6 @@ import platform
 import resource
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,11 +13,10 @@ from numpy.typing import NDArray
 
 import earthsr
 from earthsr.backend import Backend, Engine
-from earthsr.data import Patches
-from earthsr.evaluation import ErrorStatistics, patch_statistics
+from earthsr.data import Batch
 from earthsr.models import NetworkSpec, Objective, OptimizerSpec, Precision, State
 from earthsr.models.initial import Weights
-from earthsr.parity.inputs import Inputs
+from earthsr.parity.inputs import Inputs, mirrored
 from earthsr.parity.record import Arrays, Record, thin
 
 Say = Callable[[str], None]
@@ -54,19 +52,20 @@ def measure(
     device : str
         As the command line takes it.
     noise : bool
-        Compute everything again on the other side of two symmetries: see :func:`mirrored`.
+        Compute everything again on the other side of two symmetries: see :func:`earthsr.parity.inputs.mirrored`.
     say : callable
         Told in words what comes next.
     """
     engine = backend.engine(spec, weights, device=device, precision=Precision("O0", strict=True))
     arrays: Arrays = {"inputs": input_arrays(weights, inputs)}
-    computed, seconds = _compute(engine, spec, weights, inputs, objective, optimizer, rates, False, say)
+    computed, seconds = _compute(engine, weights, inputs, inputs.batches, objective, optimizer, rates, say)
     arrays |= computed
     own: Arrays = {}
     if noise:
         say("again, mirrored: its own noise")
         other = {name: np.ascontiguousarray(value) for name, value in spec.transpose_weights(weights).items()}
-        own, seconds = _compute(engine, spec, other, mirrored(inputs), objective, optimizer, rates, True, say)
+        turned = mirrored(inputs.batches, spec)
+        own, seconds = _compute(engine, other, inputs, turned, objective, optimizer, rates, say, transposed=True)
     about: dict[str, Any] = {
         "backend": backend.name,
         "version": backend.version(),
@@ -92,7 +91,7 @@ def describe_setup(
         "optimizer": optimizer.to_dict(),
         "rates": [rates[0], rates[-1]],
         "steps": len(rates),
-        "batch_size": len(inputs.patches[0].indices),
+        "batch_size": len(inputs.batches[0].sample_weight),
         "inputs": inputs.source,
     }
 
@@ -105,46 +104,33 @@ def input_arrays(weights: Weights, inputs: Inputs) -> dict[str, NDArray]:
     return _thinned({**arrays, "first/target": first.target, "last/target": last.target})
 
 
-def mirrored(inputs: Inputs) -> Inputs:
-    """Inputs transposed, rows for columns, and the samples of every batch in reverse order.
-
-    With transposed kernels the network computes the same, transposed; every sum is taken in another order.
-    """
-
-    def flip(field: NDArray) -> NDArray:
-        return np.ascontiguousarray(field[::-1].swapaxes(-1, -2))
-
-    patches = [Patches(flip(p.coarse), flip(p.fine), flip(p.mask), p.indices[::-1].copy()) for p in inputs.patches]
-    return replace(inputs, patches=patches)
-
-
 def _compute(
     engine: Engine,
-    spec: NetworkSpec,
     weights: Weights,
     inputs: Inputs,
+    batches: list[Batch],
     objective: Objective,
     optimizer: OptimizerSpec,
     rates: list[float],
-    transposed: bool,
     say: Say,
+    transposed: bool = False,
 ) -> tuple[Arrays, float]:
-    """All quantities, of mirrored inputs turned back; and the seconds per step after the first."""
+    """All quantities, of mirrored batches turned back; and the seconds per step after the first."""
+    spec = engine.spec
 
-    def layer(name: str, output: NDArray) -> NDArray:
-        return thin(spec.transpose_layer(name, output)[::-1] if transposed else output)
+    def straight(name: str, output: NDArray) -> NDArray:
+        return spec.transpose_layer(name, output)[::-1] if transposed else output
 
     def parameters(values: Weights) -> dict[str, NDArray]:
         return _thinned(spec.transpose_weights(values) if transposed else values)
 
-    batches = inputs.batches
     say("layers and prediction")
     engine.load_weights(weights)
     outputs = engine.activations(batches[0].inputs)
     outputs["output"] = engine.submit(batches[0].inputs).result()
-    arrays: Arrays = {"layers": {name: layer(name, output) for name, output in outputs.items()}}
-    raster, scores = _elevation(spec, outputs["output"], inputs)
-    arrays["raster"] = {"elevation_m": layer("output", raster)}
+    arrays: Arrays = {"layers": {name: thin(straight(name, output)) for name, output in outputs.items()}}
+    rasters, scores = inputs.interpret(straight("output", outputs["output"]))
+    arrays["raster"] = {name: thin(raster) for name, raster in rasters.items()}
     arrays["scores"] = scores
     del outputs
 
@@ -173,20 +159,6 @@ def _compute(
     learning = [name for name in weights if name not in optimizer.frozen]
     arrays["updates_n"] = parameters({name: state.weights[name] - weights[name] for name in learning})
     return arrays, seconds
-
-
-def _elevation(
-    spec: NetworkSpec, output: NDArray[np.float32], inputs: Inputs
-) -> tuple[NDArray[np.float32], dict[str, NDArray]]:
-    """Elevation of the first batch in metres, and its scores against the truth."""
-    patches, normalisation = inputs.patches[0], inputs.normalisation
-    raster = normalisation.undo(output, normalisation.offsets(patches.coarse))
-    valid = patches.fine[np.broadcast_to(patches.mask.astype(bool), patches.fine.shape)]
-    span = float(valid.max() - valid.min()) if valid.size else 1.0
-    each = patch_statistics(raster, patches.fine, patches.mask, border=spec.scale, value_range=span, cell_size_m=None)
-    found = sum(each, ErrorStatistics()).scores(span)
-    # The bias may be anywhere near zero, where a relative difference means nothing.
-    return raster, {k: np.array([found[k]]) for k in ("rmse", "mae", "psnr", "ssim") if found[k] is not None}
 
 
 def _thinned(arrays: Weights) -> dict[str, NDArray]:

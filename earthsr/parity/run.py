@@ -13,7 +13,7 @@ from earthsr.config import Config
 from earthsr.errors import BackendError, DataError, InputError
 from earthsr.models import OptimizerSpec, initial_weights, read_weights, require_same_spec, resolve_checkpoint
 from earthsr.parity.compare import Comparison, compare, require_same_inputs, require_same_setup
-from earthsr.parity.inputs import Inputs, made_inputs, read_inputs
+from earthsr.parity.inputs import Inputs
 from earthsr.parity.measure import describe_setup, input_arrays, measure
 from earthsr.parity.record import Record, read_record, write_record
 from earthsr.parity.report import write_report
@@ -65,11 +65,14 @@ def _backends(
 
 
 def _inputs(config: Config, count: int, synthetic: bool) -> Inputs:
+    task = task_for(config)
     if not synthetic and Path(config.data.root_dir).is_dir():
-        return read_inputs(config, count)
+        read: Inputs = task.read_batches(count)
+        return read
     if not synthetic:
-        _logger.info(f"data.root_dir {config.data.root_dir} is not here: synthetic terrain is used")
-    return made_inputs(task_for(config).spec(), config.data.patch_size, config.data.batch_size, count)
+        _logger.info(f"data.root_dir {config.data.root_dir} is not here: synthetic inputs are used")
+    made: Inputs = task.made_batches(count)
+    return made
 
 
 def run_parity(
@@ -102,7 +105,7 @@ def run_parity(
     steps : int
         Steps of training.
     synthetic : bool
-        Made terrain, even where there are data.
+        Made inputs, even where there are data.
     noise : bool
         Measure each backend's own noise.
     output : Path, optional
@@ -119,7 +122,7 @@ def run_parity(
     chosen = _backends(backends, backend, config, record, against)
     earlier = None if against is None else read_record(against)
     task = task_for(config)
-    spec, objective = task.spec(), task.objective()
+    spec = task.spec()
     o = config.optimizer
     optimizer = OptimizerSpec(
         o.name, o.beta1, o.beta2, o.eps, o.weight_decay, o.clip_norm, spec.select(config.train.freeze)
@@ -127,6 +130,7 @@ def run_parity(
     rates = [learning_rate(o, config.learning_rate, step, steps, steps) for step in range(steps)]
     try:
         inputs = _inputs(config, steps, synthetic)
+        objective = task.objective()
     except DataError as error:
         raise InputError(f"{error}; or use --synthetic") from None
     if config.train.load_ckpt:

@@ -5,31 +5,21 @@ This room calls no framework. Whoever has an engine hands in a function that pre
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
 from earthsr.config import Config
-from earthsr.data import Dataset, DemData, Patches
-from earthsr.errors import DataError
+from earthsr.data import Dataset, DemData, Normalisation, Patches
+from earthsr.errors import DataError, InputError
 from earthsr.evaluation import BASELINES, ErrorStatistics, baseline, patch_statistics
 from earthsr.models import DemSRNetSpec, MSELoss, Objective
-
-
-class PendingElevation(Protocol):
-    """A prediction in metres that may still be computing."""
-
-    def result(self) -> NDArray[np.float32]:
-        """Wait for it: (N, C, H, W) in metres."""
-        ...
-
-
-#: Starts a prediction: coarse patches (N, C, p, p) in metres to fine ones; all calls but the last have one shape.
-Predict = Callable[[NDArray[np.float32]], PendingElevation]
+from earthsr.tasks.base import PendingArray, Predictor, Task
+from earthsr.tasks.batches import ParityBatches, patch_batches
 
 
 @dataclass(frozen=True)
@@ -60,14 +50,26 @@ class Scores:
             "groups": {name: self._block(methods) for name, methods in self.groups.items()},
         }
 
+    def headline(self) -> dict[str, float | None]:
+        """Scores of the model, metres and others."""
+        return self.total["model"].scores(self.value_range)
 
-class DemSR:
+    def reference(self) -> dict[str, float | None]:
+        """``bicubic_rmse``, metres."""
+        if "bicubic" not in self.total:
+            return {}
+        return {"bicubic_rmse": self.total["bicubic"].scores(self.value_range)["rmse"]}
+
+
+class DemSR(Task):
     """The task of enlarging elevation grids."""
 
-    name = "dem_sr"
+    name: ClassVar[str] = "dem_sr"
+    best: ClassVar[str] = "rmse"
+    units: ClassVar[str] = "m"
 
     def __init__(self, config: Config) -> None:
-        self.config = config
+        super().__init__(config)
         self._ranges: WeakKeyDictionary[Dataset, float] = WeakKeyDictionary()
 
     def spec(self) -> DemSRNetSpec:
@@ -75,8 +77,9 @@ class DemSR:
         return DemSRNetSpec(**self.config.demsrnet.model_dump(exclude={"name"}))
 
     def objective(self) -> Objective:
-        """Mean squared error over valid cells."""
-        return MSELoss()
+        """Mean squared error over valid cells, or what ``train.loss`` names."""
+        train = self.config.train
+        return MSELoss() if train.loss == "auto" else Objective(train.loss, delta=train.huber_delta)
 
     def data(self, split: str) -> DemData:
         """Open a split and check it against model and configuration.
@@ -110,20 +113,48 @@ class DemSR:
             prefetch=data.prefetch_batches,
         ).create_dataset(data.batch_size)
 
-    def score(self, predict: Predict | None, dataset: Dataset, baselines: bool = True) -> Scores:
+    def normalisation(self, dataset: Dataset) -> Normalisation:
+        """Choose by ``data.normalisation`` from the training split's statistics.
+
+        Raises
+        ------
+        InputError
+            If the data come from a generator of one's own, whose statistics nobody knows.
+        """
+        if not isinstance(dataset.generator, DemData):
+            raise InputError("a generator of one's own needs model.normalisation to be set before training")
+        return Normalisation.choose(self.config.data.normalisation, dataset.generator.statistics())
+
+    def metadata(self, dataset: Dataset) -> dict[str, Any]:
+        """Units, and cell sizes in degrees where the data know them."""
+        fine = coarse = None
+        source = dataset.generator
+        if isinstance(source, DemData) and source.cell_size_deg is not None:
+            fine = source.cell_size_deg
+            coarse = fine * self.config.demsrnet.scale
+        return {"units": "m", "input_cell_size_deg": coarse, "output_cell_size_deg": fine}
+
+    def words(self, valid: Mapping[str, float | None]) -> str:
+        """RMSE beside bicubic's, metres."""
+        if valid.get("rmse") is None:
+            return "no score"
+        beside = valid.get("bicubic_rmse")
+        return f"RMSE {valid['rmse']:.3f} m" + ("" if beside is None else f" (bicubic {beside:.3f} m)")
+
+    def score(self, model: Predictor | None, dataset: Dataset, baselines: bool = True) -> Scores:
         """Score a model and the interpolation baselines over all patches of a data set.
 
         Parameters
         ----------
-        predict : callable or None
-            Starts a prediction in metres; None scores the baselines alone.
+        model : Predictor or None
+            Starts predictions in metres; None scores the baselines alone.
         dataset : Dataset
             In its own order; every patch counts once, the short last batch included.
         baselines : bool
             Score nearest, bilinear and bicubic beside the model.
         """
         source = dataset.generator
-        model = self.config.demsrnet
+        scale = self.config.demsrnet.scale
         if dataset not in self._ranges:
             self._ranges[dataset] = _value_range(dataset)
         value_range = self._ranges[dataset]
@@ -131,18 +162,18 @@ class DemSR:
         cells = source.fine_cell_size_m() if hasattr(source, "fine_cell_size_m") else None
         total: dict[str, ErrorStatistics] = {}
         groups: dict[str, dict[str, ErrorStatistics]] = {}
-        for patches, prediction in _predictions(predict, dataset):
+        for patches, prediction in _predictions(model, dataset):
             methods: dict[str, NDArray[np.float32]] = {}
             if prediction is not None:
                 methods["model"] = prediction.result()
             for method in BASELINES if baselines else ():
-                methods[method] = baseline(patches.coarse, model.scale, method)
+                methods[method] = baseline(patches.coarse, scale, method)
             for name, fine in methods.items():
                 each = patch_statistics(
                     fine,
                     patches.fine,
                     patches.mask,
-                    border=model.scale,
+                    border=scale,
                     value_range=value_range,
                     cell_size_m=None if cells is None else cells[patches.indices],
                 )
@@ -153,10 +184,15 @@ class DemSR:
                         _merge(groups.setdefault(group, {}), name, statistics)
         return Scores(getattr(source, "split", "custom"), value_range, total, dict(sorted(groups.items())))
 
-
-def task_for(config: Config) -> DemSR:
-    """Return the task that ``model.name`` chooses."""
-    return DemSR(config)
+    def read_batches(self, count: int) -> ParityBatches:
+        """See the base class."""
+        source = self.data("train")
+        size = self.config.data.batch_size
+        order = np.arange(size * count) % len(source)
+        patches = [source.read(order[i * size : (i + 1) * size]) for i in range(count)]
+        normalisation = Normalisation.choose(self.config.data.normalisation, source.statistics())
+        words, scale = f"{source.path} ({len(source)} patches)", self.config.demsrnet.scale
+        return patch_batches(patches, normalisation, scale, words)
 
 
 def _merge(table: dict[str, ErrorStatistics], method: str, statistics: ErrorStatistics) -> None:
@@ -175,11 +211,12 @@ def _value_range(dataset: Dataset) -> float:
     return high - low
 
 
-def _predictions(predict: Predict | None, dataset: Dataset) -> Iterator[tuple[Patches, PendingElevation | None]]:
+def _predictions(model: Predictor | None, dataset: Dataset) -> Iterator[tuple[Patches, PendingArray | None]]:
     """Patches with their predictions, the next batch started before the last one is read."""
-    waiting: tuple[Patches, PendingElevation | None] | None = None
+    waiting: tuple[Patches, PendingArray | None] | None = None
     for patches in dataset.patches():
-        started = (patches, None if predict is None else predict(patches.coarse))
+        # One size of batches: a compiled graph serves the short last one too.
+        started = (patches, None if model is None else model.submit(patches.coarse, pad_to=dataset.batch_size))
         if waiting is not None:
             yield waiting
         waiting = started

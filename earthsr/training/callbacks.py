@@ -18,9 +18,8 @@ from tqdm import tqdm
 
 from earthsr.backend import Model
 from earthsr.config import Config
-from earthsr.data import Dataset
 from earthsr.errors import InputError
-from earthsr.tasks import Scores, task_for
+from earthsr.tasks import task_for
 
 
 class Callback:
@@ -40,15 +39,15 @@ class Callback:
 
 
 class EvaluateCallBack(Callback):
-    """Scores the model on a split in metres.
+    """Scores the model on a split in physical units.
 
-    Every patch counts once and batches of any size merge exactly; the bicubic score is computed once.
+    Every sample counts once and batches of any size merge exactly; the baselines are scored once.
 
     Parameters
     ----------
     model : Model
         The model that trains.
-    valid_dataset : Dataset
+    valid_dataset : Dataset or LandUseDataset
         What it is scored on.
     config : Config
         ``summary.valid_frequency`` says how often, in epochs.
@@ -56,32 +55,28 @@ class EvaluateCallBack(Callback):
         Where :meth:`evaluate` reports.
     """
 
-    def __init__(
-        self, model: Model, valid_dataset: Dataset, config: Config, logger: logging.Logger | None = None
-    ) -> None:
+    def __init__(self, model: Model, valid_dataset: Any, config: Config, logger: logging.Logger | None = None) -> None:
         self.model = model
         self.valid_dataset = valid_dataset
         self.config = config
         self.logger = logger or logging.getLogger("earthsr")
         self.frequency = config.summary.valid_frequency
         self._task = task_for(config)
-        self._bicubic_rmse: float | None = None
+        self._reference: dict[str, float | None] = {}
 
     def due(self, epoch: int) -> bool:
         """Whether the split is scored after this epoch (counted from 1)."""
         return epoch % self.frequency == 0
 
-    def scores(self, baselines: bool = True) -> Scores:
+    def scores(self, baselines: bool = True) -> Any:
         """Statistics of the model, and of the baselines where asked for."""
-        size = self.valid_dataset.batch_size
-        return self._task.score(lambda coarse: self.model.submit(coarse, pad_to=size), self.valid_dataset, baselines)
+        return self._task.watch(self.model, self.valid_dataset, baselines)
 
     def evaluate(self) -> dict[str, float | None]:
-        """Scores of the model, and ``bicubic_rmse``."""
-        table = self.scores(baselines=self._bicubic_rmse is None).to_dict()["scores"]
-        if "bicubic" in table:
-            self._bicubic_rmse = table["bicubic"]["rmse"]
-        return {**table["model"], "bicubic_rmse": self._bicubic_rmse}
+        """Scores of the model, and those of the baselines that it has to beat (``bicubic_rmse``)."""
+        scores = self.scores(baselines=not self._reference)
+        self._reference = scores.reference() or self._reference
+        return {**scores.headline(), **self._reference}
 
 
 class LossMonitor(Callback):
@@ -90,9 +85,7 @@ class LossMonitor(Callback):
     def epoch(self, trainer: Any, record: Mapping[str, Any]) -> None:
         """Log one line."""
         valid = record.get("valid")
-        score = ""
-        if valid and valid["rmse"] is not None:
-            score = f", valid RMSE {valid['rmse']:.3f} m (bicubic {valid['bicubic_rmse']:.3f} m)"
+        score = f", valid {trainer.task.words(valid)}" if valid else ""
         trainer.logger.info(
             f"epoch {record['epoch']}/{trainer.epochs}, step {record['step']}: loss {record['loss']:.3e}{score}"
         )

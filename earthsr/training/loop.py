@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from earthsr.backend import Engine, Pending, StepValues
-from earthsr.data import Batch, Dataset, Normalisation
+from earthsr.data import Batch
 from earthsr.errors import TrainingError
 
 
 def filled_batches(
-    dataset: Dataset, normalisation: Normalisation, engine: Engine, epoch: int, start: int, count: int
+    dataset: Any, normalisation: Any, engine: Engine, epoch: int, start: int, count: int
 ) -> Generator[Batch, None, None]:
     """Batches ``start`` to ``count`` of an epoch; empty ones (weight 0) fill up where the split has fewer."""
     made = start

@@ -24,7 +24,7 @@ class Progress:
     loss_sum: float = 0.0
     """Sum of this epoch's losses so far."""
     best_score: float | None = None
-    """Lowest validation RMSE so far, metres."""
+    """Best score of the validation split so far."""
     best_step: int | None = None
     evaluations_without_gain: int = 0
     records: int = 0

@@ -7,30 +7,23 @@ from typing import Any
 import earthsr
 from earthsr.backend import Model
 from earthsr.config import Config
-from earthsr.data import Dataset, DemData
 from earthsr.tasks import task_for
 from earthsr.training.progress import Progress
 
 
-def weights_metadata(config: Config, model: Model, dataset: Dataset) -> dict[str, Any]:
-    """Return what travels with the weights: normalisation, units, cell sizes in degrees where the data know them."""
-    fine = coarse = None
-    source = dataset.generator
-    if isinstance(source, DemData) and source.cell_size_deg is not None:
-        fine = source.cell_size_deg
-        coarse = fine * model.spec.scale
+def weights_metadata(config: Config, model: Model, dataset: Any) -> dict[str, Any]:
+    """Return what travels with the weights: normalisation, and units and cell sizes where the data know them."""
+    task = task_for(config)
     return {
         **{key: value for key, value in model.metadata.items() if key != "source"},
-        "task": task_for(config).name,
-        "units": "m",
-        "input_cell_size_deg": coarse,
-        "output_cell_size_deg": fine,
+        "task": task.name,
+        **task.metadata(dataset),
         "earthsr_version": earthsr.__version__,
     }
 
 
 def run_notes(
-    config: Config, model: Model, dataset: Dataset, progress: Progress, fingerprint: str | None
+    config: Config, model: Model, dataset: Any, progress: Progress, fingerprint: str | None
 ) -> dict[str, Any]:
     """Return the contents of ``state.json`` but for the engine's counters."""
     return {
@@ -50,7 +43,7 @@ def run_notes(
             "step_in_epoch": progress.step_in_epoch,
             "batch_size": dataset.batch_size,
             "accumulate": config.optimizer.accumulate,
-            "samples": len(dataset.generator),
+            "samples": len(dataset),
         },
         "data_fingerprint": fingerprint,
     }

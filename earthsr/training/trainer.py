@@ -17,7 +17,7 @@ from typing import Any
 from earthsr.backend import Model
 from earthsr.backend.interface import NativeLoss
 from earthsr.config import Config, to_yaml
-from earthsr.data import Dataset, DemData, Normalisation
+from earthsr.data import DemData, LandUseData
 from earthsr.errors import ConfigError, EarthsrWarning, InputError
 from earthsr.evaluation.figures import loss_curves, save
 from earthsr.files import write_text
@@ -39,8 +39,10 @@ class TrainingResult:
     folder: Path
     steps: int
     epochs: int
-    best_rmse: float | None
-    """Lowest validation RMSE, metres."""
+    best_score: float | None
+    """Best score of the validation split."""
+    score_name: str
+    """Which: ``rmse`` (lowest, metres or the field's unit), ``miou`` (highest)."""
     stopped_early: bool
     interrupted_by: str | None
     """Name of the signal that ended the run before its time, or None."""
@@ -88,11 +90,12 @@ class Trainer:
         self.callback_params = config.summary
         self.run = RunFolder(config.summary.summary_dir)
         self.progress = Progress()
+        self.task = task_for(config)
         self.train_dataset, self.valid_dataset = self.get_dataset()
-        samples, size = len(self.train_dataset.generator), self.train_dataset.batch_size
+        samples, size = len(self.train_dataset), self.train_dataset.batch_size
         if size > samples:
             warnings.warn(
-                f"data.batch_size is {size}, but the training split has {samples} patches: the rest of every batch is "
+                f"data.batch_size is {size}, but the training split has {samples} samples: the rest of every batch is "
                 "padding; take a smaller batch",
                 EarthsrWarning,
                 stacklevel=2,
@@ -102,10 +105,9 @@ class Trainer:
 
     # What a subclass may override
 
-    def get_dataset(self) -> tuple[Dataset, Dataset]:
+    def get_dataset(self) -> tuple[Any, Any]:
         """Training and validation data."""
-        task = task_for(self.config)
-        return task.dataset("train"), task.dataset("valid")
+        return self.task.dataset("train"), self.task.dataset("valid")
 
     def get_optimizer(self) -> OptimizerSpec:
         """Return the optimiser's spec, the frozen layer groups resolved."""
@@ -212,15 +214,12 @@ class Trainer:
             return
         sources = [self.train_dataset.generator, self.valid_dataset.generator]
         for source in sources:
-            if isinstance(source, DemData):
+            if isinstance(source, (DemData, LandUseData)):
                 source.scan()
         if self.model.metadata.get("normalisation") is not None:
             self.logger.info(f"normalisation of {self.model.metadata.get('source', 'the model')} is kept")
         else:
-            source = sources[0]
-            if not isinstance(source, DemData):
-                raise InputError("a generator of one's own needs model.normalisation to be set before training")
-            self.model.normalisation = Normalisation.choose(self.config.data.normalisation, source.statistics())
+            self.model.normalisation = self.task.normalisation(self.train_dataset)
 
     def _restore(self, folder: Path) -> None:
         checkpoint = load_checkpoint(folder)
@@ -326,7 +325,7 @@ class Trainer:
         gained = False
         if isinstance(self.pred_cb, EvaluateCallBack) and (self.pred_cb.due(progress.epoch + 1) or last):
             record["valid"] = self.pred_cb.evaluate()
-            gained = self._judge(record["valid"]["rmse"])
+            gained = self._judge(record["valid"].get(self.task.best))
         progress.epoch += 1
         progress.step_in_epoch = 0
         progress.loss_sum = 0.0
@@ -343,9 +342,9 @@ class Trainer:
         return tired or self.progress.epoch >= self.epochs
 
     def _judge(self, score: float | None) -> bool:
-        """Whether a validation RMSE is the best so far; counts towards early stopping where not."""
+        """Whether a validation score is the best so far; counts towards early stopping where not."""
         progress = self.progress
-        if score is not None and (progress.best_score is None or score < progress.best_score):
+        if self.task.better(score, progress.best_score):
             progress.best_score, progress.best_step = score, progress.step
             progress.evaluations_without_gain = 0
             return True
@@ -357,7 +356,7 @@ class Trainer:
     @cached_property
     def _fingerprint(self) -> str | None:
         source = self.train_dataset.generator
-        return source.fingerprint() if isinstance(source, DemData) else None
+        return source.fingerprint() if isinstance(source, (DemData, LandUseData)) else None
 
     def _save(self, best: bool = False) -> None:
         metadata = weights_metadata(self.config, self.model, self.train_dataset)
@@ -377,12 +376,13 @@ class Trainer:
                 self.model.load_weights(load_checkpoint(best).weights.weights)
         records = self.metrics.read()
         if any("loss" in record for record in records):
-            save(loss_curves(records), self.run.figures / "loss.png")
+            save(loss_curves(records, self.task.best), self.run.figures / "loss.png")
         return TrainingResult(
             folder=self.run.path,
             steps=self.progress.step,
             epochs=self.progress.epoch,
-            best_rmse=self.progress.best_score,
+            best_score=self.progress.best_score,
+            score_name=self.task.best,
             stopped_early=stopped_early,
             interrupted_by=None if self.progress.finished else stop.name,
         )

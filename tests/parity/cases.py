@@ -9,9 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from earthsr.data import Normalisation
 from earthsr.evaluation import ErrorStatistics, patch_statistics
 from earthsr.models import DemSRNetSpec, MSELoss, OptimizerSpec, initial_weights
-from earthsr.parity import Record, made_inputs, write_record
+from earthsr.parity import Record, write_record
+from earthsr.tasks.made import made_batches, made_patches
 from tests.reference.gradients import adam, layers, loss_and_gradient
 
 RECORDS = Path(__file__).parent / "records"
@@ -34,7 +36,7 @@ class Case:
 
     @property
     def inputs(self):
-        return made_inputs(self.spec, PATCH, BATCH, STEPS)
+        return made_batches(self.spec, PATCH, BATCH, STEPS)
 
     @property
     def rates(self):
@@ -67,7 +69,7 @@ def reference_record(case):
     first = batches[0]
     seen = layers(case.spec, weights, first.inputs["elevation"])
     keep = {name: seen[name].reshape(-1) for name in (*case.spec.layers, "output")}
-    normalisation, patches = inputs.normalisation, inputs.patches[0]
+    normalisation, patches = Normalisation("patch", 0.0, 64.0), made_patches(case.spec, PATCH, BATCH, 1)[0]
     offsets = normalisation.offsets(patches.coarse).astype(np.float64)
     raster = seen["output"] * normalisation.scale + offsets
     valid = patches.fine[np.broadcast_to(patches.mask.astype(bool), patches.fine.shape)]

@@ -6,7 +6,8 @@ import hashlib
 import numpy as np
 import pytest
 
-from earthsr.parity import compare, made_inputs, read_record
+from earthsr.parity import compare, read_record
+from earthsr.tasks.made import made_batches
 from tests.parity.cases import CASES, RECORDS, reference_record
 from tests.reference.demsrnet import masked_mse
 from tests.reference.gradients import layers, loss_and_gradient
@@ -67,7 +68,7 @@ def test_the_mirrored_network_computes_the_same_in_exact_arithmetic(name):
 
 def test_made_inputs_are_the_same_on_every_machine():
     """Integers and powers of two: no rounding, so no processor's own."""
-    inputs = made_inputs(CASES["paper"].spec, 6, 3, 2)
+    inputs = made_batches(CASES["paper"].spec, 6, 3, 2)
     digest = hashlib.sha256()
     for batch in inputs.batches:
         for array in (batch.inputs["elevation"], batch.target, batch.mask):

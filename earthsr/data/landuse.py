@@ -1,0 +1,255 @@
+"""One split of land-use tiles: reading what is stored once, by tile and by year."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from earthsr.areas import Interpolation, window_matrix, window_size
+from earthsr.data.classes import NODATA
+from earthsr.data.dem import Params
+from earthsr.data.hdf5 import open_h5, reading
+from earthsr.data.landuse_file import LandUseLayout, read_landuse
+from earthsr.data.landuse_source import ContinuousField
+from earthsr.errors import DataError
+
+#: Tiles whose static fields stay in memory: years of one tile follow each other closely in the order of samples.
+CACHED_TILES = 64
+
+
+class LandUseData:
+    """Tiles of one split.
+
+    The file is checked when the object is made, and opened again by each process on its first read, so that objects
+    may travel to workers.
+
+    Parameters
+    ----------
+    data_params : mapping
+        The ``data`` section: ``root_dir`` and ``patch_size`` (fine cells per tile side) are read.
+    run_mode : {"train", "valid", "test"}
+        The split: ``root_dir/run_mode/run_mode.h5``.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, damaged, or holds tiles of another size.
+    """
+
+    def __init__(self, data_params: Params, run_mode: str = "train") -> None:
+        self.split = run_mode
+        path = Path(data_params["root_dir"]) / run_mode / f"{run_mode}.h5"
+        self.layout: LandUseLayout = read_landuse(path)
+        size = int(data_params["patch_size"])
+        if size != self.layout.tile_size:
+            raise DataError(
+                f"{path}: has tiles of {self.layout.tile_size} cells, data.patch_size is {size}; set it to "
+                f"{self.layout.tile_size}"
+            )
+        self._lock = threading.Lock()
+        self._handle: tuple[int, h5py.File] | None = None
+        self._static: OrderedDict[int, NDArray[np.float32]] = OrderedDict()
+        self._coarse: NDArray[np.float32] | None = None
+
+    def __len__(self) -> int:
+        """Tiles times years."""
+        return self.layout.tiles * len(self.layout.years)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_handle": None, "_lock": None, "_static": OrderedDict()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._lock = threading.Lock()
+
+    @property
+    def path(self) -> Path:
+        """The HDF5 file."""
+        return self.layout.path
+
+    @property
+    def anchor_year(self) -> int:
+        """Last year whose truth a rollout may see: the file's, else one in the middle of its years."""
+        years, anchor = self.layout.years, self.layout.anchor_year
+        holds_out = any(year in years for year in self.layout.held_out_years)
+        return anchor if holds_out else years[(len(years) - 1) // 2]
+
+    @property
+    def scored_years(self) -> tuple[int, ...]:
+        """Years that scores count: those held out, else those after the anchor."""
+        years = self.layout.years
+        held = tuple(year for year in years if year in self.layout.held_out_years)
+        return held or tuple(year for year in years if year > self.anchor_year)
+
+    def _file(self) -> h5py.File:
+        if self._handle is None or self._handle[0] != os.getpid():
+            self._handle = (os.getpid(), open_h5(self.path))
+        return self._handle[1]
+
+    def _read(self, pick: Callable[[h5py.File], Any]) -> NDArray:
+        with self._lock, reading(self.path):
+            return np.asarray(pick(self._file()))
+
+    def close(self) -> None:
+        """Close the file; the next read opens it again."""
+        with self._lock:
+            if self._handle is not None and self._handle[0] == os.getpid():
+                self._handle[1].close()
+            self._handle = None
+
+    def static(self, tile: int) -> NDArray[np.float32]:
+        """Static fields of a tile (C_s, P, P), in their units; NaN where there is no value."""
+        with self._lock:
+            kept = self._static.get(tile)
+            if kept is not None:
+                self._static.move_to_end(tile)
+                return kept
+        found = self._read(lambda handle: handle["static"][tile]).astype(np.float32, copy=False)
+        with self._lock:
+            self._static[tile] = found
+            while len(self._static) > CACHED_TILES:
+                self._static.popitem(last=False)
+        return found
+
+    def classes(self, tile: int, year: int) -> NDArray[np.uint8]:
+        """Class indices of a tile in a year (P, P); 255 = nodata.
+
+        Raises
+        ------
+        DataError
+            If a value is no class of the table; the message names tile, year and cell.
+        """
+        index = self.layout.years.index(year)
+        found = self._read(lambda handle: handle["classes"][tile, index])
+        bad = (found >= len(self.layout.table)) & (found != NODATA)
+        if bad.any():
+            row, column = (int(i) for i in np.argwhere(bad)[0])
+            raise DataError(
+                f"{self.path}: classes holds {found[row, column]} in tile {tile}, year {year}, row {row}, column "
+                f"{column}; the table has {len(self.layout.table)} classes, and 255 is nodata"
+            )
+        return found
+
+    def field(self, name: str) -> ContinuousField:
+        """Return the continuous field of that name.
+
+        Raises
+        ------
+        DataError
+            If the file has none of that name; the message lists those it has.
+        """
+        for each in self.layout.continuous:
+            if each.name == name:
+                return each
+        listed = ", ".join(each.name for each in self.layout.continuous) or "none"
+        raise DataError(f"{self.path}: has no continuous field {name}; it has {listed} (data.target)")
+
+    def continuous(self, name: str, tile: int, year: int) -> NDArray[np.float32]:
+        """Continuous field of a tile in a year (M, P, P), in its units; NaN where there is no value."""
+        scale = self.field(name).scale_factor
+        index = self.layout.years.index(year)
+        stored = self._read(lambda handle: handle[name][tile, index])
+        return np.where(stored == NODATA, np.float32(np.nan), stored * np.float32(scale)).astype(np.float32)
+
+    @property
+    def coarse(self) -> NDArray[np.float32]:
+        """Fractions of all years (Y, C_c, h, w); read once, since the whole is small."""
+        if self._coarse is None:
+            values = self._read(lambda handle: handle["coarse"][...]).astype(np.float32, copy=False)
+            bad = ~((values > -1e-3) & (values < 1 + 1e-3)) & np.isfinite(values)
+            if bad.any():
+                y, c, i, j = (int(k) for k in np.argwhere(bad)[0])
+                raise DataError(
+                    f"{self.path}: coarse holds {values[y, c, i, j]:g} for {self.layout.coarse_channels[c]} in "
+                    f"{self.layout.years[y]}, row {i}, column {j}; expected fractions of 0 to 1"
+                )
+            self._coarse = values
+        return self._coarse
+
+    @property
+    def origins(self) -> NDArray[np.float64]:
+        """North-western corners of all tiles (T, 2): longitude and latitude in degrees."""
+        return self._read(lambda handle: handle["tile_origin"][...])
+
+    @property
+    def places(self) -> NDArray[np.int64]:
+        """First row and column of all tiles on the fine grid (T, 2)."""
+        return self._read(lambda handle: handle["tile_index"][...])
+
+    @property
+    def window_cells(self) -> int:
+        """Coarse cells per side of the window that a tile gets."""
+        fine, coarse = self.layout.fine, self.layout.coarse
+        size = self.layout.tile_size
+        return max(
+            window_size(size, fine.cell_lat_deg, coarse.cell_lat_deg),
+            window_size(size, fine.cell_lon_deg, coarse.cell_lon_deg),
+        )
+
+    def window(
+        self, place: NDArray[np.int64], method: Interpolation
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
+        """Coarse rows and columns (n,) around a tile, and the matrices ``Wy`` (P, n) and ``Wx`` (P, n).
+
+        Raises
+        ------
+        DataError
+            If the forcing does not cover the tile.
+        """
+        fine, coarse, size = self.layout.fine, self.layout.coarse, self.layout.tile_size
+        n = self.window_cells
+        try:
+            rows, wy = window_matrix(
+                fine.latitudes(int(place[0]), size),
+                float(coarse.latitudes()[0]),
+                -coarse.cell_lat_deg,
+                coarse.rows,
+                n,
+                method,
+            )
+            columns, wx = window_matrix(
+                fine.longitudes(int(place[1]), size),
+                float(coarse.longitudes()[0]),
+                coarse.cell_lon_deg,
+                coarse.columns,
+                n,
+                method,
+                coarse.periodic,
+            )
+        except DataError as error:
+            raise DataError(f"{self.path}: tile at row {place[0]}, column {place[1]}: {error}") from None
+        return rows, columns, wy, wx
+
+    def fingerprint(self) -> str:
+        """Short hash of the layout and of tiles spread over the file; two files that differ rarely share it."""
+        layout = self.layout
+        digest = hashlib.sha256()
+        digest.update(json.dumps([layout.tiles, layout.tile_size, layout.years, layout.table.names]).encode())
+        for tile in np.unique(np.linspace(0, layout.tiles - 1, num=min(8, layout.tiles)).astype(np.int64)):
+            digest.update(self.classes(int(tile), layout.years[int(tile) % len(layout.years)]).tobytes())
+            digest.update(np.ascontiguousarray(self.static(int(tile))).tobytes())
+        digest.update(np.ascontiguousarray(self.coarse).tobytes())
+        return digest.hexdigest()[:16]
+
+    def scan(self) -> None:
+        """Read every class map and the forcing once.
+
+        Raises
+        ------
+        DataError
+            If a value is no class, or no fraction.
+        """
+        _ = self.coarse
+        for tile in range(self.layout.tiles):
+            for year in self.layout.years:
+                self.classes(tile, year)

@@ -1,0 +1,162 @@
+"""Samples of land use, composed when they are read: (tile, year, direction) to the input fields of the network.
+
+Nothing here is stored. Fields are small where they can be: the forcing as a window of its own grid with two matrices,
+the prior as bytes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from earthsr.areas import Interpolation
+from earthsr.data.classes import NODATA
+from earthsr.data.landuse import LandUseData
+from earthsr.data.landuse_normalise import ChannelNormalisation
+
+Fields = dict[str, NDArray]
+
+#: Those fields of a sample that differ at the step before.
+STEP_FIELDS = ("coarse", "prior", "prior_mask", "scalars")
+
+
+class Sample(NamedTuple):
+    """What a number of the order stands for."""
+
+    tile: int
+    year: int
+    direction: int
+    """1: the prior is the year before in the file; -1: the year after."""
+
+
+@dataclass(frozen=True)
+class PriorPlan:
+    """How last year's map is hidden and noised in training, so that a model neither needs nor copies it."""
+
+    hidden: float = 0.2
+    """Share of samples without any prior."""
+    hidden_blocks: float = 0.2
+    """Share of the others that lack it in blocks; half of the blocks are hidden then."""
+    block_cells: int = 16
+    """Fine cells per side of these blocks."""
+    own: float = 0.0
+    """Share of samples whose prior is the model's own map: scheduled sampling (Bengio et al., 2015)."""
+
+    def mask(self, chance: np.random.Generator, size: int) -> NDArray[np.uint8]:
+        """Draw where the prior of one sample is known, (size, size), 1 = known."""
+        if chance.random() < self.hidden:
+            return np.zeros((size, size), np.uint8)
+        if chance.random() >= self.hidden_blocks:
+            return np.ones((size, size), np.uint8)
+        block = min(self.block_cells, size)
+        cells = -(-size // block) + 1
+        row, column = chance.integers(0, block, 2)
+        known = chance.integers(0, 2, (cells, cells), dtype=np.uint8).repeat(block, 0).repeat(block, 1)
+        return known[row : row + size, column : column + size]
+
+
+class Composer:
+    """Input fields of samples of one split.
+
+    Parameters
+    ----------
+    source : LandUseData
+        The split.
+    normalisation : ChannelNormalisation
+        Of the model.
+    method : {"bilinear", "nearest"}
+        How the forcing comes onto the fine cells.
+    """
+
+    def __init__(
+        self, source: LandUseData, normalisation: ChannelNormalisation, method: Interpolation = "bilinear"
+    ) -> None:
+        self.source = source
+        self.normalisation = normalisation
+        self.method = method
+        self._places = source.places
+
+    @property
+    def empty(self) -> NDArray[np.uint8]:
+        """A map of a tile without any class."""
+        return np.full((self.source.layout.tile_size,) * 2, NODATA, np.uint8)
+
+    def neighbour(self, year: int, direction: int) -> int | None:
+        """Year of the prior: the one before in the file, or after it for -1; None at the end of the file's years."""
+        years = self.source.layout.years
+        index = years.index(year) - direction
+        return years[index] if 0 <= index < len(years) else None
+
+    def truth(self, tile: int, year: int | None) -> NDArray[np.uint8]:
+        """Classes of a tile in a year, or a map without any where there is no such year."""
+        return self.empty if year is None else self.source.classes(tile, year)
+
+    def fields(
+        self,
+        tile: int,
+        year: int,
+        prior: NDArray[np.uint8],
+        step: int,
+        direction: int = 1,
+        known: NDArray[np.uint8] | None = None,
+    ) -> Fields:
+        """Fields of one sample.
+
+        Parameters
+        ----------
+        tile, year : int
+            What is to be mapped.
+        prior : ndarray of shape (P, P)
+            Class indices of an earlier map (later for direction -1); 255 where there is none.
+        step : int
+            Years between the two maps.
+        direction : {1, -1}
+            Forwards or backwards in time.
+        known : ndarray of shape (P, P), optional
+            1 where the prior may be seen; wherever it has a class, where absent.
+        """
+        layout = self.source.layout
+        rows, columns, wy, wx = self.source.window(self._places[tile], self.method)
+        coarse = self.source.coarse[layout.years.index(year)][:, rows[:, None], columns]
+        mask = (prior != NODATA).astype(np.uint8)
+        if known is not None:
+            mask &= known
+        return {
+            "coarse": np.nan_to_num(coarse, nan=0.0),
+            "wy": wy,
+            "wx": wx,
+            "static": self.normalisation.static(self.source.static(tile)),
+            "prior": prior,
+            "prior_mask": mask,
+            "scalars": self.normalisation.scalars(year, step, direction),
+        }
+
+
+def stack(samples: list[Fields]) -> Fields:
+    """Fields of several samples as a batch."""
+    return {name: np.ascontiguousarray(np.stack([sample[name] for sample in samples])) for name in samples[0]}
+
+
+def turned(fields: Fields, symmetry: int) -> Fields:
+    """Apply one of the eight symmetries of the square to one sample's fields (or to any maps of its cells).
+
+    Bit 4 is a transposition, bits 1 and 2 turn rows and columns round, in this order. The forcing keeps its window:
+    what turns are the rows of the matrices that spread it.
+    """
+    out = dict(fields)
+    if symmetry & 4:
+        out = {name: value.swapaxes(-1, -2) if value.ndim >= 2 else value for name, value in out.items()}
+        if "wy" in out:
+            out["wy"], out["wx"] = fields["wx"], fields["wy"]
+    for bit, axis, matrix in ((1, -2, "wy"), (2, -1, "wx")):
+        if not symmetry & bit:
+            continue
+        for name, value in out.items():
+            if name == matrix:
+                out[name] = value[::-1]
+            elif name not in ("coarse", "wy", "wx") and value.ndim >= 2:
+                out[name] = np.flip(value, axis)
+    return out

@@ -1,0 +1,21 @@
+"""Reading the normalisation that a checkpoint owns, of whichever workload."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from earthsr.data.landuse_normalise import ChannelNormalisation
+from earthsr.data.normalise import Normalisation
+
+
+def read_normalisation(values: Any, source: str) -> Normalisation | ChannelNormalisation:
+    """Read what a checkpoint holds.
+
+    Raises
+    ------
+    CheckpointError
+        If it is missing or damaged.
+    """
+    if isinstance(values, dict) and values.get("kind") == "channels":
+        return ChannelNormalisation.from_dict(values, source)
+    return Normalisation.from_dict(values, source)

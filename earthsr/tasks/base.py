@@ -1,0 +1,130 @@
+"""What every workload answers: which network, which data, which loss, and how it is scored.
+
+This room calls no framework. Whoever has an engine hands in functions that predict.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from earthsr.config import Config
+from earthsr.data import ChannelNormalisation, Dataset, LandUseDataset, Normalisation
+from earthsr.models import NetworkSpec, Objective
+from earthsr.tasks.batches import ParityBatches
+from earthsr.tasks.made import made_batches
+
+AnyDataset = Dataset | LandUseDataset
+AnyNormalisation = Normalisation | ChannelNormalisation
+
+
+class PendingArray(Protocol):
+    """A prediction that may still be computing."""
+
+    def result(self) -> NDArray[np.float32]:
+        """Wait for it."""
+        ...
+
+
+class Predictor(Protocol):
+    """The part of a model that scoring needs."""
+
+    def submit(self, coarse: NDArray[np.float32], pad_to: int | None = None) -> PendingArray:
+        """Start a prediction of elevations: metres in, metres out."""
+        ...
+
+    def submit_fields(self, inputs: Mapping[str, NDArray], pad_to: int | None = None) -> PendingArray:
+        """Start a forward pass on the network's own input fields."""
+        ...
+
+    @property
+    def normalisation(self) -> AnyNormalisation:
+        """The numbers that the weights were trained with."""
+        ...
+
+
+class TaskScores(Protocol):
+    """Scores of a model and its baselines over a split."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the contents of ``metrics.json``."""
+        ...
+
+    def headline(self) -> dict[str, float | None]:
+        """Scores of the model in one flat table: those that training watches."""
+        ...
+
+    def reference(self) -> dict[str, float | None]:
+        """Scores of the baseline that the model has to beat; empty where baselines were not scored."""
+        ...
+
+
+class Task(ABC):
+    """A workload."""
+
+    name: ClassVar[str]
+    best: ClassVar[str]
+    """Score of the validation split by which the best checkpoint is chosen and training stops early."""
+    higher_is_better: ClassVar[bool] = False
+    units: ClassVar[str]
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+
+    @abstractmethod
+    def spec(self) -> NetworkSpec:
+        """Return the network that the ``model`` section describes."""
+
+    @abstractmethod
+    def objective(self) -> Objective:
+        """Return what is minimised."""
+
+    @abstractmethod
+    def dataset(self, split: str) -> Any:
+        """Return the batches of a split.
+
+        Raises
+        ------
+        DataError
+            If files and configuration do not fit; the message names key and shape.
+        """
+
+    @abstractmethod
+    def normalisation(self, dataset: Any) -> AnyNormalisation:
+        """Choose the normalisation from a training data set."""
+
+    @abstractmethod
+    def score(self, model: Predictor | None, dataset: Any, baselines: bool = True) -> TaskScores:
+        """Score a model and the baselines over a data set; None scores the baselines alone."""
+
+    def watch(self, model: Predictor, dataset: Any, baselines: bool = True) -> TaskScores:
+        """Score what training watches, which may be less than a whole evaluation."""
+        return self.score(model, dataset, baselines)
+
+    @abstractmethod
+    def metadata(self, dataset: Any) -> dict[str, Any]:
+        """Return what travels with the weights beside the normalisation: units, cell sizes, class table."""
+
+    def made_batches(self, count: int) -> ParityBatches:
+        """Return synthetic batches that are the same on every machine."""
+        data = self.config.data
+        return made_batches(self.spec(), data.patch_size, data.batch_size, count)
+
+    @abstractmethod
+    def read_batches(self, count: int) -> ParityBatches:
+        """Return the first batches of the training split, in the file's order."""
+
+    def words(self, valid: Mapping[str, float | None]) -> str:
+        """Return one phrase on the scores of the validation split, for people."""
+        value = valid.get(self.best)
+        return "no score" if value is None else f"{self.best} {value:.4g}"
+
+    def better(self, score: float | None, than: float | None) -> bool:
+        """Whether a score is better than another; none is worse than any."""
+        if score is None or than is None:
+            return score is not None
+        return score > than if self.higher_is_better else score < than

@@ -1,0 +1,302 @@
+"""Land use: forcing, static fields and last year's map to this year's classes, under a protocol that cannot flatter.
+
+The headline is the rollout: from an anchor year on the model sees its own maps alone, in blocks and years that training
+has not seen. Beside it stand the same model without a prior and with true priors, and baselines from the same anchor
+and the same fractions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from earthsr.areas import Grid
+from earthsr.data import LandUseData, LandUseDataset
+from earthsr.data.landuse_file import LandUseLayout
+from earthsr.errors import DataError
+from earthsr.evaluation.class_areas import AreaStatistics
+from earthsr.evaluation.landuse_baselines import allocate_series, argmax_fractions, nearest_cells, persistence
+from earthsr.evaluation.maps import MapStatistics, flicker_statistics
+from earthsr.models import CrossEntropyLoss, Objective
+from earthsr.tasks.base import Predictor
+from earthsr.tasks.batches import ParityBatches, probabilities
+from earthsr.tasks.rollout import ROWS, Path, Row, path_of, predict_maps
+from earthsr.tasks.tiles import TileTask
+
+BASELINES: Final = ("persistence", "coarse_argmax", "allocation")
+
+
+@dataclass(frozen=True)
+class Region:
+    """The part of the coarse grid that a split's tiles touch, with its forcing by class."""
+
+    grid: Grid
+    row: int
+    column: int
+    fractions: NDArray[np.float32]
+    """(Y, K, h, w) in the order of the file's years; NaN for classes that the forcing does not know."""
+    known: tuple[bool, ...]
+    separate: bool
+    """Whether no two tiles share a cell: areas add up then."""
+
+
+def region_of(source: LandUseData) -> Region:
+    """Cut the coarse grid to the tiles and add the forcing's channels up to classes."""
+    layout, size = source.layout, source.layout.tile_size
+    coarse, fine, places = layout.coarse, layout.fine, source.places
+    north = fine.north_deg - fine.cell_lat_deg * places[:, 0].min()
+    south = fine.north_deg - fine.cell_lat_deg * (places[:, 0].max() + size)
+    west = fine.west_deg + fine.cell_lon_deg * places[:, 1].min()
+    east = fine.west_deg + fine.cell_lon_deg * (places[:, 1].max() + size)
+    first_row = max(int(np.floor((coarse.north_deg - north) / coarse.cell_lat_deg + 1e-6)), 0)
+    last_row = min(int(np.ceil((coarse.north_deg - south) / coarse.cell_lat_deg - 1e-6)), coarse.rows)
+    first = max(int(np.floor((west - coarse.west_deg) / coarse.cell_lon_deg + 1e-6)), 0)
+    last = min(int(np.ceil((east - coarse.west_deg) / coarse.cell_lon_deg - 1e-6)), coarse.columns)
+    part = Grid(
+        coarse.west_deg + first * coarse.cell_lon_deg,
+        coarse.north_deg - first_row * coarse.cell_lat_deg,
+        coarse.cell_lon_deg,
+        coarse.cell_lat_deg,
+        last_row - first_row,
+        last - first,
+    )
+    names = layout.table.names
+    fractions = np.full((len(layout.years), len(names), part.rows, part.columns), np.nan, np.float32)
+    values = source.coarse[:, :, first_row:last_row, first:last]
+    for k, name in enumerate(names):
+        channels = [layout.coarse_channels.index(channel) for channel in layout.of_class.get(name, ())]
+        if channels:
+            fractions[:, k] = values[:, channels].sum(axis=1)
+    gaps = np.abs(places[:, None] - places[None]).max(axis=-1) + size * np.eye(len(places), dtype=np.int64)
+    return Region(
+        part,
+        first_row,
+        first,
+        fractions,
+        tuple(name in layout.of_class for name in names),
+        bool(gaps.min() >= size),
+    )
+
+
+@dataclass
+class LandUseScores:
+    """Statistics of every row over a split."""
+
+    split: str
+    layout: LandUseLayout
+    path: Path
+    total: dict[str, MapStatistics]
+    """By row: the model's three, then baselines."""
+    years: dict[int, dict[str, MapStatistics]] = field(default_factory=dict)
+    areas: dict[str, AreaStatistics] = field(default_factory=dict)
+    """By row, and the truth's; anchor first, then the years of the path. Empty where tiles overlap."""
+    forcing: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    """Fractions of the classes that the forcing knows (Y, h, w), for the same years."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the classes."""
+        return self.layout.table.names
+
+    def row(self, name: str) -> dict[str, Any]:
+        """Scores of one row, agreement of areas included."""
+        scores = self.total[name].scores(self.names)
+        if name in self.areas and self.forcing:
+            scored = [1 + self.path.years.index(year) for year in self.path.scored]
+            part = AreaStatistics(self.areas[name].coarse, self.areas[name].areas[scored], self.areas[name].covered)
+            forcing = {key: values[scored] for key, values in self.forcing.items()}
+            scores["area_agreement"] = part.agreement(forcing, self.names)
+        return scores
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the contents of ``metrics.json``."""
+        short = ("miou", "accuracy", "balanced_accuracy", "kappa")
+
+        def brief(statistics: MapStatistics) -> dict[str, float | None]:
+            scores = statistics.scores(self.names)
+            return {**{k: scores[k] for k in short}, "figure_of_merit": scores["change"]["figure_of_merit"]}
+
+        tiles = self.layout.tiles
+        return {
+            "task": LandUse.name,
+            "split": self.split,
+            "units": "class",
+            "samples": tiles * len(self.path.scored),
+            "tiles": tiles,
+            "classes": list(self.names),
+            "forcing": self.layout.forcing,
+            "source": self.layout.source,
+            "protocol": {
+                "anchor_year": self.path.anchor,
+                "rollout_years": list(self.path.years),
+                "scored_years": list(self.path.scored),
+                "held_out_years": list(self.layout.held_out_years),
+                "direction": "forwards" if self.path.direction > 0 else "backwards",
+                "rollout": "the model's own maps as priors from the anchor on",
+                "no_prior": "no map at all, the anchor neither",
+                "true_prior": "the truth of the year before as prior, which no projection has: an upper bound",
+                "persistence": "the anchor's map",
+                "coarse_argmax": "the class with the largest fraction in the coarse cell, the anchor's where none",
+                "allocation": "the anchor changed to meet the fractions, nearest to a class first",
+            },
+            "scores": {name: self.row(name) for name in self.total},
+            "groups": {
+                str(year): {"samples": tiles, "scores": {name: brief(each) for name, each in rows.items()}}
+                for year, rows in self.years.items()
+            },
+        }
+
+    def headline(self) -> dict[str, float | None]:
+        """Scores of the rollout."""
+        scores = self.total["rollout"].scores(self.names)
+        return {
+            **{key: scores[key] for key in ("miou", "accuracy", "balanced_accuracy", "f1_macro", "kappa")},
+            "figure_of_merit": scores["change"]["figure_of_merit"],
+            "flicker_percent": scores["flicker_percent"],
+        }
+
+    def reference(self) -> dict[str, float | None]:
+        """Scores of the baselines: mIoU of each, and the largest figure of merit."""
+        rows = {name: self.total[name].scores(self.names) for name in BASELINES if name in self.total}
+        found = {f"{name}_miou": scores["miou"] for name, scores in rows.items()}
+        merits = [scores["change"]["figure_of_merit"] or 0.0 for scores in rows.values()]
+        return {**found, "baseline_figure_of_merit": max(merits)} if rows else {}
+
+
+class LandUse(TileTask):
+    """The task of mapping land-use classes from coarse fractions."""
+
+    name: ClassVar[str] = "land_use"
+    best: ClassVar[str] = "miou"
+    higher_is_better: ClassVar[bool] = True
+    units: ClassVar[str] = "class"
+
+    def objective(self) -> Objective:
+        """Cross entropy, weighted by class as ``train.class_weights`` says; needs the training split where it counts.
+
+        Raises
+        ------
+        DataError
+            If the weights follow from frequencies, and the training split is not there.
+        """
+        train = self.config.train
+        weights: Sequence[float] | None = None
+        if isinstance(train.class_weights, list):
+            weights = train.class_weights
+        elif train.class_weights != "none":
+            counts = self.data("train").layout.statistics.class_counts
+            weights = frequency_weights(counts, -0.5 if train.class_weights == "sqrt" else -1.0)
+        return CrossEntropyLoss(None if weights is None else tuple(weights), train.label_smoothing, train.dice)
+
+    def words(self, valid: Mapping[str, float | None]) -> str:
+        """Rollout's mIoU and figure of merit beside the baselines'."""
+        if valid.get("miou") is None:
+            return "no score"
+        text = f"rollout mIoU {valid['miou']:.4f}"
+        if valid.get("persistence_miou") is not None:
+            text += f" (persistence {valid['persistence_miou']:.4f})"
+        if valid.get("figure_of_merit") is not None:
+            text += f", figure of merit {valid['figure_of_merit']:.3f}"
+            if valid.get("baseline_figure_of_merit") is not None:
+                text += f" (best baseline {valid['baseline_figure_of_merit']:.3f})"
+        return text
+
+    def score(
+        self, model: Predictor | None, dataset: LandUseDataset, baselines: bool = True, rows: Sequence[Row] = ROWS
+    ) -> LandUseScores:
+        """Score a model's rollout, and the baselines, over all tiles of a split.
+
+        Raises
+        ------
+        DataError
+            If the split has no year to score beside its anchor.
+        """
+        source = dataset.generator
+        if not source.scored_years:
+            raise DataError(f"{source.path}: has no year after its anchor {source.anchor_year}; nothing can be scored")
+        layout, path, region = source.layout, path_of(source), region_of(source)
+        k, places = len(layout.table), source.places
+        whole = (path.anchor, *path.years)
+        order = [layout.years.index(year) for year in whole]
+        chosen = (*(rows if model is not None else ()), *(BASELINES if baselines else ()))
+        scores = LandUseScores(source.split, layout, path, {name: MapStatistics.empty(k) for name in chosen})
+        scores.years = {year: {name: MapStatistics.empty(k) for name in chosen} for year in path.scored}
+        if region.separate:
+            scores.areas = {name: AreaStatistics.empty(region.grid, len(whole), k) for name in (*chosen, "truth")}
+            known = {name: i for i, name in enumerate(layout.table.names) if region.known[i]}
+            scores.forcing = {name: region.fractions[order, i] for name, i in known.items()}
+        composer = None if model is None else self.composer(model, source)
+        size = dataset.batch_size
+        for start in range(0, layout.tiles, size):
+            tiles = range(start, min(start + size, layout.tiles))
+            truth = np.stack([[source.classes(tile, year) for tile in tiles] for year in whole])
+            maps: dict[str, NDArray[np.uint8]] = {}
+            if model is not None and composer is not None:
+                maps.update(predict_maps(model, composer, tiles, path, self.field_names, rows, pad_to=size).items())
+            if baselines:
+                made = [_baseline_maps(truth[0, i], region, source, places[t], order) for i, t in enumerate(tiles)]
+                maps |= {name: np.stack([each[name] for each in made], axis=1) for name in BASELINES}
+            self._add(scores, maps, truth, [places[tile] for tile in tiles])
+        return scores
+
+    def watch(self, model: Predictor, dataset: LandUseDataset, baselines: bool = True) -> LandUseScores:
+        """Score the rollout alone, which is the headline."""
+        return self.score(model, dataset, baselines, rows=("rollout",))
+
+    def _add(
+        self,
+        scores: LandUseScores,
+        maps: Mapping[str, NDArray[np.uint8]],
+        truth: NDArray[np.uint8],
+        places: Sequence[NDArray[np.int64]],
+    ) -> None:
+        """Add the maps (Y, N, P, P) of some tiles; ``truth`` (1 + Y, N, P, P) begins with the anchor."""
+        k, path = len(scores.names), scores.path
+        for name, made in maps.items():
+            for y, year in enumerate(path.years):
+                if year in path.scored:
+                    found = MapStatistics.of(truth[1 + y], made[y], truth[0], k)
+                    scores.total[name] += found
+                    scores.years[year][name] += found
+            series = np.concatenate([truth[:1], made])
+            scores.total[name] += flicker_statistics(series, k, truth)
+        if scores.areas:
+            everything = {**{name: np.concatenate([truth[:1], made]) for name, made in maps.items()}, "truth": truth}
+            for name, series in everything.items():
+                for i, (row, column) in enumerate(places):
+                    scores.areas[name].add(series[:, i], scores.layout.fine, int(row), int(column))
+
+    def read_batches(self, count: int) -> ParityBatches:
+        """See the base class; priors are hidden as in training."""
+        batches, words = self.first_batches(count)
+        return ParityBatches(batches, words, lambda output: probabilities(output, batches[0]))
+
+
+def frequency_weights(counts: Sequence[int], power: float) -> tuple[float, ...]:
+    """Weights by the classes' frequency to a power, with mean 1 over cells; classes that do not occur get 0."""
+    share = np.asarray(counts, np.float64) / max(sum(counts), 1)
+    raw = np.where(share > 0, np.maximum(share, 1e-12) ** power, 0.0)
+    return tuple(float(w) for w in raw / max(float((share * raw).sum()), 1e-12))
+
+
+def _baseline_maps(
+    anchor: NDArray[np.uint8], region: Region, source: LandUseData, place: NDArray[np.int64], order: Sequence[int]
+) -> dict[str, NDArray[np.uint8]]:
+    """Maps (Y, P, P) of the baselines for the years after the anchor; ``order`` are the file's years, anchor first."""
+    size = source.layout.tile_size
+    index = nearest_cells(region.grid, source.layout.fine, int(place[0]), int(place[1]), (size, size))
+    k = len(source.layout.table)
+    later = region.fractions[list(order[1:])]
+    valid = anchor < k
+    flat = later.reshape(len(later), k, -1)
+    inside = np.maximum(index, 0)
+    largest = [argmax_fractions(fractions[:, inside], valid, region.known, anchor) for fractions in flat]
+    return {
+        "persistence": np.stack([persistence(anchor)] * len(later)),
+        "coarse_argmax": np.stack(largest),
+        "allocation": allocate_series(anchor, later, index, region.known),
+    }
