@@ -72,7 +72,7 @@ def evaluate(
     amp_level: AmpLevel = None,
     as_json: Json = False,
 ) -> None:
-    """Score a model and the interpolation baselines; write metrics.json, figures and report.html."""
+    """Score a model and its baselines in physical units; write metrics.json, figures and report.html."""
     from earthsr.api import create_logger
     from earthsr.api import evaluate as run_evaluation
     from earthsr.errors import InputError
@@ -92,10 +92,7 @@ def evaluate(
         amp_level=amp_level,
     )
     metrics = result.metrics
-    lines = [text_table(metrics["scores"])]
-    gain = metrics["rmse_reduction_vs_bicubic_percent"]
-    if gain is not None:
-        lines.append(f"RMSE {gain:.2f} % below bicubic on {metrics['samples']} patches of the {split} split")
+    lines = [text_table(metrics["scores"], result.columns), result.headline]
     lines.append(f"picture {result.figures[0]} (and {len(result.figures) - 1} more beside it)")
     lines.append(f"report  {result.report}")
     show(metrics, as_json, "\n".join(lines))

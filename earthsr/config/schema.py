@@ -225,6 +225,10 @@ class DataSection(Section):
     prior_hidden: Share = Field(0.2, description="land use: share of samples without last year's map")
     prior_hidden_blocks: Share = Field(0.2, description="land use: share of the others that lack half of it, in blocks")
     prior_block_cells: int = Field(16, ge=1, le=4096, description="land use: fine cells per side of these blocks")
+    prior_stale: Share = Field(
+        0.0, description="land use: share of samples whose prior is older than said, as a rollout's map misses change"
+    )
+    prior_stale_steps: int = Field(10, ge=1, description="land use: steps that such a prior is older at most")
     prior_own: Share = Field(
         0.0, description="land use: share of samples whose prior is the model's own map (scheduled sampling)"
     )

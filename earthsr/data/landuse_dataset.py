@@ -146,7 +146,8 @@ class LandUseDataset:
         before = composer.neighbour(year, direction)
         known = self.options.prior.mask(chance, size)
         step = abs(year - before) if before is not None else 1
-        prior = composer.truth(tile, before)
+        age = self.options.prior.age(chance)
+        prior = composer.truth(tile, before if before is None else composer.older(before, direction, age))
         inputs = composer.fields(tile, year, prior, step, direction, known)
         earlier = None
         if chance.random() < self.options.prior.own and before is not None:

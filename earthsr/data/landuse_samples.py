@@ -42,8 +42,19 @@ class PriorPlan:
     """Share of the others that lack it in blocks; half of the blocks are hidden then."""
     block_cells: int = 16
     """Fine cells per side of these blocks."""
+    stale: float = 0.0
+    """Share of samples whose prior is older than it is said to be: the map of a rollout has missed some change, and
+    what is missing has to be seen from the forcing."""
+    stale_steps: int = 10
+    """How many of the file's years such a prior is older at most."""
     own: float = 0.0
     """Share of samples whose prior is the model's own map: scheduled sampling (Bengio et al., 2015)."""
+
+    def age(self, chance: np.random.Generator) -> int:
+        """Draw how many steps older than said the prior of one sample is."""
+        old = chance.random() < self.stale
+        steps = int(chance.integers(1, self.stale_steps + 1))
+        return steps if old else 0
 
     def mask(self, chance: np.random.Generator, size: int) -> NDArray[np.uint8]:
         """Draw where the prior of one sample is known, (size, size), 1 = known."""
@@ -89,6 +100,11 @@ class Composer:
         years = self.source.layout.years
         index = years.index(year) - direction
         return years[index] if 0 <= index < len(years) else None
+
+    def older(self, year: int, direction: int, steps: int) -> int:
+        """Year that lies ``steps`` further from where the prior comes, or the last one that there is."""
+        years = self.source.layout.years
+        return years[int(np.clip(years.index(year) - direction * steps, 0, len(years) - 1))]
 
     def truth(self, tile: int, year: int | None) -> NDArray[np.uint8]:
         """Classes of a tile in a year, or a map without any where there is no such year."""

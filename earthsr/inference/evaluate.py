@@ -14,7 +14,7 @@ from earthsr.config import Config
 from earthsr.data import Dataset, DemData, LandUseDataset, Patches
 from earthsr.evaluation import baseline
 from earthsr.evaluation.figures import comparison, save, score_bars
-from earthsr.evaluation.report import score_table, write_report
+from earthsr.evaluation.report import ELEVATION, score_table, write_report
 from earthsr.files import make_folder, write_json
 from earthsr.inference.evaluate_maps import evaluate_field, evaluate_maps
 from earthsr.inference.evaluation import Evaluation, provenance_of, run_curves
@@ -140,22 +140,23 @@ def evaluate_split(model: Model, config: Config, split: str, output: Path) -> Ev
     if curves is not None:
         figures.append((curves, "Training loss and learning rate by step; validation RMSE by epoch."))
     write_json(output / "metrics.json", metrics)
+    headline = _headline(metrics)
     report = write_report(
         output / "report.html",
         "DEM super-resolution: evaluation",
-        _headline(metrics),
+        headline,
         [("Scores", score_table(metrics["scores"])), *_group_tables(metrics)],
         figures,
         provenance,
     )
-    return Evaluation(metrics, output, [path for path, _ in figures], report)
+    return Evaluation(metrics, output, [path for path, _ in figures], report, headline, ELEVATION)
 
 
 def _headline(metrics: dict[str, Any]) -> str:
     rmse, reduction = metrics["scores"]["model"]["rmse"], metrics.get("rmse_reduction_vs_bicubic_percent")
-    gain = "" if reduction is None else f" That is {reduction:.2f} % below bicubic interpolation."
+    gain = "" if reduction is None else f", {reduction:.2f} % below bicubic"
     shown = "–" if rmse is None else f"{rmse:.3f}"
-    return f"RMSE {shown} m over {metrics['samples']} patches of the {metrics['split']} split.{gain}"
+    return f"RMSE {shown} m{gain} on {metrics['samples']} patches of the {metrics['split']} split"
 
 
 def _group_tables(metrics: dict[str, Any]) -> list[tuple[str, str]]:

@@ -52,15 +52,16 @@ def evaluate_maps(task: LandUse, model: Model, split: str, output: Path) -> Eval
         )
     write_json(output / "metrics.json", metrics)
     years = {f"{year}": score_table(each["scores"], YEARS, "rollout") for year, each in metrics["groups"].items()}
+    headline = _headline(metrics)
     report = write_report(
         output / "report.html",
         "Land use: evaluation",
-        _headline(metrics),
+        headline,
         [("Scores over all scored years", score_table(metrics["scores"], MAPS, "rollout")), *years.items()],
         figures,
         {**provenance, **metrics["protocol"]},
     )
-    return Evaluation(metrics, output, [path for path, _ in figures], report)
+    return Evaluation(metrics, output, [path for path, _ in figures], report, headline, MAPS)
 
 
 def _headline(metrics: dict[str, Any]) -> str:
@@ -184,16 +185,14 @@ def evaluate_field(task: LandField, model: Model, split: str, output: Path) -> E
     write_json(output / "metrics.json", metrics)
     units = metrics["units"]
     rmse, mean = metrics["scores"]["model"]["rmse"], metrics["scores"]["training_mean"]["rmse"]
-    report = write_report(
-        output / "report.html",
-        f"{metrics['field']}: evaluation",
+    headline = (
         f"RMSE {rmse:.4g} {units} over {metrics['samples']} maps of the {split} split (training mean {mean:.4g}). "
-        f"Data: {metrics['source']}.",
-        [("Scores", score_table(metrics["scores"], field_columns(units)))],
-        figures,
-        provenance,
+        f"Data: {metrics['source']}."
     )
-    return Evaluation(metrics, output, [path for path, _ in figures], report)
+    columns = field_columns(units)
+    title, table = f"{metrics['field']}: evaluation", score_table(metrics["scores"], columns)
+    report = write_report(output / "report.html", title, headline, [("Scores", table)], figures, provenance)
+    return Evaluation(metrics, output, [path for path, _ in figures], report, headline, columns)
 
 
 def _field_figure(task: LandField, model: Model, source: LandUseData) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 from earthsr.backend import Model
 from earthsr.data import DemData, LandUseData
 from earthsr.evaluation.figures import loss_curves, save
+from earthsr.evaluation.report import Columns
 
 
 @dataclass(frozen=True)
@@ -21,6 +22,10 @@ class Evaluation:
     folder: Path
     figures: list[Path]
     report: Path
+    headline: str
+    """What was found, in a sentence or two."""
+    columns: Columns
+    """Scores that a table of the methods shows."""
 
 
 def provenance_of(model: Model, source: DemData | LandUseData, origin: str) -> dict[str, str]:

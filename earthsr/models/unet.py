@@ -1,5 +1,10 @@
 """The spec of the U-Net that fuses coarse forcing, static fields and last year's map (Ronneberger et al., MICCAI 2015).
 
+Its inputs are structured: what is stored and moved stays small, and they are fused on the device. The coarse forcing
+is a window of its own grid; two matrices made on the host bring it onto the fine one, ``Wy @ coarse @ Wx.T``: exact for
+any ratio and offset. Fused with it are static fields, last year's classes as one channel each beside a mask of where
+they are known, and scalars (year, step, direction) spread over the tile.
+"""
 
 from __future__ import annotations
 

@@ -47,7 +47,14 @@ class TileTask(Task):
         data = self.config.data
         return LandUseOptions(
             directions=tuple(data.directions),
-            prior=PriorPlan(data.prior_hidden, data.prior_hidden_blocks, data.prior_block_cells, data.prior_own),
+            prior=PriorPlan(
+                data.prior_hidden,
+                data.prior_hidden_blocks,
+                data.prior_block_cells,
+                data.prior_stale,
+                data.prior_stale_steps,
+                data.prior_own,
+            ),
             method=data.coarse_interpolation,
             buffer_tiles=data.buffer_tiles,
             fields=self.field_names,

@@ -172,7 +172,7 @@ def test_early_stopping_ends_the_run_and_restores_the_best_weights(tiny, any_bac
     assert result.epochs < 60
     run = RunFolder(result.folder)
     scores = [record["valid"]["rmse"] for record in metrics(result.folder) if "valid" in record]
-    assert result.best_rmse == min(scores)
+    assert result.best_score == min(scores)
     assert len(scores) - 1 - scores.index(min(scores)) == 2
     best = read_weights(run.pointed("best") / "weights.safetensors").weights
     for name, value in model.weights.items():
@@ -203,7 +203,7 @@ def test_validation_follows_its_frequency_and_the_last_epoch(tiny, any_backend):
 def test_validation_agrees_with_evaluate(tiny, any_backend):
     run = earthsr.train(tiny(), backend=any_backend)
     scores = earthsr.evaluate(run.folder, split="valid", backend=any_backend).metrics["scores"]
-    assert scores["model"]["rmse"] == pytest.approx(run.result.best_rmse, rel=1e-6)
+    assert scores["model"]["rmse"] == pytest.approx(run.result.best_score, rel=1e-6)
 
 
 def test_accumulation_fills_up_the_last_step(tiny, any_backend):

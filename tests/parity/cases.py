@@ -11,24 +11,40 @@ import numpy as np
 
 from earthsr.data import Normalisation
 from earthsr.evaluation import ErrorStatistics, patch_statistics
-from earthsr.models import DemSRNetSpec, MSELoss, OptimizerSpec, initial_weights
+from earthsr.models import (
+    CrossEntropyLoss,
+    DemSRNetSpec,
+    HuberLoss,
+    MSELoss,
+    NetworkSpec,
+    Objective,
+    OptimizerSpec,
+    UNetSpec,
+    initial_weights,
+)
 from earthsr.parity import Record, write_record
 from earthsr.tasks.made import made_batches, made_patches
+from tests.reference import unet
 from tests.reference.gradients import adam, layers, loss_and_gradient
 
 RECORDS = Path(__file__).parent / "records"
 STEPS = 20
-BATCH, PATCH = 3, 6
+BATCH, PATCH, TILE = 3, 6, 8
 BASE = DemSRNetSpec(features=4, num_blocks=1, scale=2)
-OBJECTIVE = MSELoss()
+MAPS = UNetSpec(coarse_channels=3, static_channels=2, classes=4, width=4, depth=2)
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
     """A variant, its optimiser, and everything that both sides start from."""
 
-    spec: DemSRNetSpec
+    spec: NetworkSpec
     optimizer: OptimizerSpec = dataclasses.field(default_factory=OptimizerSpec)
+    objective: Objective = dataclasses.field(default_factory=MSELoss)
+
+    @property
+    def size(self):
+        return TILE if isinstance(self.spec, UNetSpec) else PATCH
 
     @property
     def weights(self):
@@ -36,7 +52,7 @@ class Case:
 
     @property
     def inputs(self):
-        return made_batches(self.spec, PATCH, BATCH, STEPS)
+        return made_batches(self.spec, self.size, BATCH, STEPS)
 
     @property
     def rates(self):
@@ -58,8 +74,58 @@ CASES = {
     "scale-3": Case(variant(scale=3, num_blocks=2)),
     "adam-coupled-decay": Case(BASE, OptimizerSpec(weight_decay=0.1, eps=1e-4)),
     "adamw-clipped": Case(BASE, OptimizerSpec(name="adamw", weight_decay=0.1, clip_norm=0.05)),
+    "unet": Case(MAPS, objective=CrossEntropyLoss()),
+    "unet-group-transposed": Case(
+        dataclasses.replace(MAPS, norm="group", norm_groups=2, upsampling="transposed"),
+        objective=CrossEntropyLoss((1.0, 2.0, 0.5, 3.0), label_smoothing=0.1, dice=0.5),
+    ),
+    "unet-plain-no-prior": Case(
+        dataclasses.replace(MAPS, norm="none", prior=False, depth=1), objective=CrossEntropyLoss(dice=1.0)
+    ),
+    "unet-continuous": Case(dataclasses.replace(MAPS, head="continuous", out_channels=3), objective=HuberLoss(0.5)),
+    "unet-frozen": Case(MAPS, OptimizerSpec(frozen=MAPS.select(["down"]), clip_norm=0.1), CrossEntropyLoss()),
     "frozen": Case(BASE, OptimizerSpec(frozen=BASE.select(["head", "blocks"]), beta1=0.8, beta2=0.95)),
 }
+
+
+def _dem_sr(case, weights):
+    """Layers, rasters and scores of the first batch, and the gradient of one, of DEM-SRNet."""
+    seen = layers(case.spec, weights, case.inputs.batches[0].inputs["elevation"])
+    normalisation, patches = Normalisation("patch", 0.0, 64.0), made_patches(case.spec, case.size, BATCH, 1)[0]
+    offsets = normalisation.offsets(patches.coarse).astype(np.float64)
+    raster = seen["output"] * normalisation.scale + offsets
+    valid = patches.fine[np.broadcast_to(patches.mask.astype(bool), patches.fine.shape)]
+    span = float(valid.max() - valid.min())
+    scores = _errors(raster, patches.fine, patches.mask, case.spec.scale, span)
+
+    def step(now, batch):
+        arguments = (batch.inputs["elevation"], batch.target.astype(np.float64), batch.weight)
+        return *loss_and_gradient(case.spec, now, *arguments), {}
+
+    return seen, {"elevation_m": raster}, {name: scores[name] for name in ("rmse", "mae", "psnr")}, step
+
+
+def _unet(case, weights):
+    """The same of a U-Net."""
+    first = case.inputs.batches[0]
+    seen = unet.layers(case.spec, weights, first.inputs)
+    if case.spec.softmax:
+        rasters, scores = case.inputs.interpret(seen["output"])
+        scores = {name: float(value[0]) for name, value in scores.items()}
+    else:
+        found = _errors(seen["output"], first.target, first.mask, 0, 0.0)
+        rasters, scores = {"field": seen["output"]}, {name: found[name] for name in ("rmse", "mae")}
+
+    def step(now, batch):
+        arguments = (batch.inputs, batch.target, batch.weight)
+        return unet.loss_and_gradient(case.spec, case.objective, now, *arguments, frozen=case.optimizer.frozen)
+
+    return seen, rasters, scores, step
+
+
+def _errors(raster, truth, mask, border, span):
+    each = patch_statistics(raster, truth, mask, border=border, value_range=span, cell_size_m=None)
+    return sum(each, ErrorStatistics()).scores(span)
 
 
 def reference_record(case):
@@ -67,56 +133,53 @@ def reference_record(case):
     inputs, weights = case.inputs, {name: value.astype(np.float64) for name, value in case.weights.items()}
     batches = inputs.batches
     first = batches[0]
-    seen = layers(case.spec, weights, first.inputs["elevation"])
-    keep = {name: seen[name].reshape(-1) for name in (*case.spec.layers, "output")}
-    normalisation, patches = Normalisation("patch", 0.0, 64.0), made_patches(case.spec, PATCH, BATCH, 1)[0]
-    offsets = normalisation.offsets(patches.coarse).astype(np.float64)
-    raster = seen["output"] * normalisation.scale + offsets
-    valid = patches.fine[np.broadcast_to(patches.mask.astype(bool), patches.fine.shape)]
-    span = float(valid.max() - valid.min())
-    each = patch_statistics(
-        raster, patches.fine, patches.mask, border=case.spec.scale, value_range=span, cell_size_m=None
-    )
-    scores = sum(each, ErrorStatistics()).scores(span)
-
-    losses, now, m, v, one = [], weights, {}, {}, None
-    m = {name: np.zeros_like(value) for name, value in weights.items()}
-    v = {name: np.zeros_like(value) for name, value in weights.items()}
-    for step, (batch, rate) in enumerate(zip(batches, case.rates, strict=True), start=1):
-        loss, gradient = loss_and_gradient(
-            case.spec, now, batch.inputs["elevation"], batch.target.astype(np.float64), batch.weight
-        )
+    of_kind = _unet if isinstance(case.spec, UNetSpec) else _dem_sr
+    seen, rasters, scores, take_step = of_kind(case, weights)
+    learns = case.spec.learning
+    now = dict(weights)
+    m = {name: np.zeros_like(weights[name]) for name in learns}
+    v = {name: np.zeros_like(weights[name]) for name in learns}
+    losses = []
+    for number, (batch, rate) in enumerate(zip(batches, case.rates, strict=True), start=1):
+        loss, gradient, statistics = take_step(now, batch)
         losses.append(loss)
-        now, m, v = adam(case.optimizer, now, m, v, gradient, rate, step)
-        if step == 1:
-            one = (gradient, m, v)
-    gradient, m1, v1 = one
+        moved, m, v = adam(case.optimizer, {name: now[name] for name in learns}, m, v, gradient, rate, number)
+        now = {**now, **moved, **statistics}
+        if number == 1:
+            # The gradient of everything: what is frozen does not learn, but has one. Norms that are frozen keep their
+            # statistics in training alone, so this one is taken with all of them awake.
+            everything = dataclasses.replace(case, optimizer=OptimizerSpec())
+            plain = (
+                (loss, gradient) if not case.optimizer.frozen else of_kind(everything, weights)[3](weights, batch)[:2]
+            )
+            one = (*plain, m, v)
+    first_loss, gradient, m1, v1 = one
     flat = lambda arrays: {name: value.reshape(-1) for name, value in arrays.items()}  # noqa: E731
-    learning = [name for name in weights if name not in case.optimizer.frozen]
+    going = [name for name in weights if name not in case.optimizer.frozen]
     arrays = {
         "inputs": flat(
             {f"weights/{k}": value for k, value in case.weights.items()}
             | {f"first/{k}": value for k, value in first.inputs.items()}
             | {"first/target": first.target, "last/target": batches[-1].target}
         ),
-        "layers": keep,
-        "raster": {"elevation_m": raster.reshape(-1)},
-        "scores": {name: np.array([scores[name]]) for name in ("rmse", "mae", "psnr")},
-        "loss": {"loss": np.array(losses[:1])},
+        "layers": flat({name: seen[name] for name in (*case.spec.layers, "output")}),
+        "raster": flat(rasters),
+        "scores": {name: np.array([value]) for name, value in scores.items()},
+        "loss": {"loss": np.array([first_loss])},
         "gradients": flat(gradient),
         "first_moments_1": flat(m1),
         "second_moments_1": flat(v1),
         "losses": {"losses": np.array(losses)},
         "first_moments_n": flat(m),
         "second_moments_n": flat(v),
-        "updates_n": flat({name: now[name] - weights[name] for name in learning}),
+        "updates_n": flat({name: now[name] - weights[name] for name in going}),
     }
     about = {
         "backend": "reference",
         "version": "float64",
         "device": "NumPy",
         "spec": case.spec.to_dict(),
-        "objective": OBJECTIVE.to_dict(),
+        "objective": case.objective.to_dict(),
         "optimizer": case.optimizer.to_dict(),
         "rates": [case.rates[0], case.rates[-1]],
         "steps": STEPS,

@@ -23,7 +23,7 @@ from earthsr.parity import compare, measure, read_record, write_record
 from earthsr.parity.contract import QUANTITIES
 from earthsr.parity.report import text_table
 from tests.conftest import BACKENDS, REPOSITORY, backend_parameters, installed
-from tests.parity.cases import CASES, OBJECTIVE, RECORDS
+from tests.parity.cases import CASES, RECORDS
 
 both = pytest.mark.skipif(not all(map(installed, BACKENDS)), reason="needs both backends")
 _measured = {}
@@ -41,7 +41,7 @@ def measured(backend, name):
             case.spec,
             case.weights,
             case.inputs,
-            OBJECTIVE,
+            case.objective,
             case.optimizer,
             case.rates,
             device="cpu",
@@ -78,11 +78,11 @@ for name in sys.argv[2:]:
     __import__(name)
 from earthsr.backend import get_backend
 from earthsr.parity import measure, write_record
-from tests.parity.cases import CASES, OBJECTIVE
+from tests.parity.cases import CASES
 case = CASES["mindearth"]
 for backend in ("torch", "mindspore"):
-    record = measure(get_backend(backend), case.spec, case.weights, case.inputs, OBJECTIVE, case.optimizer, case.rates,
-                     device="cpu")
+    record = measure(get_backend(backend), case.spec, case.weights, case.inputs, case.objective, case.optimizer,
+                     case.rates, device="cpu")
     write_record(f"{sys.argv[1]}-{backend}.safetensors", record)
 """
 

@@ -8,6 +8,8 @@ import types
 import pytest
 
 import earthsr
+from earthsr.config import from_mapping
+from earthsr.tasks import DemSR
 from earthsr.training.callbacks import LossMonitor, ProgressBar, TimeMonitor
 from earthsr.training.progress import MetricsFile
 
@@ -20,6 +22,7 @@ class Terminal(io.StringIO):
 def trainer(step=0, rank=0):
     engine = types.SimpleNamespace(rank=rank)
     return types.SimpleNamespace(
+        task=DemSR(from_mapping({})),
         model=types.SimpleNamespace(engine=engine),
         progress=types.SimpleNamespace(step=step),
         step_size=4,

@@ -10,7 +10,7 @@ from earthsr.config import from_mapping
 from earthsr.data import Dataset, DemData
 from earthsr.evaluation import ErrorStatistics, baseline, patch_statistics
 from earthsr.evaluation.figures import comparison, loss_curves, save, score_bars
-from earthsr.evaluation.report import text_table, write_report
+from earthsr.evaluation.report import score_table, text_table, write_report
 from earthsr.evaluation.terrain import hillshade, horn_gradient, slope_degrees, ssim_map
 from earthsr.tasks import task_for
 from tests.conftest import terrain, tiny_values, write_patches
@@ -222,18 +222,15 @@ def test_the_report_needs_no_other_file(tmp_path):
     scores = {"model": {"rmse": 1.0, "mae": 0.5, "bias": -0.1, "psnr": None, "ssim": 0.9, "slope_rmse_deg": 2.0}}
     scores["bicubic"] = {**scores["model"], "rmse": 2.0}
     picture = save(score_bars(scores), tmp_path / "bars.png")
-    metrics = {
-        "scores": scores,
-        "samples": 3,
-        "split": "test<b>",
-        "rmse_reduction_vs_bicubic_percent": 50.0,
-        "groups": {},
-    }
-    path = write_report(tmp_path / "report.html", metrics, [(picture, "bars")], {"checkpoint": "<script>"})
+    tables = [("all of test<b>", score_table(scores))]
+    path = write_report(
+        tmp_path / "report.html", "title", "1 m on test<b>", tables, [(picture, "bars")], {"checkpoint": "<script>"}
+    )
     picture.unlink()
     page = path.read_text()
     assert "data:image/png;base64," in page
-    assert "50.00 % below bicubic" in page
+    assert "1 m on test" in page
+    assert page.count("<tr") == 3
     assert "<script>" not in page
     assert "test<b>" not in page
     assert "http" not in page
