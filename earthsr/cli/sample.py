@@ -48,7 +48,7 @@ def landuse(
     columns: Annotated[int, typer.Option("--columns", help="Fine cells from west to east.")] = 960,
     cell: Annotated[float, typer.Option("--cell", help="Size of a fine cell, degrees.")] = 0.25 / 16,
     years: Annotated[str, typer.Option("--years", metavar="A:B", help="First and last year.")] = "1970:1999",
-    seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same synthetic world.")] = 10,
+    seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same synthetic world.")] = 9,
     tile: Annotated[int, typer.Option("--tile", help="Fine cells per tile side.")] = 64,
     stride: Annotated[
         int | None, typer.Option("--stride", help="Fine cells between training tiles; else no overlap.")

@@ -66,7 +66,7 @@ class LandUseData:
         return self.layout.tiles * len(self.layout.years)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_handle": None, "_lock": None, "_static": OrderedDict()}
+        return {**self.__dict__, "_handle": None, "_lock": None, "_static": OrderedDict(), "_coarse": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -163,18 +163,34 @@ class LandUseData:
 
     @property
     def coarse(self) -> NDArray[np.float32]:
-        """Fractions of all years (Y, C_c, h, w); read once, since the whole is small."""
+        """Fractions of all years (Y, C_c, h, w): mapped from the file, which may be larger than memory."""
         if self._coarse is None:
-            values = self._read(lambda handle: handle["coarse"][...]).astype(np.float32, copy=False)
-            bad = ~((values > -1e-3) & (values < 1 + 1e-3)) & np.isfinite(values)
-            if bad.any():
-                y, c, i, j = (int(k) for k in np.argwhere(bad)[0])
-                raise DataError(
-                    f"{self.path}: coarse holds {values[y, c, i, j]:g} for {self.layout.coarse_channels[c]} in "
-                    f"{self.layout.years[y]}, row {i}, column {j}; expected fractions of 0 to 1"
-                )
-            self._coarse = values
+            with self._lock, reading(self.path):
+                dataset = self._file()["coarse"]
+                offset, shape = dataset.id.get_offset(), dataset.shape
+                plain = offset is not None and dataset.dtype == np.dtype("<f4")
+                # Other programs may have compressed it: then it is read as a whole.
+                whole = None if plain else dataset[...].astype(np.float32, copy=False)
+            self._coarse = np.memmap(self.path, "<f4", "r", offset, shape) if whole is None else whole
         return self._coarse
+
+    def forcing(self, year: int, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Fractions of a year on some rows and columns of the coarse grid (C_c, len(rows), len(columns)).
+
+        Raises
+        ------
+        DataError
+            If a value is no fraction; the message names channel, year and cell.
+        """
+        values = self.coarse[self.layout.years.index(year)][:, rows[:, None], columns]
+        bad = ~((values > -1e-3) & (values < 1 + 1e-3)) & ~np.isnan(values)
+        if bad.any():
+            c, i, j = (int(k) for k in np.argwhere(bad)[0])
+            raise DataError(
+                f"{self.path}: coarse holds {values[c, i, j]:g} for {self.layout.coarse_channels[c]} in {year}, row "
+                f"{rows[i]}, column {columns[j]}; expected a fraction of 0 to 1"
+            )
+        return values
 
     @property
     def origins(self) -> NDArray[np.float64]:
@@ -238,7 +254,8 @@ class LandUseData:
         for tile in np.unique(np.linspace(0, layout.tiles - 1, num=min(8, layout.tiles)).astype(np.int64)):
             digest.update(self.classes(int(tile), layout.years[int(tile) % len(layout.years)]).tobytes())
             digest.update(np.ascontiguousarray(self.static(int(tile))).tobytes())
-        digest.update(np.ascontiguousarray(self.coarse).tobytes())
+        for year in np.unique(np.linspace(0, len(layout.years) - 1, num=4).astype(np.int64)):
+            digest.update(np.ascontiguousarray(self.coarse[year]).tobytes())
         return digest.hexdigest()[:16]
 
     def scan(self) -> None:
@@ -249,7 +266,9 @@ class LandUseData:
         DataError
             If a value is no class, or no fraction.
         """
-        _ = self.coarse
+        rows, columns = np.arange(self.layout.coarse.rows), np.arange(self.layout.coarse.columns)
+        for year in self.layout.years:
+            self.forcing(year, rows, columns)
         for tile in range(self.layout.tiles):
             for year in self.layout.years:
                 self.classes(tile, year)

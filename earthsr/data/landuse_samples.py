@@ -134,9 +134,8 @@ class Composer:
         known : ndarray of shape (P, P), optional
             1 where the prior may be seen; wherever it has a class, where absent.
         """
-        layout = self.source.layout
         rows, columns, wy, wx = self.source.window(self._places[tile], self.method)
-        coarse = self.source.coarse[layout.years.index(year)][:, rows[:, None], columns]
+        coarse = self.source.forcing(year, rows, columns)
         mask = (prior != NODATA).astype(np.uint8)
         if known is not None:
             mask &= known

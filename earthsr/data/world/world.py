@@ -39,8 +39,8 @@ class WorldSpec:
     north_deg: float = 48.0
     years: tuple[int, ...] = tuple(range(1970, 2000))
     """One after another."""
-    seed: int = 10
-    """The default gives a world whose east, which tests, is like its west, which trains."""
+    seed: int = 9
+    """With the default every class has at least 1.9 % of the land in the bands that train, validate and test."""
 
     def check(self) -> None:
         """Check sizes, place and years.
