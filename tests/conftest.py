@@ -4,10 +4,12 @@ What only one backend can run is skipped where its framework is missing, with on
 """
 
 import contextlib
+import dataclasses
 import io
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +24,8 @@ from earthsr.config import from_mapping
 from earthsr.data import Statistics
 from earthsr.data.patches import Patches
 from earthsr.data.sample import write_sample_dem
+from earthsr.data.sample_landuse import write_sample_landuse
+from earthsr.data.world import WorldSpec
 from earthsr.data.write import Split, write_split
 from earthsr.resample import block_mean
 
@@ -181,3 +185,45 @@ def call_cli(*arguments, cwd=None):
         code = main([str(word) for word in arguments])
     logging.getLogger("earthsr").handlers.clear()
     return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
+
+
+# Land use: a synthetic world of a few tiles, and a configuration that learns it in a second.
+
+
+def small_world(root, **options):
+    """Write a small synthetic world, 22 tiles of 16 cells to train on, six years, the last two held out.
+
+    ``options`` are those of ``write_sample_landuse`` and of ``WorldSpec``; returns the folder.
+    """
+    size = {"rows": 48, "columns": 240, "years": tuple(range(1990, 1996)), "seed": 3}
+    of_world = {field.name for field in dataclasses.fields(WorldSpec)}
+    spec = WorldSpec(**{**size, **{key: value for key, value in options.items() if key in of_world}})
+    rest = {key: value for key, value in options.items() if key not in of_world}
+    write_sample_landuse(root, spec, **{"tile_size": 16, "held_out_last": 2, **rest})
+    return Path(root)
+
+
+@pytest.fixture(scope="session")
+def landuse_dir(tmp_path_factory):
+    """A small world; only read."""
+    return small_world(tmp_path_factory.mktemp("landuse"))
+
+
+@pytest.fixture
+def landuse_copy(landuse_dir, tmp_path):
+    """The same data, to be damaged."""
+    return Path(shutil.copytree(landuse_dir, tmp_path / "data"))
+
+
+def landuse_values(root, folder, **sections):
+    """Values of a configuration that trains on a small world in a second."""
+    values = {
+        "model": {"name": "unet", "coarse_channels": 7, "static_channels": 5, "classes": 7, "width": 4, "depth": 2},
+        "data": {"root_dir": str(root), "patch_size": 16, "batch_size": 8, "num_workers": 1},
+        "optimizer": {"learning_rate": 1e-2, "epochs": 1},
+        "summary": {"summary_dir": str(folder), "log_every": 1, "save_checkpoint_epochs": 1},
+        "train": {"seed": 3},
+    }
+    for section, keys in sections.items():
+        values[section] = {**values.get(section, {}), **keys} if isinstance(keys, dict) else keys
+    return values

@@ -132,8 +132,8 @@ def per_sample(root: Path, coarse_bytes: int) -> None:
     total = maps + tiles_once + 251 * states * 720 * 1440 * 4
     everything = count * tile**2 * (4 * (states + static + 3) + 3)
     print(
-        f"{count:,} samples of {tile} x {tile} over 251 years, global forcing of {states} states: {total / 1e9:,.1f} GB; "
-        f"every input on the fine cells: {everything / 1e12:,.2f} TB"
+        f"{count:,} samples over 251 years, global forcing of {states} states: {total / 1e9:,.1f} GB; every input on "
+        f"the fine cells: {everything / 1e12:,.2f} TB"
     )
 
 

@@ -21,20 +21,29 @@ class Fuse(nn.Cell):
     def __init__(self, spec: UNetSpec) -> None:
         super().__init__()
         self.prior = spec.prior
+        self.totals = spec.totals
         self.index = Tensor(np.arange(spec.classes, dtype=np.int32).reshape(1, -1, 1, 1))
 
     def construct(self, coarse: Tensor, wy: Tensor, wx: Tensor, static: Tensor, *rest: Tensor) -> Tensor:
         """Fields in the spec's order to (N, fused_channels, H, W)."""
         n, _, height, width = static.shape
-        across = ops.expand_dims(ops.transpose(wx, (0, 2, 1)), 1)
-        fine = ops.matmul(ops.matmul(ops.expand_dims(wy, 1), coarse), across)
+        rows, columns = ops.expand_dims(wy, 1), ops.expand_dims(wx, 1)
+        across = ops.transpose(columns, (0, 1, 3, 2))
+        fine = ops.matmul(ops.matmul(rows, coarse), across)
         scalars = rest[-1]
         spread = ops.broadcast_to(
             ops.reshape(scalars, (n, scalars.shape[1], 1, 1)), (n, scalars.shape[1], height, width)
         )
         if self.prior:
             known = ops.expand_dims(rest[1], 1).astype(mstype.float32)
-            return ops.cat((fine, static, one_hot(rest[0], self.index) * known, known, spread), 1)
+            classes = one_hot(rest[0], self.index) * known
+            if self.totals:
+                down = ops.transpose(rows, (0, 1, 3, 2))
+                area = ops.expand_dims(rows.sum(2), 3) * ops.expand_dims(columns.sum(2), 2)
+                fractions = ops.matmul(ops.matmul(down, classes), columns) / ops.clamp(area, min=1e-6)
+                totals = ops.matmul(ops.matmul(rows, fractions), across)
+                return ops.cat((fine, static, classes, known, totals, spread), 1)
+            return ops.cat((fine, static, classes, known, spread), 1)
         return ops.cat((fine, static, spread), 1)
 
 

@@ -21,17 +21,23 @@ class Fuse(nn.Module):
     def __init__(self, spec: UNetSpec) -> None:
         super().__init__()
         self.classes = spec.classes
+        self.totals = spec.totals
 
     def forward(self, coarse: Tensor, wy: Tensor, wx: Tensor, static: Tensor, *rest: Tensor) -> Tensor:
         """Fields in the spec's order to (N, fused_channels, H, W)."""
         *prior, scalars = rest
         n, _, height, width = static.shape
+        rows, columns = wy.unsqueeze(1), wx.unsqueeze(1)
         with torch.autocast(static.device.type, enabled=False):
-            fine = wy.unsqueeze(1) @ coarse @ wx.transpose(1, 2).unsqueeze(1)
-        parts = [fine, static]
-        if prior:
-            known = prior[1].unsqueeze(1).float()
-            parts += [one_hot(prior[0], self.classes) * known, known]
+            parts = [rows @ coarse @ columns.mT, static]
+            if prior:
+                known = prior[1].unsqueeze(1).float()
+                classes = one_hot(prior[0], self.classes) * known
+                parts += [classes, known]
+                if self.totals:
+                    area = rows.sum(2).unsqueeze(3) * columns.sum(2).unsqueeze(2)
+                    fractions = rows.mT @ classes @ columns / area.clamp(min=1e-6)
+                    parts.append(rows @ fractions @ columns.mT)
         parts.append(scalars[:, :, None, None].expand(n, -1, height, width))
         return torch.cat(parts, 1).contiguous(memory_format=torch.channels_last)
 

@@ -173,6 +173,7 @@ class UNetModel(Section):
     static_channels: int = Field(5, ge=1, le=1024, description="static fields on the fine cells")
     classes: int = Field(7, ge=2, le=254, description="land-use classes (HILDA+ with its forests as one: 7)")
     prior: bool = Field(True, description="whether last year's map and its mask are inputs")
+    totals: bool = Field(False, description="also the prior's own coarse fractions, beside the forcing's")
     width: int = Field(64, ge=1, le=4096, description="features of the finest level; twice as many on each coarser one")
     depth: int = Field(
         4, ge=1, le=8, description="times that cells become twice as large; tiles are multiples of 2**depth"
@@ -345,6 +346,8 @@ class Config(Section):
         weights = self.train.class_weights
         if isinstance(weights, list) and len(weights) != model.classes:
             raise ValueError(f"train.class_weights lists {len(weights)}, model.classes is {model.classes}")
+        if model.totals and not model.prior:
+            raise ValueError("model.totals is true, which are those of the prior, but model.prior is false")
         if self.data.prior_own and not model.prior:
             raise ValueError("data.prior_own asks for the model's own map as prior, but model.prior is false")
 

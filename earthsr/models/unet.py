@@ -41,6 +41,10 @@ class UNetSpec(NetworkSpec):
     classes: int = 7
     prior: bool = True
     """Whether last year's classes and their mask are inputs."""
+    totals: bool = False
+    """Whether the prior's own coarse fractions are fused in beside the forcing: what a map lacks of its totals is then
+    seen at once. They are averages of the prior over the cells that the interpolation spreads a coarse value to,
+    ``Wy.T @ prior @ Wx`` over the same of ones, brought back as the forcing is."""
     width: int = 64
     depth: int = 4
     norm: Literal["batch", "group", "none"] = "batch"
@@ -81,7 +85,7 @@ class UNetSpec(NetworkSpec):
     @property
     def fused_channels(self) -> int:
         """Channels after fusing."""
-        prior = self.classes + 1 if self.prior else 0
+        prior = self.classes + 1 + (self.classes if self.totals else 0) if self.prior else 0
         return self.coarse_channels + self.static_channels + prior + len(SCALARS)
 
     @property
@@ -186,7 +190,10 @@ class UNetSpec(NetworkSpec):
 
     @property
     def receptive_radius(self) -> int:
-        """Fine cells to each side that can change a cell's output; with group norm, the statistics of the tile too."""
+        """Fine cells to each side that can change a cell's output.
+
+        With group norm the statistics of the whole tile do too, and with ``totals`` the prior all over a coarse cell.
+        """
         radius = 0
         for cell in range(self.multiple):
             low, high = self._reads(0, cell, cell)

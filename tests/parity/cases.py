@@ -76,7 +76,7 @@ CASES = {
     "adamw-clipped": Case(BASE, OptimizerSpec(name="adamw", weight_decay=0.1, clip_norm=0.05)),
     "unet": Case(MAPS, objective=CrossEntropyLoss()),
     "unet-group-transposed": Case(
-        dataclasses.replace(MAPS, norm="group", norm_groups=2, upsampling="transposed"),
+        dataclasses.replace(MAPS, norm="group", norm_groups=2, upsampling="transposed", totals=True),
         objective=CrossEntropyLoss((1.0, 2.0, 0.5, 3.0), label_smoothing=0.1, dice=0.5),
     ),
     "unet-plain-no-prior": Case(

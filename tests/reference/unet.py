@@ -182,7 +182,13 @@ def fuse(spec, inputs):
     parts = [np.einsum("nyi,ncij,nxj->ncyx", part["wy"], part["coarse"], part["wx"], optimize=True), part["static"]]
     if spec.prior:
         known = part["prior_mask"][:, None]
-        parts += [one_hot(part["prior"], spec.classes) * known, known]
+        classes = one_hot(part["prior"], spec.classes) * known
+        parts += [classes, known]
+        if spec.totals:
+            sums = np.einsum("nyi,ncyx,nxj->ncij", part["wy"], classes, part["wx"], optimize=True)
+            area = np.einsum("nyi,nxj->nij", part["wy"], part["wx"])[:, None]
+            fractions = np.divide(sums, area, out=np.zeros_like(sums), where=np.broadcast_to(area > 1e-6, sums.shape))
+            parts.append(np.einsum("nyi,ncij,nxj->ncyx", part["wy"], fractions, part["wx"], optimize=True))
     parts.append(np.broadcast_to(part["scalars"][:, :, None, None], (n, part["scalars"].shape[1], h, w)))
     return np.concatenate(parts, 1)
 
