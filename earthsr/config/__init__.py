@@ -4,16 +4,8 @@ This room knows nothing of data files or frameworks; checks against files are ma
 """
 
 from earthsr.config.load import from_mapping, load_yaml_config, to_yaml
-from earthsr.config.schema import (
-    Config,
-    DataSection,
-    DEMNetModel,
-    DemSRNetModel,
-    OptimizerSection,
-    SummarySection,
-    TrainSection,
-    UNetModel,
-)
+from earthsr.config.model_sections import DEMNetModel, DemSRNetModel, UNetModel
+from earthsr.config.schema import Config, DataSection, OptimizerSection, SummarySection, TrainSection
 
 __all__ = [
     "Config",

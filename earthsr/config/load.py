@@ -11,7 +11,8 @@ import yaml
 from pydantic import ValidationError
 
 from earthsr.config.messages import config_error, unknown_key
-from earthsr.config.schema import Config, DemSRNetModel
+from earthsr.config.model_sections import DemSRNetModel
+from earthsr.config.schema import Config
 from earthsr.errors import ConfigError, EarthsrWarning
 
 

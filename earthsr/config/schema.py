@@ -1,200 +1,18 @@
-"""The typed sections of a configuration, their ranges, and their reading as a dictionary.
+"""The typed sections of a configuration beside ``model``, their ranges, and how they fit together.
 
 Key names follow MindEarth's ``DEM-SRNet.yaml``; keys that it does not have are ours.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from earthsr.config.messages import config_error
+from earthsr.config.model_sections import DEMNetModel, DemSRNetModel, ModelSection, UNetModel
+from earthsr.config.section import Count, NonNegative, Positive, Section, Share, lower, none_if_blank
 from earthsr.errors import ConfigError
-
-
-class Section(BaseModel):
-    """A part of the configuration that can be read and set like a dictionary; values are checked when set."""
-
-    model_config = ConfigDict(extra="forbid", validate_assignment=True, validate_default=True)
-
-    def __getitem__(self, key: str) -> Any:
-        self._known(key)
-        return getattr(self, key)
-
-    def __setitem__(self, key: str, value: Any) -> None:
-        self._known(key)
-        before = self.__dict__.copy()
-        try:
-            setattr(self, key, value)
-        except ValidationError as error:
-            # A model validator that fails after the assignment leaves the new value behind; take it back.
-            self.__dict__.update(before)
-            raise config_error(error, type(self), where=type(self).section_name()) from None
-
-    def __contains__(self, key: object) -> bool:
-        return key in type(self).model_fields
-
-    def _known(self, key: str) -> None:
-        if key not in type(self).model_fields:
-            raise UnknownKey(key, type(self).model_fields, type(self).section_name())
-
-    def keys(self) -> Iterable[str]:
-        """Names of the keys, in the schema's order."""
-        return type(self).model_fields.keys()
-
-    def values(self) -> list[Any]:
-        """Values, in the schema's order."""
-        return [getattr(self, key) for key in self.keys()]
-
-    def items(self) -> list[tuple[str, Any]]:
-        """Pairs of key and value, in the schema's order."""
-        return [(key, getattr(self, key)) for key in self.keys()]
-
-    def get(self, key: str, default: Any = None) -> Any:
-        """Value of ``key``, or ``default`` where the schema has no such key."""
-        return getattr(self, key) if key in self else default
-
-    def update(self, values: dict[str, Any]) -> None:
-        """Set several keys, each one checked."""
-        for key, value in values.items():
-            self[key] = value
-
-    @classmethod
-    def section_name(cls) -> str:
-        """Name of the section that the class describes, as it stands in the YAML file."""
-        return SECTION_NAMES.get(cls.__name__, "")
-
-
-class UnknownKey(ConfigError, KeyError):
-    """A key that the section does not have; also a ``KeyError``, as a dictionary's user expects."""
-
-    def __init__(self, key: str, known: Iterable[str], section: str) -> None:
-        from earthsr.config.messages import unknown_key
-
-        self.message = unknown_key(key, known, section)
-        super().__init__(self.message)
-
-    def __str__(self) -> str:
-        return self.message
-
-
-def _lower(value: Any) -> Any:
-    return value.lower() if isinstance(value, str) else value
-
-
-def _none_if_blank(value: Any) -> Any:
-    return None if isinstance(value, str) and not value.strip() else value
-
-
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, le=1)]
-NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
-Count = Annotated[int, Field(ge=1)]
-OddKernel = Annotated[int, Field(ge=1, le=15, description="odd side of every convolution kernel, in cells")]
-
-
-class _ModelSection(Section):
-    @model_validator(mode="after")
-    def _odd_kernel(self) -> Self:
-        kernel = getattr(self, "kernel_size", 3)
-        if kernel % 2 == 0:
-            raise ValueError(f"model.kernel_size is {kernel}, expected an odd number (3 in the paper)")
-        return self
-
-
-class DemSRNetModel(_ModelSection):
-    """DEM-SRNet and its named variants (the EDSR baseline is one of them)."""
-
-    name: Literal["demsrnet"] = "demsrnet"
-    scale: int = Field(5, ge=2, le=10, description="fine cells per coarse cell and axis")
-    in_channels: Count = 1
-    out_channels: Count = 1
-    features: int = Field(256, ge=1, le=4096, description="channels of every hidden convolution")
-    num_blocks: int = Field(42, ge=0, le=256, description="residual blocks")
-    kernel_size: OddKernel = 3
-    residual_scale: float = Field(1.0, gt=0, le=1, description="factor on each residual block before the addition")
-    global_skip: Literal["features", "input"] = Field(
-        "features", description="what is added to the body's output: the head's features (EDSR) or the input itself"
-    )
-    resize: Literal["half_pixel", "asymmetric"] = Field(
-        "half_pixel", description="registration of the bilinear upsampling; asymmetric shifts terrain (MindEarth)"
-    )
-    upsampler: Literal["interpolate", "pixel_shuffle"] = "interpolate"
-    bias: bool = False
-    residual_over: Literal["none", "bilinear", "bicubic", "conservative"] = Field(
-        "none", description="interpolated surface that the network's output is added to"
-    )
-
-    @model_validator(mode="after")
-    def _channels_agree(self) -> Self:
-        if self.residual_over != "none" and self.in_channels != self.out_channels:
-            raise ValueError(
-                f"model.residual_over is {self.residual_over}, which needs as many output as input channels; "
-                f"found in_channels {self.in_channels} and out_channels {self.out_channels}"
-            )
-        if self.global_skip == "input" and self.in_channels not in (1, self.features):
-            raise ValueError(
-                f"model.global_skip is input, which can broadcast 1 channel over {self.features} features; "
-                f"found in_channels {self.in_channels}"
-            )
-        return self
-
-
-class DEMNetModel(_ModelSection):
-    """MindEarth's variant under MindEarth's keys: ``out_channels`` counts *features*, the output has one channel."""
-
-    name: Literal["DEMNet"]
-    scale: int = Field(5, ge=2, le=10, description="fine cells per coarse cell and axis")
-    out_channels: int = Field(256, ge=1, le=4096, description="channels of every hidden convolution (MindEarth's name)")
-    kernel_size: OddKernel = 3
-    in_channels: Literal[1] = 1
-    num_blocks: int = Field(42, ge=0, le=256, description="residual blocks")
-
-    def as_demsrnet(self) -> DemSRNetModel:
-        """Return the same network under the general names."""
-        return DemSRNetModel(
-            scale=self.scale,
-            features=self.out_channels,
-            num_blocks=self.num_blocks,
-            kernel_size=self.kernel_size,
-            residual_scale=0.1,
-            global_skip="input",
-            resize="asymmetric",
-        )
-
-
-class UNetModel(Section):
-    """The U-Net of land use: forcing, static fields and last year's map in, classes (or a continuous field) out."""
-
-    name: Literal["unet"]
-    coarse_channels: int = Field(12, ge=1, le=1024, description="channels of the coarse forcing (12 states of LUH2)")
-    static_channels: int = Field(5, ge=1, le=1024, description="static fields on the fine cells")
-    classes: int = Field(7, ge=2, le=254, description="land-use classes (HILDA+ with its forests as one: 7)")
-    prior: bool = Field(True, description="whether last year's map and its mask are inputs")
-    totals: bool = Field(False, description="also the prior's own coarse fractions, beside the forcing's")
-    width: int = Field(64, ge=1, le=4096, description="features of the finest level; twice as many on each coarser one")
-    depth: int = Field(
-        4, ge=1, le=8, description="times that cells become twice as large; tiles are multiples of 2**depth"
-    )
-    norm: Literal["batch", "group", "none"] = "batch"
-    norm_groups: int = Field(8, ge=1, description="group norm: groups of features")
-    upsampling: Literal["bilinear", "transposed"] = "bilinear"
-    head: Literal["classes", "continuous"] = Field(
-        "classes", description="continuous: a field such as leaf area index, from this year's map"
-    )
-    out_channels: int = Field(12, ge=1, le=4096, description="continuous head: channels, such as months")
-
-    @model_validator(mode="after")
-    def _groups_divide(self) -> Self:
-        groups = min(self.norm_groups, self.width)
-        if self.norm == "group" and self.width % groups:
-            raise ValueError(f"model.norm_groups is {self.norm_groups}, which does not divide model.width {self.width}")
-        return self
-
-
-ModelSection = Annotated[DemSRNetModel | DEMNetModel | UNetModel, Field(discriminator="name")]
 
 
 class DataSection(Section):
@@ -239,7 +57,7 @@ class DataSection(Section):
 class OptimizerSection(Section):
     """Adam and its schedule. The rate is a function of the step alone, computed on the host."""
 
-    name: Annotated[Literal["adam", "adamw"], BeforeValidator(_lower)] = "adam"
+    name: Annotated[Literal["adam", "adamw"], BeforeValidator(lower)] = "adam"
     learning_rate: Positive = 1e-4
     finetune_lr: Positive = Field(1e-5, description="rate used instead when train.run_mode is finetune")
     eps: Positive = 1e-8
@@ -264,7 +82,7 @@ class SummarySection(Section):
     keep_checkpoint_max: int = Field(3, ge=1, description="newest checkpoints kept; best and latest always are")
     valid_frequency: int = Field(1, ge=1, description="epochs between evaluations of the validation split")
     log_every: int = Field(10, ge=1, description="steps between lines of metrics.jsonl and reads of the loss")
-    ckpt_path: Annotated[str | None, BeforeValidator(_none_if_blank)] = Field(
+    ckpt_path: Annotated[str | None, BeforeValidator(none_if_blank)] = Field(
         None, description="checkpoint to start from with train.load_ckpt; relative to summary_dir or as it stands"
     )
     tensorboard: bool = False
@@ -277,7 +95,7 @@ class TrainSection(Section):
     name: str = Field("oop", description="free label of the run")
     run_mode: Literal["train", "finetune", "test"] = "train"
     distribute: bool = False
-    device: Annotated[Literal["auto", "cpu", "gpu", "cuda", "ascend"], BeforeValidator(_lower)] = "auto"
+    device: Annotated[Literal["auto", "cpu", "gpu", "cuda", "ascend"], BeforeValidator(lower)] = "auto"
     device_id: int = Field(0, ge=0)
     amp_level: Literal["O0", "O1", "O2", "O3"] = "O0"
     amp_dtype: Literal["auto", "bfloat16", "float16"] = Field("auto", description="low precision of O1 to O3")
@@ -399,14 +217,3 @@ class Config(Section):
     def learning_rate(self) -> float:
         """The rate at the start: the fine-tuning rate when fine-tuning."""
         return self.optimizer.finetune_lr if self.train.run_mode == "finetune" else self.optimizer.learning_rate
-
-
-SECTION_NAMES = {
-    "DemSRNetModel": "model",
-    "DEMNetModel": "model",
-    "UNetModel": "model",
-    "DataSection": "data",
-    "OptimizerSection": "optimizer",
-    "SummarySection": "summary",
-    "TrainSection": "train",
-}

@@ -1,0 +1,111 @@
+"""The ``model`` section: DEM-SRNet under our keys and under MindEarth's, and the U-Net."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from earthsr.config.section import Count, OddKernel, Section
+
+
+class _ModelSection(Section):
+    @model_validator(mode="after")
+    def _odd_kernel(self) -> Self:
+        kernel = getattr(self, "kernel_size", 3)
+        if kernel % 2 == 0:
+            raise ValueError(f"model.kernel_size is {kernel}, expected an odd number (3 in the paper)")
+        return self
+
+
+class DemSRNetModel(_ModelSection):
+    """DEM-SRNet and its named variants (the EDSR baseline is one of them)."""
+
+    name: Literal["demsrnet"] = "demsrnet"
+    scale: int = Field(5, ge=2, le=10, description="fine cells per coarse cell and axis")
+    in_channels: Count = 1
+    out_channels: Count = 1
+    features: int = Field(256, ge=1, le=4096, description="channels of every hidden convolution")
+    num_blocks: int = Field(42, ge=0, le=256, description="residual blocks")
+    kernel_size: OddKernel = 3
+    residual_scale: float = Field(1.0, gt=0, le=1, description="factor on each residual block before the addition")
+    global_skip: Literal["features", "input"] = Field(
+        "features", description="what is added to the body's output: the head's features (EDSR) or the input itself"
+    )
+    resize: Literal["half_pixel", "asymmetric"] = Field(
+        "half_pixel", description="registration of the bilinear upsampling; asymmetric shifts terrain (MindEarth)"
+    )
+    upsampler: Literal["interpolate", "pixel_shuffle"] = "interpolate"
+    bias: bool = False
+    residual_over: Literal["none", "bilinear", "bicubic", "conservative"] = Field(
+        "none", description="interpolated surface that the network's output is added to"
+    )
+
+    @model_validator(mode="after")
+    def _channels_agree(self) -> Self:
+        if self.residual_over != "none" and self.in_channels != self.out_channels:
+            raise ValueError(
+                f"model.residual_over is {self.residual_over}, which needs as many output as input channels; "
+                f"found in_channels {self.in_channels} and out_channels {self.out_channels}"
+            )
+        if self.global_skip == "input" and self.in_channels not in (1, self.features):
+            raise ValueError(
+                f"model.global_skip is input, which can broadcast 1 channel over {self.features} features; "
+                f"found in_channels {self.in_channels}"
+            )
+        return self
+
+
+class DEMNetModel(_ModelSection):
+    """MindEarth's variant under MindEarth's keys: ``out_channels`` counts *features*, the output has one channel."""
+
+    name: Literal["DEMNet"]
+    scale: int = Field(5, ge=2, le=10, description="fine cells per coarse cell and axis")
+    out_channels: int = Field(256, ge=1, le=4096, description="channels of every hidden convolution (MindEarth's name)")
+    kernel_size: OddKernel = 3
+    in_channels: Literal[1] = 1
+    num_blocks: int = Field(42, ge=0, le=256, description="residual blocks")
+
+    def as_demsrnet(self) -> DemSRNetModel:
+        """Return the same network under the general names."""
+        return DemSRNetModel(
+            scale=self.scale,
+            features=self.out_channels,
+            num_blocks=self.num_blocks,
+            kernel_size=self.kernel_size,
+            residual_scale=0.1,
+            global_skip="input",
+            resize="asymmetric",
+        )
+
+
+class UNetModel(Section):
+    """The U-Net of land use: forcing, static fields and last year's map in, classes (or a continuous field) out."""
+
+    name: Literal["unet"]
+    coarse_channels: int = Field(12, ge=1, le=1024, description="channels of the coarse forcing (12 states of LUH2)")
+    static_channels: int = Field(5, ge=1, le=1024, description="static fields on the fine cells")
+    classes: int = Field(7, ge=2, le=254, description="land-use classes (HILDA+ with its forests as one: 7)")
+    prior: bool = Field(True, description="whether last year's map and its mask are inputs")
+    totals: bool = Field(False, description="also the prior's own coarse fractions, beside the forcing's")
+    width: int = Field(64, ge=1, le=4096, description="features of the finest level; twice as many on each coarser one")
+    depth: int = Field(
+        4, ge=1, le=8, description="times that cells become twice as large; tiles are multiples of 2**depth"
+    )
+    norm: Literal["batch", "group", "none"] = "batch"
+    norm_groups: int = Field(8, ge=1, description="group norm: groups of features")
+    upsampling: Literal["bilinear", "transposed"] = "bilinear"
+    head: Literal["classes", "continuous"] = Field(
+        "classes", description="continuous: a field such as leaf area index, from this year's map"
+    )
+    out_channels: int = Field(12, ge=1, le=4096, description="continuous head: channels, such as months")
+
+    @model_validator(mode="after")
+    def _groups_divide(self) -> Self:
+        groups = min(self.norm_groups, self.width)
+        if self.norm == "group" and self.width % groups:
+            raise ValueError(f"model.norm_groups is {self.norm_groups}, which does not divide model.width {self.width}")
+        return self
+
+
+ModelSection = Annotated[DemSRNetModel | DEMNetModel | UNetModel, Field(discriminator="name")]
