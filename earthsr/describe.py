@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import platform
 from pathlib import Path
@@ -66,7 +67,18 @@ def _describe_data(path: Path) -> dict[str, Any]:
             for name, item in handle.items()
             if isinstance(item, h5py.Dataset)
         }
-        return {"kind": "data", "path": str(path), "datasets": datasets, "attributes": plain_attributes(handle)}
+        attributes = {name: _readable(value) for name, value in plain_attributes(handle).items()}
+        return {"kind": "data", "path": str(path), "datasets": datasets, "attributes": attributes}
+
+
+def _readable(value: Any) -> Any:
+    """What an attribute that holds JSON says; any other as it is."""
+    if isinstance(value, str) and value[:1] in ("{", "["):
+        try:
+            return json.loads(value)
+        except ValueError:
+            return value
+    return value
 
 
 def _describe_arrays(path: Path) -> dict[str, Any]:

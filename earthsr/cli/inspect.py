@@ -16,11 +16,18 @@ def _text(values: dict[str, Any], indent: str = "") -> str:
         if isinstance(value, dict):
             lines.append(f"{indent}{key}:")
             lines.append(_text(value, indent + "  "))
+        elif isinstance(value, list) and value and all(isinstance(each, dict) for each in value):
+            lines.append(f"{indent}{key}:")
+            lines += [f"{indent}  " + ", ".join(f"{k} {_plain(v)}" for k, v in each.items()) for each in value]
         elif isinstance(value, list):
             lines.append(f"{indent}{key}: {', '.join(map(str, value))}")
         else:
             lines.append(f"{indent}{key}: {value}")
     return "\n".join(line for line in lines if line)
+
+
+def _plain(value: Any) -> str:
+    return "/".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
 
 
 def info(

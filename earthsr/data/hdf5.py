@@ -107,7 +107,8 @@ def plain_attributes(handle: h5py.File) -> dict[str, Any]:
     for key, value in handle.attrs.items():
         if isinstance(value, bytes):
             value = value.decode("utf-8", "replace")
-        plain[key] = value.item() if isinstance(value, np.generic) else value
+        # Scalars and arrays alike.
+        plain[key] = value.tolist() if isinstance(value, (np.generic, np.ndarray)) else value
     return plain
 
 

@@ -6,7 +6,7 @@ Archives and the synthetic world both give a :class:`FineSource`; :mod:`earthsr.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +17,11 @@ from earthsr.errors import DataError
 
 ForcingKind = Literal["scenario", "oracle"]
 
+#: Cell size of LUH2's grid.
+COARSE_CELL_DEG: Final = 0.25
+
 #: Rounding that fractions may show beyond 0 and 1; LUH2's own sums reach 1 + 1e-6.
-FRACTION_SLACK = 1e-4
+FRACTION_SLACK: Final = 1e-4
 
 
 class Window(NamedTuple):
@@ -154,7 +157,7 @@ class FineSource(Protocol):
         ...
 
 
-def aggregate(source: FineSource, cell_deg: float = 0.25) -> Forcing:
+def aggregate(source: FineSource, cell_deg: float = COARSE_CELL_DEG) -> Forcing:
     """Fractions of all classes on a coarse grid, aggregated from the fine classes: an oracle forcing.
 
     A fraction is the class's area over the area that the fine grid covers of the coarse cell, cells without a class

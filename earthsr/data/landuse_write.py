@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from earthsr.areas import Grid
 from earthsr.data.classes import NODATA
-from earthsr.data.landuse_source import FineSource, Forcing, Window, aggregate
+from earthsr.data.landuse_source import COARSE_CELL_DEG, FineSource, Forcing, Window, aggregate
 from earthsr.data.landuse_statistics import LandUseStatistics, RunningStatistics
 from earthsr.errors import DataError, InputError
 from earthsr.files import atomic_file
@@ -54,6 +54,9 @@ class SplitPlan:
     """Fine cells between training tiles; the tile size (no overlap) where absent."""
     held_out_years: tuple[int, ...] = ()
     """Years whose truth training never sees."""
+    align_cells: int = 1
+    """Bands begin at a multiple of so many fine cells: those of a coarse cell, where these are whole, so that tiles
+    hold coarse cells whole."""
     minimum_valid: float = 0.05
     """Tiles with a smaller share of cells that have a class are left out."""
 
@@ -102,14 +105,15 @@ class SplitPlan:
     def _cut(self, grid: Grid, name: str, band: tuple[int, int]) -> list[Window]:
         size = self.tile_size
         across = grid.rows if self.axis == "columns" else grid.columns
-        length = band[1] - band[0]
+        low = -(-band[0] // self.align_cells) * self.align_cells
+        length = band[1] - low
         if length < size or across < size:
             raise InputError(
                 f"tiles of {size} cells do not fit into the {name} band of {max(length, 0)} x {across} cells; take "
                 f"smaller tiles (--tile), a smaller buffer, or other shares"
             )
         step = self.stride if name == "train" and self.stride else size
-        first = [band[0] + i for i in _starts(length, size, step)]
+        first = [low + i for i in _starts(length, size, step)]
         second = _starts(across, size, step)
         pairs = (
             [(b, a) for b in second for a in first]
@@ -150,7 +154,7 @@ def write_landuse(
     source: FineSource,
     plan: SplitPlan,
     forcing: Forcing | None = None,
-    coarse_cell_deg: float = 0.25,
+    coarse_cell_deg: float = COARSE_CELL_DEG,
     overwrite: bool = False,
 ) -> Written:
     """Write ``{train,valid,test}/{train,valid,test}.h5`` from a source.

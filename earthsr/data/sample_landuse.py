@@ -9,6 +9,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
+from earthsr.data.landuse_source import COARSE_CELL_DEG
 from earthsr.data.landuse_write import SPLITS, SplitPlan, Written, write_landuse
 from earthsr.data.world import SyntheticWorld, WorldSpec
 from earthsr.errors import InputError
@@ -16,6 +17,12 @@ from earthsr.files import make_folder
 
 #: Fine cells between the bands of the splits: one coarse cell of 0.25 degrees in the default world.
 BUFFER_CELLS: Final = 16
+
+
+def _cells_per_coarse(cell_deg: float) -> int:
+    """Fine cells of a coarse one, where these are whole and few enough to begin a band with; else 1."""
+    cells = COARSE_CELL_DEG / cell_deg
+    return round(cells) if 1 <= cells <= 64 and abs(cells - round(cells)) < 1e-9 else 1
 
 
 def write_sample_landuse(
@@ -77,6 +84,7 @@ def write_sample_landuse(
         buffer_cells=BUFFER_CELLS,
         stride=stride,
         held_out_years=spec.years[len(spec.years) - held_out_last :],
+        align_cells=_cells_per_coarse(spec.cell_deg),
     )
     # What does not fit is said before the world is made, which takes a while.
     world = SyntheticWorld(spec)
