@@ -129,6 +129,11 @@ class Dataset:
         """The order of samples."""
         return Sampler(len(self.generator), self.batch_size, self.seed, self.shuffle)
 
+    @property
+    def order(self) -> dict[str, Any]:
+        """What the order of samples depends on beside seed and batch size: nothing."""
+        return {}
+
     def get_dataset_size(self) -> int:
         """Batches per epoch, the last partial one counted."""
         return self.sampler.steps_per_epoch

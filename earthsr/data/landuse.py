@@ -14,6 +14,7 @@ from typing import Any
 import h5py
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from earthsr.areas import Interpolation, window_matrix, window_size
 from earthsr.data.classes import NODATA
@@ -259,7 +260,7 @@ class LandUseData:
         return digest.hexdigest()[:16]
 
     def scan(self) -> None:
-        """Read every class map and the forcing once.
+        """Read every class map and the forcing once; a large file shows its progress on a terminal.
 
         Raises
         ------
@@ -269,6 +270,7 @@ class LandUseData:
         rows, columns = np.arange(self.layout.coarse.rows), np.arange(self.layout.coarse.columns)
         for year in self.layout.years:
             self.forcing(year, rows, columns)
-        for tile in range(self.layout.tiles):
+        tiles = range(self.layout.tiles)
+        for tile in tqdm(tiles, desc=f"check {self.split}", disable=True if len(self) < 20_000 else None):
             for year in self.layout.years:
                 self.classes(tile, year)

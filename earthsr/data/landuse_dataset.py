@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,6 +102,11 @@ class LandUseDataset:
             per_tile=len(self) // self.generator.layout.tiles,
             buffer_tiles=self.options.buffer_tiles,
         )
+
+    @property
+    def order(self) -> dict[str, Any]:
+        """What the order of samples depends on beside seed and batch size: a run that goes on must not change it."""
+        return {"directions": list(self.options.directions), "buffer_tiles": self.options.buffer_tiles}
 
     def get_dataset_size(self) -> int:
         """Batches per epoch, the last partial one counted."""

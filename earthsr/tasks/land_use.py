@@ -54,8 +54,12 @@ def region_of(source: LandUseData) -> Region:
     east = fine.west_deg + fine.cell_lon_deg * (places[:, 1].max() + size)
     first_row = max(int(np.floor((coarse.north_deg - north) / coarse.cell_lat_deg + 1e-6)), 0)
     last_row = min(int(np.ceil((coarse.north_deg - south) / coarse.cell_lat_deg - 1e-6)), coarse.rows)
-    first = max(int(np.floor((west - coarse.west_deg) / coarse.cell_lon_deg + 1e-6)), 0)
-    last = min(int(np.ceil((east - coarse.west_deg) / coarse.cell_lon_deg - 1e-6)), coarse.columns)
+    first = int(np.floor((west - coarse.west_deg) / coarse.cell_lon_deg + 1e-6))
+    last = int(np.ceil((east - coarse.west_deg) / coarse.cell_lon_deg - 1e-6))
+    if not coarse.periodic:
+        first, last = max(first, 0), min(last, coarse.columns)
+    # The part counts longitudes as the tiles do, over the dateline too.
+    columns = np.arange(first, last) % coarse.columns
     part = Grid(
         coarse.west_deg + first * coarse.cell_lon_deg,
         coarse.north_deg - first_row * coarse.cell_lat_deg,
@@ -66,7 +70,7 @@ def region_of(source: LandUseData) -> Region:
     )
     names = layout.table.names
     fractions = np.full((len(layout.years), len(names), part.rows, part.columns), np.nan, np.float32)
-    values = source.coarse[:, :, first_row:last_row, first:last]
+    values = source.coarse[:, :, first_row:last_row][..., columns]
     for k, name in enumerate(names):
         channels = [layout.coarse_channels.index(channel) for channel in layout.of_class.get(name, ())]
         if channels:
@@ -75,7 +79,7 @@ def region_of(source: LandUseData) -> Region:
     return Region(
         part,
         first_row,
-        first,
+        first % coarse.columns,
         fractions,
         tuple(name in layout.of_class for name in names),
         bool(gaps.min() >= size),
@@ -175,6 +179,19 @@ class LandUse(TileTask):
     higher_is_better: ClassVar[bool] = True
     units: ClassVar[str] = "class"
 
+    def data(self, split: str) -> LandUseData:
+        """See the base class; validation and test splits need a year to score.
+
+        Raises
+        ------
+        DataError
+            If they have none: said here, so that training does not find it out after its first epoch.
+        """
+        source = super().data(split)
+        if split != "train":
+            _require_scored_years(source)
+        return source
+
     def objective(self) -> Objective:
         """Cross entropy, weighted by class as ``train.class_weights`` says; needs the training split where it counts.
 
@@ -216,8 +233,7 @@ class LandUse(TileTask):
             If the split has no year to score beside its anchor.
         """
         source = dataset.generator
-        if not source.scored_years:
-            raise DataError(f"{source.path}: has no year after its anchor {source.anchor_year}; nothing can be scored")
+        _require_scored_years(source)
         layout, path, region = source.layout, path_of(source), region_of(source)
         k, places = len(layout.table), source.places
         whole = (path.anchor, *path.years)
@@ -274,6 +290,14 @@ class LandUse(TileTask):
         """See the base class; priors are hidden as in training."""
         batches, words = self.first_batches(count)
         return ParityBatches(batches, words, lambda output: probabilities(output, batches[0]))
+
+
+def _require_scored_years(source: LandUseData) -> None:
+    if not source.scored_years:
+        raise DataError(
+            f"{source.path}: has no year after its anchor {source.anchor_year}, so nothing can be scored; hold fewer "
+            "years out, or add years"
+        )
 
 
 def frequency_weights(counts: Sequence[int], power: float) -> tuple[float, ...]:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from earthsr.config import Config
 from earthsr.errors import CheckpointError
 from earthsr.models import Checkpoint, NetworkSpec, require_same_spec
 
 
-def check_same_run(checkpoint: Checkpoint, spec: NetworkSpec, config: Config, fingerprint: str | None) -> None:
+def check_same_run(
+    checkpoint: Checkpoint, spec: NetworkSpec, config: Config, order: Mapping[str, Any], fingerprint: str | None
+) -> None:
     """Compare model, order of samples and data; what only changes the future (rates, epochs) may differ.
+
+    ``order`` is what the data set's order depends on beside the configuration's seed and batch.
 
     Raises
     ------
@@ -22,6 +29,7 @@ def check_same_run(checkpoint: Checkpoint, spec: NetworkSpec, config: Config, fi
         "seed": config.train.seed,
         "batch_size": config.data.batch_size,
         "accumulate": config.optimizer.accumulate,
+        **order,
     }
     for key, value in here.items():
         if sampler.get(key) != value:

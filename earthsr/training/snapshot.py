@@ -44,6 +44,7 @@ def run_notes(
             "batch_size": dataset.batch_size,
             "accumulate": config.optimizer.accumulate,
             "samples": len(dataset),
+            **dataset.order,
         },
         "data_fingerprint": fingerprint,
     }

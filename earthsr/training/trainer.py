@@ -223,7 +223,7 @@ class Trainer:
 
     def _restore(self, folder: Path) -> None:
         checkpoint = load_checkpoint(folder)
-        check_same_run(checkpoint, self.model.spec, self.config, self._fingerprint)
+        check_same_run(checkpoint, self.model.spec, self.config, self.train_dataset.order, self._fingerprint)
         self.model.metadata.update(checkpoint.weights.metadata)
         self.model.engine.load_state(checkpoint.state)
         self.progress = Progress.from_dict(checkpoint.notes["progress"], str(folder))
