@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from earthsr.data.hdf5 import PLAUSIBLE_M, DemLayout, open_h5, read_layout, reading, statistics_of, units_of
+from earthsr.data.hdf5 import PLAUSIBLE_M, DemLayout, read_layout, statistics_of, units_of
 from earthsr.data.normalise import Statistics
 from earthsr.data.patches import Patches
 from earthsr.data.sampler import PADDING
+from earthsr.data.shared_file import SharedFile
 from earthsr.errors import DataError
 
 SURFACES = ("land", "coast", "ocean")
@@ -61,8 +59,7 @@ class DemData:
         path = Path(data_params["root_dir"]) / run_mode / f"{run_mode}.h5"
         self.layout: DemLayout = read_layout(path, int(data_params["patch_size"]), scale)
         self.units = units_of(self.layout)
-        self._lock = threading.Lock()
-        self._handle: tuple[int, h5py.File] | None = None
+        self._file = SharedFile(path)
 
     def __len__(self) -> int:
         return self.layout.samples
@@ -74,13 +71,6 @@ class DemData:
         patches = self.read(np.array([index % len(self)]))
         fine = np.where(patches.mask.astype(bool), patches.fine, np.nan).astype(np.float32)
         return patches.coarse[0], fine[0]
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_handle": None, "_lock": None}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._lock = threading.Lock()
 
     @property
     def path(self) -> Path:
@@ -103,18 +93,9 @@ class DemData:
             raise DataError(f"{self.path}: cell_size_deg is {value!r}, expected a positive number of degrees")
         return float(value)
 
-    def _file(self) -> h5py.File:
-        # A handle that was opened before a fork shares its file position with the parent: each process opens its own.
-        if self._handle is None or self._handle[0] != os.getpid():
-            self._handle = (os.getpid(), open_h5(self.path))
-        return self._handle[1]
-
     def close(self) -> None:
         """Close the file; the next read opens it again."""
-        with self._lock:
-            if self._handle is not None and self._handle[0] == os.getpid():
-                self._handle[1].close()
-            self._handle = None
+        self._file.close()
 
     def read(self, indices: NDArray[np.int64]) -> Patches:
         """Read patches by position; ``PADDING`` gives zeros with an empty mask.
@@ -129,8 +110,7 @@ class DemData:
         coarse = np.zeros((count, layout.channels, p, p), np.float32)
         fine = np.zeros((count, layout.channels, q, q), np.float32)
         mask = np.zeros((count, 1, q, q), np.uint8)
-        with self._lock, reading(self.path):
-            handle = self._file()
+        with self._file.open() as handle:
             coarse_set, fine_set = handle[layout.coarse_key], handle[layout.fine_key]
             mask_set = handle[layout.mask_key] if layout.mask_key else None
             # One read per patch: fancy indexing is several times slower (tools/benchmark_layouts.py).
@@ -210,8 +190,8 @@ class DemData:
             continue
 
     def _column(self, key: str) -> NDArray:
-        with self._lock, reading(self.path):
-            return np.asarray(self._file()[key][...])
+        with self._file.open() as handle:
+            return np.asarray(handle[key][...])
 
     def groups(self) -> dict[str, NDArray]:
         """Labels of every patch by which scores are grouped: ``surface`` (land, coast, ocean) and ``region``."""

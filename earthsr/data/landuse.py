@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -19,9 +18,9 @@ from tqdm import tqdm
 from earthsr.areas import Interpolation, window_matrix, window_size
 from earthsr.data.classes import NODATA
 from earthsr.data.dem import Params
-from earthsr.data.hdf5 import open_h5, reading
 from earthsr.data.landuse_file import LandUseLayout, read_landuse
 from earthsr.data.landuse_source import ContinuousField
+from earthsr.data.shared_file import SharedFile
 from earthsr.errors import DataError
 
 #: Tiles whose static fields stay in memory: years of one tile follow each other closely in the order of samples.
@@ -57,8 +56,8 @@ class LandUseData:
                 f"{path}: has tiles of {self.layout.tile_size} cells, data.patch_size is {size}; set it to "
                 f"{self.layout.tile_size}"
             )
-        self._lock = threading.Lock()
-        self._handle: tuple[int, h5py.File] | None = None
+        self._file = SharedFile(path)
+        self._kept = threading.Lock()
         self._static: OrderedDict[int, NDArray[np.float32]] = OrderedDict()
         self._coarse: NDArray[np.float32] | None = None
 
@@ -67,11 +66,11 @@ class LandUseData:
         return self.layout.tiles * len(self.layout.years)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_handle": None, "_lock": None, "_static": OrderedDict(), "_coarse": None}
+        return {**self.__dict__, "_kept": None, "_static": OrderedDict(), "_coarse": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._lock = threading.Lock()
+        self._kept = threading.Lock()
 
     @property
     def path(self) -> Path:
@@ -92,31 +91,23 @@ class LandUseData:
         held = tuple(year for year in years if year in self.layout.held_out_years)
         return held or tuple(year for year in years if year > self.anchor_year)
 
-    def _file(self) -> h5py.File:
-        if self._handle is None or self._handle[0] != os.getpid():
-            self._handle = (os.getpid(), open_h5(self.path))
-        return self._handle[1]
-
     def _read(self, pick: Callable[[h5py.File], Any]) -> NDArray:
-        with self._lock, reading(self.path):
-            return np.asarray(pick(self._file()))
+        with self._file.open() as handle:
+            return np.asarray(pick(handle))
 
     def close(self) -> None:
         """Close the file; the next read opens it again."""
-        with self._lock:
-            if self._handle is not None and self._handle[0] == os.getpid():
-                self._handle[1].close()
-            self._handle = None
+        self._file.close()
 
     def static(self, tile: int) -> NDArray[np.float32]:
         """Static fields of a tile (C_s, P, P), in their units; NaN where there is no value."""
-        with self._lock:
+        with self._kept:
             kept = self._static.get(tile)
             if kept is not None:
                 self._static.move_to_end(tile)
                 return kept
         found = self._read(lambda handle: handle["static"][tile]).astype(np.float32, copy=False)
-        with self._lock:
+        with self._kept:
             self._static[tile] = found
             while len(self._static) > CACHED_TILES:
                 self._static.popitem(last=False)
@@ -166,8 +157,8 @@ class LandUseData:
     def coarse(self) -> NDArray[np.float32]:
         """Fractions of all years (Y, C_c, h, w): mapped from the file, which may be larger than memory."""
         if self._coarse is None:
-            with self._lock, reading(self.path):
-                dataset = self._file()["coarse"]
+            with self._file.open() as handle:
+                dataset = handle["coarse"]
                 offset, shape = dataset.id.get_offset(), dataset.shape
                 plain = offset is not None and dataset.dtype == np.dtype("<f4")
                 # Other programs may have compressed it: then it is read as a whole.
