@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Literal
 
 import numpy as np
@@ -88,8 +88,21 @@ class LandUseDataset:
         self.batch_size = batch_size
         return self
 
+    @cached_property
+    def moments(self) -> tuple[tuple[int, int], ...]:
+        """Years and directions that every tile is sampled at.
+
+        The end of the years has no neighbour to start from: it is the prior of others and no sample of its own. (Where
+        there is one year alone, no prior, or a continuous field to learn, every year is.)
+        """
+        years = self.generator.layout.years
+        if self.options.target is not None or "prior" not in self.options.fields or len(years) == 1:
+            return tuple((year, 1) for year in years)
+        ways = {"forwards": (years[1:], 1), "backwards": (years[:-1], -1)}
+        return tuple((year, ways[each][1]) for each in self.options.directions for year in ways[each][0])
+
     def __len__(self) -> int:
-        return len(self.generator) * len(self.options.directions)
+        return self.generator.layout.tiles * len(self.moments)
 
     @property
     def sampler(self) -> TileSampler:
@@ -99,7 +112,7 @@ class LandUseDataset:
             self.batch_size,
             self.seed,
             self.shuffle,
-            per_tile=len(self) // self.generator.layout.tiles,
+            per_tile=len(self.moments),
             buffer_tiles=self.options.buffer_tiles,
         )
 
@@ -114,10 +127,8 @@ class LandUseDataset:
 
     def sample(self, index: int) -> Sample:
         """Tile, year and direction of a sample's number."""
-        years, directions = self.generator.layout.years, self.options.directions
-        tile, rest = divmod(index, len(years) * len(directions))
-        way, year = divmod(rest, len(years))
-        return Sample(tile, years[year], 1 if directions[way] == "forwards" else -1)
+        tile, moment = divmod(index, len(self.moments))
+        return Sample(tile, *self.moments[moment])
 
     def training_batches(
         self, epoch: int, normalisation: ChannelNormalisation, *, start: int = 0, rank: int = 0, world_size: int = 1

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from earthsr.data import LandUseData, LandUseDataset
+from earthsr.data import LandUseData, LandUseDataset, LandUseOptions
 from earthsr.data.landuse_file import LandUseLayout
 from earthsr.errors import DataError
 from earthsr.evaluation import ErrorStatistics, patch_statistics
@@ -94,11 +94,9 @@ class LandField(TileTask):
             raise DataError(f"{source.path}: holds no continuous field, which model.head continuous learns")
         return source.layout.continuous[0].name
 
-    def dataset(self, split: str) -> LandUseDataset:
+    def options(self, source: LandUseData) -> LandUseOptions:
         """See the base class."""
-        dataset = super().dataset(split)
-        dataset.options = replace(dataset.options, target=self._target(dataset.generator), directions=("forwards",))
-        return dataset
+        return replace(super().options(source), target=self._target(source))
 
     def metadata(self, dataset: LandUseDataset) -> dict[str, Any]:
         """See the base class; with the field's name, unit and channels."""

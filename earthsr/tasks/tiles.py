@@ -42,8 +42,8 @@ class TileTask(Task):
                 )
         return source
 
-    def options(self) -> LandUseOptions:
-        """How samples are made."""
+    def options(self, source: LandUseData) -> LandUseOptions:
+        """How samples of a split are made."""
         data = self.config.data
         return LandUseOptions(
             directions=tuple(data.directions),
@@ -68,9 +68,10 @@ class TileTask(Task):
     def dataset(self, split: str) -> LandUseDataset:
         """Return the batches of a split: shuffled, augmented and with hidden priors for training."""
         data, train = self.config.data, split == "train"
+        source = self.data(split)
         return LandUseDataset(
-            self.data(split),
-            self.options(),
+            source,
+            self.options(source),
             num_workers=data.num_workers,
             shuffle=train,
             augment=train and data.augment,
