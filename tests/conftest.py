@@ -191,11 +191,11 @@ def call_cli(*arguments, cwd=None):
 
 
 def small_world(root, **options):
-    """Write a small synthetic world, 22 tiles of 16 cells to train on, six years, the last two held out.
+    """Write a small synthetic world, 21 tiles of 16 cells to train on, six years, the last two held out.
 
     ``options`` are those of ``write_sample_landuse`` and of ``WorldSpec``; returns the folder.
     """
-    size = {"rows": 48, "columns": 240, "years": tuple(range(1990, 1996)), "seed": 3}
+    size = {"rows": 48, "columns": 256, "years": tuple(range(1990, 1996)), "seed": 3}
     of_world = {field.name for field in dataclasses.fields(WorldSpec)}
     spec = WorldSpec(**{**size, **{key: value for key, value in options.items() if key in of_world}})
     rest = {key: value for key, value in options.items() if key not in of_world}

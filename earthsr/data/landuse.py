@@ -100,13 +100,25 @@ class LandUseData:
         self._file.close()
 
     def static(self, tile: int) -> NDArray[np.float32]:
-        """Static fields of a tile (C_s, P, P), in their units; NaN where there is no value."""
+        """Static fields of a tile (C_s, P, P), in their units; NaN where there is no value.
+
+        Raises
+        ------
+        DataError
+            If a value is infinite; the message names channel, tile and cell.
+        """
         with self._kept:
             kept = self._static.get(tile)
             if kept is not None:
                 self._static.move_to_end(tile)
                 return kept
         found = self._read(lambda handle: handle["static"][tile]).astype(np.float32, copy=False)
+        if np.isinf(found).any():
+            c, row, column = (int(i) for i in np.argwhere(np.isinf(found))[0])
+            raise DataError(
+                f"{self.path}: static holds {found[c, row, column]} for {self.layout.static_channels[c].name} in tile "
+                f"{tile}, row {row}, column {column}; use NaN where there is no value"
+            )
         with self._kept:
             self._static[tile] = found
             while len(self._static) > CACHED_TILES:
@@ -172,7 +184,8 @@ class LandUseData:
         Raises
         ------
         DataError
-            If a value is no fraction; the message names channel, year and cell.
+            If a value is no fraction, or those of a cell add up to more than 1; the message names channel, year and
+            cell.
         """
         values = self.coarse[self.layout.years.index(year)][:, rows[:, None], columns]
         bad = ~((values > -1e-3) & (values < 1 + 1e-3)) & ~np.isnan(values)
@@ -181,6 +194,13 @@ class LandUseData:
             raise DataError(
                 f"{self.path}: coarse holds {values[c, i, j]:g} for {self.layout.coarse_channels[c]} in {year}, row "
                 f"{rows[i]}, column {columns[j]}; expected a fraction of 0 to 1"
+            )
+        total = np.nansum(values, axis=0)
+        if (total > 1 + 1e-3).any():
+            i, j = (int(k) for k in np.argwhere(total > 1 + 1e-3)[0])
+            raise DataError(
+                f"{self.path}: coarse adds up to {total[i, j]:g} over its channels in {year}, row {rows[i]}, column "
+                f"{columns[j]}; expected at most 1"
             )
         return values
 
@@ -251,17 +271,18 @@ class LandUseData:
         return digest.hexdigest()[:16]
 
     def scan(self) -> None:
-        """Read every class map and the forcing once; a large file shows its progress on a terminal.
+        """Read every tile and the forcing once; a large file shows its progress on a terminal.
 
         Raises
         ------
         DataError
-            If a value is no class, or no fraction.
+            If a value is no class, no fraction, or infinite.
         """
         rows, columns = np.arange(self.layout.coarse.rows), np.arange(self.layout.coarse.columns)
         for year in self.layout.years:
             self.forcing(year, rows, columns)
         tiles = range(self.layout.tiles)
         for tile in tqdm(tiles, desc=f"check {self.split}", disable=True if len(self) < 20_000 else None):
+            self.static(tile)
             for year in self.layout.years:
                 self.classes(tile, year)

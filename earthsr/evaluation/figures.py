@@ -202,7 +202,7 @@ def loss_curves(records: Sequence[Mapping[str, Any]], score: str = "rmse") -> Fi
         left.set_yscale("log")
     left.legend(fontsize=8)
     left.set_xlabel("step")
-    left.set_ylabel("training loss (normalised units)", color="tab:blue")
+    left.set_ylabel("training loss (normalised units)" if score == "rmse" else "training loss", color="tab:blue")
     rates = left.twinx()
     rates.plot(
         [r["step"] for r in (steps or ends)], [r["learning_rate"] for r in (steps or ends)], lw=0.9, color="tab:orange"

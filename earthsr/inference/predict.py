@@ -17,6 +17,7 @@ from earthsr.backend import Model
 from earthsr.data.hdf5 import PLAUSIBLE_M, open_h5, reading
 from earthsr.errors import DataError, EarthsrWarning, InputError
 from earthsr.files import atomic_file
+from earthsr.models import UNetSpec
 
 SUFFIXES = (".npz", ".h5", ".hdf5")
 _GEOREFERENCE = ("crs", "origin")
@@ -104,6 +105,14 @@ def read_elevation(path: str | Path) -> Elevation:
     raise InputError(f"{path}: input of type {path.suffix or 'none'} is not supported; expected {', '.join(SUFFIXES)}")
 
 
+def _require_elevations(model: Model) -> None:
+    if isinstance(model.spec, UNetSpec):
+        raise InputError(
+            f"{model.metadata.get('source', 'the model')}: is a land-use model, and predict enlarges elevations; score "
+            "it with earthsr evaluate"
+        )
+
+
 def predict_array(model: Model, values: NDArray[np.floating], batch_size: int = 16) -> NDArray[np.float32]:
     """Enlarge an array.
 
@@ -122,6 +131,7 @@ def predict_array(model: Model, values: NDArray[np.floating], batch_size: int = 
     ndarray
         Of the same number of axes, the last two ``scale`` times as long, metres, float32.
     """
+    _require_elevations(model)
     fields = _check(np.asarray(values), "the input")
     lead = fields.ndim
     batch = fields[None, None] if lead == 2 else fields[:, None] if lead == 3 else fields
@@ -191,6 +201,7 @@ def predict_file(
     InputError
         If input or output is not supported, missing or damaged; nothing is written then.
     """
+    _require_elevations(model)
     target = check_output(target, overwrite)
     elevation = read_elevation(source)
     trained = model.metadata.get("input_cell_size_deg")

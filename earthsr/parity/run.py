@@ -130,7 +130,7 @@ def run_parity(
     rates = [learning_rate(o, config.learning_rate, step, steps, steps) for step in range(steps)]
     try:
         inputs = _inputs(config, steps, synthetic)
-        objective = task.objective()
+        objective = task.made_objective() if inputs.made else task.objective()
     except DataError as error:
         raise InputError(f"{error}; or use --synthetic") from None
     if config.train.load_ckpt:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -83,6 +84,10 @@ class Task(ABC):
     def objective(self) -> Objective:
         """Return what is minimised."""
 
+    def made_objective(self) -> Objective:
+        """Return what is minimised on made batches: the same, but for what would follow from data."""
+        return self.objective()
+
     @abstractmethod
     def dataset(self, split: str) -> Any:
         """Return the batches of a split.
@@ -112,7 +117,8 @@ class Task(ABC):
     def made_batches(self, count: int) -> ParityBatches:
         """Return synthetic batches that are the same on every machine."""
         data = self.config.data
-        return made_batches(self.spec(), data.patch_size, data.batch_size, count)
+        made = made_batches(self.spec(), data.patch_size, data.batch_size, count)
+        return replace(made, made=True)
 
     @abstractmethod
     def read_batches(self, count: int) -> ParityBatches:

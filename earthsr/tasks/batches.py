@@ -24,6 +24,8 @@ class ParityBatches:
     """What they are, in words."""
     interpret: Callable[[NDArray[np.float32]], Reading]
     """From the prediction of the first batch to rasters and scores, by name."""
+    made: bool = False
+    """Whether they are synthetic."""
 
 
 def elevation(output: NDArray[np.floating], patches: Patches, normalisation: Normalisation, border: int) -> Reading:

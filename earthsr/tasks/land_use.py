@@ -209,6 +209,12 @@ class LandUse(TileTask):
             weights = frequency_weights(counts, -0.5 if train.class_weights == "sqrt" else -1.0)
         return CrossEntropyLoss(None if weights is None else tuple(weights), train.label_smoothing, train.dice)
 
+    def made_objective(self) -> Objective:
+        """See the base class: made batches have no frequencies of classes."""
+        train = self.config.train
+        weights = tuple(train.class_weights) if isinstance(train.class_weights, list) else None
+        return CrossEntropyLoss(weights, train.label_smoothing, train.dice)
+
     def words(self, valid: Mapping[str, float | None]) -> str:
         """Rollout's mIoU and figure of merit beside the baselines'."""
         if valid.get("miou") is None:

@@ -14,8 +14,8 @@ from earthsr.parity.contract import BY_NAME
 from earthsr.tasks import task_for
 from earthsr.training import Trainer
 from tests.cli.test_bad_input import assert_refused, edit, everything_below, replace
-from tests.conftest import BACKENDS, call_cli, installed, landuse_values, run_cli
-from tests.contract.test_training import StopAfter, assert_same_run, metrics
+from tests.conftest import BACKENDS, call_cli, installed, landuse_values, run_cli, write_patches
+from tests.contract.test_training import StopAfter, metrics
 
 both = pytest.mark.skipif(not all(map(installed, BACKENDS)), reason="needs both backends")
 K = 7
@@ -61,11 +61,11 @@ def trained(landuse_dir, tmp_path_factory, any_backend):
 
 def test_the_sample_is_the_one_that_the_tests_use(landuse_dir, tmp_path):
     done = call_cli(
-        "sample", "landuse", tmp_path / "d", "--rows", 48, "--columns", 240, "--years", "1990:1995", "--seed", 3,
+        "sample", "landuse", tmp_path / "d", "--rows", 48, "--columns", 256, "--years", "1990:1995", "--seed", 3,
         "--tile", 16, "--held-out-years", 2, "--json",
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["counts"] == {"train": 22, "valid": 3, "test": 6}
+    assert json.loads(done.stdout)["counts"] == {"train": 21, "valid": 3, "test": 6}
     for split in ("train", "valid", "test"):
         files = [h5py.File(root / split / f"{split}.h5") for root in (tmp_path / "d", landuse_dir)]
         for name in files[0]:
@@ -76,11 +76,11 @@ def test_the_sample_is_the_one_that_the_tests_use(landuse_dir, tmp_path):
 @pytest.mark.parametrize("backend", backends())
 def test_a_run_is_trained_and_evaluated(config_file, tmp_path, backend):
     done = train(config_file(), backend)
-    assert re.match(r"done: 11 steps, 1 epochs, best validation rollout mIoU 0\.\d+; run folder ", done.stdout)
+    assert re.match(r"done: 8 steps, 1 epochs, best validation rollout mIoU 0\.\d+; run folder ", done.stdout)
     run = tmp_path / "run"
     assert {path.name for path in run.iterdir()} == {"checkpoints", "config.yaml", "figures", "metrics.jsonl"}
     records = metrics(run)
-    assert [record["step"] for record in records] == [*range(1, 12), 11]
+    assert [record["step"] for record in records] == [*range(1, 9), 8]
     valid = records[-1]["valid"]
     assert {"miou", "accuracy", "figure_of_merit", "persistence_miou", "allocation_miou"} <= set(valid)
     weights = read_weights(RunFolder(run).pointed("best") / "weights.safetensors")
@@ -110,19 +110,22 @@ def test_a_run_is_trained_and_evaluated(config_file, tmp_path, backend):
     assert "The forcing is an oracle" in page
     assert page.count("data:image/png;base64,") == len(figures)
     assert not re.search(r"(src|href)=[\"'](?!data:)", page), "a file beside the page"
-    # The same split and model again, and the text for people.
-    if backend == "torch":
-        other = call_cli("evaluate", run, "--backend", backend, "--split", "valid", "--output", tmp_path / "v")
-        assert other.returncode == 0, other.stderr
-        assert "The world is synthetic." in other.stdout
-        scores = json.loads((tmp_path / "v" / "metrics.json").read_text())["scores"]["rollout"]
-        assert scores["miou"] == pytest.approx(valid["miou"], rel=1e-9)
+
+
+@pytest.mark.slow
+def test_validation_agrees_with_evaluate(trained, tmp_path, any_backend):
+    done = call_cli("evaluate", trained, "--backend", any_backend, "--split", "valid", "--output", tmp_path / "v")
+    assert done.returncode == 0, done.stderr
+    assert "The world is synthetic." in done.stdout
+    assert re.search(r"^rollout +0\.\d+", done.stdout, re.MULTILINE)
+    scores = json.loads((tmp_path / "v" / "metrics.json").read_text())["scores"]["rollout"]
+    assert scores["miou"] == pytest.approx(metrics(trained)[-1]["valid"]["miou"], rel=1e-9)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", backends(None))
 def test_everything_as_processes(tmp_path, backend):
-    words = ["--rows", 48, "--columns", 240, "--years", "1990:1995", "--seed", 3, "--tile", 16, "--held-out-years", 2]
+    words = ["--rows", 48, "--columns", 256, "--years", "1990:1995", "--seed", 3, "--tile", 16, "--held-out-years", 2]
     run_cli("sample", "landuse", tmp_path / "d", *words, check=0)
     config = write_config(tmp_path / "c.yaml", tmp_path / "d", tmp_path / "run")
     run_cli("train", config, "--backend", backend, check=0)
@@ -142,7 +145,7 @@ def test_info_tells_what_files_hold(config_file, trained, landuse_dir):
     assert config["parameters"] == run["parameters"] > 1000
     assert run["spec"] == config["spec"]
     assert run["metadata"]["task"] == "land_use"
-    assert run["progress"]["step"] == 11
+    assert run["progress"]["step"] == 8
     assert data["datasets"]["classes"]["shape"] == [6, 6, 16, 16]
     assert data["datasets"]["classes"]["layout"] == "chunks (1, 1, 16, 16), gzip"
     assert "synthetic" in data["attributes"]["source"]
@@ -181,7 +184,7 @@ def test_predict_says_that_a_model_is_of_land_use(trained, tmp_path, any_backend
 EVERYTHING = {
     "data": {"directions": ["forwards", "backwards"], "prior_own": 0.3, "prior_stale": 0.3, "batch_size": 32},
     "optimizer": {"epochs": 2, "schedule": "cosine", "warmup_steps": 2, "clip_norm": 1.0},
-    "summary": {"save_checkpoint_steps": 4},
+    "summary": {"save_checkpoint_steps": 3},
     "train": {"class_weights": "sqrt", "early_stopping_patience": None},
 }
 
@@ -200,8 +203,25 @@ def stopping(config, backend, step):
     return Watched(config, earthsr.init_model(config, backend), task_for(config).objective()).train()
 
 
-@pytest.mark.parametrize("step", [2, 6, 9])
-@pytest.mark.parametrize("backend", backends())
+def assert_same_weights(a, b):
+    """The newest checkpoints of two runs are the same to the last bit, moments too."""
+    one, other = (RunFolder(folder).newest() for folder in (a, b))
+    assert one.name == other.name
+    for file in ("weights.safetensors", "optimizer.safetensors"):
+        assert (one / file).read_bytes() == (other / file).read_bytes(), file
+
+
+def stops():
+    """Ends and middles of epochs of four steps; one of them on MindSpore, which compiles for each run."""
+    absent = {
+        name: pytest.mark.skipif(not installed(name), reason=f"backend {name} is not installed") for name in BACKENDS
+    }
+    cases = [("torch", 2), ("torch", 4), ("torch", 5), ("torch", 7), ("mindspore", 5)]
+    marks = [[absent[name], *([pytest.mark.slow] if i else [])] for i, (name, _) in enumerate(cases)]
+    return [pytest.param(*case, marks=mark) for case, mark in zip(cases, marks, strict=True)]
+
+
+@pytest.mark.parametrize(("backend", "step"), stops())
 def test_a_run_that_was_stopped_goes_on_exactly(config_file, tmp_path, backend, step):
     whole = config_file("whole", **EVERYTHING)
     train(whole, backend)
@@ -211,19 +231,19 @@ def test_a_run_that_was_stopped_goes_on_exactly(config_file, tmp_path, backend, 
     assert f"resuming at step {step}" in train(stopped, backend, "--resume").stderr
     a, b = metrics(tmp_path / "whole"), metrics(tmp_path / "stopped")
     assert a == b
-    assert a[-1]["step"] == 12
-    ends = [RunFolder(tmp_path / name).newest() for name in ("whole", "stopped")]
-    for file in ("weights.safetensors", "optimizer.safetensors"):
-        assert (ends[0] / file).read_bytes() == (ends[1] / file).read_bytes(), file
+    assert a[-1]["step"] == 8
+    assert_same_weights(tmp_path / "whole", tmp_path / "stopped")
 
 
+@pytest.mark.slow
 def test_a_finished_run_goes_on_with_more_epochs(config_file, tmp_path, any_backend):
     settings = {**EVERYTHING, "optimizer": {"epochs": 2}}
     train(config_file("whole", **settings), any_backend)
     config = config_file("parts", **settings)
     train(config, any_backend, "--set", "optimizer.epochs=1")
     train(config, any_backend, "--resume")
-    assert_same_run(tmp_path / "whole", tmp_path / "parts")
+    assert metrics(tmp_path / "whole") == metrics(tmp_path / "parts")
+    assert_same_weights(tmp_path / "whole", tmp_path / "parts")
     assert "nothing to do" in train(config, any_backend, "--resume").stderr
 
 
@@ -236,7 +256,9 @@ def test_a_finished_run_goes_on_with_more_epochs(config_file, tmp_path, any_back
         ({"model": {"width": 6}}, "width 4 there, 6 here"),
     ],
 )
-def test_what_would_change_the_order_of_samples_is_not_resumed(trained, tmp_path, landuse_dir, any_backend, section, word):
+def test_what_would_change_the_order_of_samples_is_not_resumed(
+    trained, tmp_path, landuse_dir, any_backend, section, word
+):
     run = tmp_path / "run"
     shutil.copytree(trained, run)
     config = write_config(tmp_path / "c.yaml", landuse_dir, run, **section)
@@ -251,7 +273,12 @@ def test_what_would_change_the_order_of_samples_is_not_resumed(trained, tmp_path
 @pytest.mark.parametrize("norm", ["batch", "group"])
 def test_a_run_changes_the_framework_and_back(config_file, tmp_path, norm):
     """The checkpoint carries running statistics: what comes back scores and learns as if it had never been away."""
-    settings = {"model": {"norm": norm, "norm_groups": 2}, "train": {"early_stopping_patience": None}}
+    settings = {
+        "model": {"norm": norm, "norm_groups": 2},
+        # Small steps: what is compared is what the checkpoint hands over, not how differences of rounding grow.
+        "optimizer": {"learning_rate": 1e-4},
+        "train": {"early_stopping_patience": None},
+    }
     train(config_file("alone", **settings), "torch", "--set", "optimizer.epochs=3")
     mixed = config_file("mixed", **settings)
     for epochs, backend in ((1, "torch"), (2, "mindspore"), (3, "torch")):
@@ -262,11 +289,13 @@ def test_a_run_changes_the_framework_and_back(config_file, tmp_path, norm):
         assert other["loss"] == pytest.approx(one["loss"], rel=BY_NAME["losses"].tolerance)
         if "valid" in one:
             assert other["valid"]["miou"] == pytest.approx(one["valid"]["miou"], abs=0.01)
-    ends = [read_weights(RunFolder(tmp_path / name).newest() / "weights.safetensors").weights for name in ("alone", "mixed")]
+    ends = [
+        read_weights(RunFolder(tmp_path / name).newest() / "weights.safetensors").weights for name in ("alone", "mixed")
+    ]
     running = [name for name in ends[0] if "running" in name or "moving" in name]
     assert bool(running) == (norm == "batch")
     for name in running:
-        np.testing.assert_allclose(ends[1][name], ends[0][name], rtol=1e-2, atol=1e-3, err_msg=name)
+        np.testing.assert_allclose(ends[1][name], ends[0][name], rtol=1e-3, atol=1e-4, err_msg=name)
 
 
 @both
@@ -323,7 +352,7 @@ def refused(landuse_copy, tmp_path, any_backend):
         ({"data": {"patch_size": 32}}, ["train.h5: has tiles of 16 cells, data.patch_size is 32; set it to 16"]),
         ({"data": {"patch_size": 18}}, ["data.patch_size is 18; with model.depth 2 tiles are a multiple of 4"]),
         ({"model": {"depth": 5}}, ["data.patch_size is 16; with model.depth 5 tiles are a multiple of 32"]),
-        ({"model": {"coarse_channels": 12}}, ["holds 7 coarse channels (urban, ", "model.coarse_channels is 12; set it to 7"]),
+        ({"model": {"coarse_channels": 12}}, ["holds 7 coarse channels (urban, ", "_channels is 12; set it to 7"]),
         ({"model": {"static_channels": 4}}, ["holds 5 static channels (elevation", "model.static_channels is 4"]),
         ({"model": {"classes": 8}}, ["holds 7 classes (urban, cropland, ", "model.classes is 8; set it to 7"]),
         ({"model": {"head": "continuous", "out_channels": 11}}, ["lai has 12 channels, model.out_channels is 11"]),
@@ -349,7 +378,9 @@ def test_keys_that_do_not_fit(refused, section, words):
 @pytest.mark.parametrize("split", ["train", "valid"])
 def test_a_class_that_is_not_in_the_table(refused, landuse_copy, split):
     edit(landuse_copy / split / f"{split}.h5", lambda file: file["classes"].__setitem__((1, 2, 3, 4), 9))
-    refused(f"{split}.h5: classes holds 9 in tile 1, year 1992, row 3, column 4; the table has 7 classes, and 255 is nodata")
+    refused(
+        f"{split}.h5: classes holds 9 in tile 1, year 1992, row 3, column 4; the table has 7 classes, and 255 is nodata"
+    )
 
 
 @pytest.mark.parametrize("value", [1.5, -0.2, np.inf, -np.inf, 37.0])
@@ -381,7 +412,17 @@ def test_years_that_do_not_ascend(refused, landuse_copy, years):
     refused(f"train.h5: years are not ascending: ({', '.join(map(str, years))})")
 
 
-DATASETS = ["static", "classes", "coarse", "coarse_latitude", "coarse_longitude", "tile_index", "tile_origin", "years", "lai"]
+DATASETS = [
+    "static",
+    "classes",
+    "coarse",
+    "coarse_latitude",
+    "coarse_longitude",
+    "tile_index",
+    "tile_origin",
+    "years",
+    "lai",
+]
 
 
 @pytest.mark.parametrize("key", DATASETS)
@@ -393,28 +434,42 @@ def test_a_missing_dataset(refused, landuse_copy, key):
 @pytest.mark.parametrize(
     ("key", "change", "words"),
     [
-        ("classes", lambda v: v[:, :, :, :8], "classes has shape (22, 4, 16, 8)"),
-        ("classes", lambda v: v[:, 0], "classes has shape (22, 16, 16), expected ("),
+        ("classes", lambda v: v[:, :, :, :8], "classes has shape (21, 4, 16, 8)"),
+        ("classes", lambda v: v[:, 0], "classes has shape (21, 16, 16), expected ("),
         ("classes", lambda v: v[:0], "classes has shape (0, 4, 16, 16)"),
         ("classes", lambda v: v.astype("f4"), "classes holds float32"),
-        ("static", lambda v: v[:5], "static has shape (5, 5, 16, 16), expected (22, 5, 16, 16)"),
-        ("static", lambda v: v[:, :3], "static has shape (22, 3, 16, 16)"),
-        ("coarse", lambda v: v[:3], "coarse has shape (3, 7, 3, 15), expected (4, 7, any, any)"),
+        ("static", lambda v: v[:5], "static has shape (5, 5, 16, 16), expected (21, 5, 16, 16)"),
+        ("static", lambda v: v[:, :3], "static has shape (21, 3, 16, 16)"),
+        ("coarse", lambda v: v[:3], "coarse has shape (3, 7, 3, 16), expected (4, 7, any, any)"),
         ("coarse", lambda v: v[:, :, :2], "coarse_latitude has shape (3,), expected (2)"),
         ("coarse", lambda v: np.full(v.shape, b"x"), "coarse holds |S1"),
-        ("coarse_longitude", lambda v: v[:-1], "coarse_longitude has shape (14,), expected (15)"),
+        ("coarse_longitude", lambda v: v[:-1], "coarse_longitude has shape (15,), expected (16)"),
         ("coarse_longitude", lambda v: v[::-1], "coarse_longitude is not regular from west to east"),
         ("coarse_longitude", lambda v: v * 0 + 3, "coarse_longitude is not regular from west to east"),
         ("coarse_latitude", lambda v: v[::-1], "coarse_latitude is not regular from north to south"),
         ("coarse_latitude", lambda v: v * np.nan, "coarse_latitude is not regular"),
-        ("coarse_latitude", lambda v: v - 1, "tile at row 0, column 0: "),
-        ("coarse_longitude", lambda v: v + 2, "degrees lie outside the coarse grid, which covers "),
+        ("coarse_latitude", lambda v: v - 0.5, "the forcing (46.75 to 47.5 N, -8 to -4 E) does not cover tile 0"),
+        (
+            "coarse_latitude",
+            lambda v: v + 0.5,
+            "(47.75 to 48.5 N, -8 to -4 E) does not cover tile 6 at row 16, column 0 (47.508 to",
+        ),
+        (
+            "coarse_longitude",
+            lambda v: v + 0.25,
+            "(47.25 to 48 N, -7.75 to -3.75 E) does not cover tile 0 at row 0, column 0",
+        ),
+        (
+            "coarse_longitude",
+            lambda v: v - 4,
+            "does not cover tile 0 at row 0, column 0 (47.758 to 47.992 N, -7.992 to -7.758 E)",
+        ),
         ("years", lambda v: v[:3], "years has shape (3,), expected (4)"),
         ("years", lambda v: v.astype("f8"), "years holds float64"),
-        ("tile_index", lambda v: v[:3], "tile_index has shape (3, 2), expected (22, 2)"),
+        ("tile_index", lambda v: v[:3], "tile_index has shape (3, 2), expected (21, 2)"),
         ("tile_index", lambda v: v + 1000, "tile_index names row 1000, column 1000"),
         ("tile_index", lambda v: v - 1, "tile_index names row -1, column -1"),
-        ("lai", lambda v: v[:, :, :, :8], "lai has shape (22, 4, 12, 8, 16)"),
+        ("lai", lambda v: v[:, :, :, :8], "lai has shape (21, 4, 12, 8, 16)"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -423,15 +478,20 @@ def test_datasets_that_do_not_fit_each_other(refused, landuse_copy, key, change,
     refused("train.h5: ", words)
 
 
-ATTRIBUTES = ["classes", "static_channels", "coarse_channels", "forcing_classes", "continuous", "held_out_years", "statistics"]
+ATTRIBUTES = [
+    "classes",
+    "static_channels",
+    "coarse_channels",
+    "forcing_classes",
+    "continuous",
+    "held_out_years",
+    "statistics",
+]
 
 
-@pytest.mark.parametrize("text", [None, "{", "7", "null", "[3]", '{"a": 1}', '["a", 2]', np.arange(3)], ids=str)
+@pytest.mark.parametrize("text", [None, "{", "7", '{"a": 1}', '["a", 2]'], ids=str)
 @pytest.mark.parametrize("key", ATTRIBUTES)
 def test_damaged_attributes(refused, landuse_copy, key, text):
-    if (key, text) == ("continuous", "null"):
-        text = '"lai"'
-
     def damage(file):
         if text is None:
             del file.attrs[key]
@@ -439,17 +499,24 @@ def test_damaged_attributes(refused, landuse_copy, key, text):
             file.attrs[key] = text
 
     edit(landuse_copy / "train" / "train.h5", damage)
-    refused("train.h5: ", key)
+    # Names of other datasets or channels are not damaged: the datasets do not fit them.
+    refused("train.h5: ", {"coarse_channels": "coarse", "continuous": ""}.get(key, key))
 
 
 @pytest.mark.parametrize(
     ("key", "value", "words"),
     [
+        ("classes", np.arange(3), "attribute classes is damaged"),
+        ("statistics", 7, "attribute statistics is damaged"),
         ("transform", np.zeros(6), "transform"),
         ("transform", np.arange(5.0), "transform and grid_shape should hold 6 and 2 numbers"),
         ("transform", np.full(6, np.nan), "transform"),
         ("grid_shape", np.array([48]), "transform and grid_shape"),
-        ("forcing_classes", json.dumps({"urban": ["town"]}), "forcing_classes names town, which is no channel of coarse"),
+        (
+            "forcing_classes",
+            json.dumps({"urban": ["town"]}),
+            "forcing_classes names town, which is no channel of coarse",
+        ),
         ("forcing_classes", json.dumps({"city": ["urban"]}), "forcing_classes names city, which is no class"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
@@ -467,7 +534,7 @@ def test_a_field_that_does_not_say_what_it_is(refused, landuse_copy, name):
 
 def test_a_field_with_more_labels_than_channels(refused, landuse_copy):
     edit(landuse_copy / "train" / "train.h5", lambda file: file["lai"].attrs.__setitem__("channels", '["a", "b"]'))
-    refused("train.h5: lai has shape (22, 4, 12, 16, 16), expected (22, 4, 2, 16, 16)", **LEAVES)
+    refused("train.h5: lai has shape (21, 4, 12, 16, 16), expected (21, 4, 2, 16, 16)", **LEAVES)
 
 
 @pytest.mark.parametrize("keep", [0, 10, 0.5, 0.99])
@@ -479,10 +546,12 @@ def test_a_truncated_file(refused, landuse_copy, split, keep):
     refused(f"{split}.h5: ", "write or copy it again")
 
 
-def test_a_missing_split_and_a_folder_of_elevations(refused, landuse_copy, data_dir):
+def test_a_missing_split_and_a_folder_of_elevations(refused, landuse_copy, tmp_path):
     (landuse_copy / "valid" / "valid.h5").unlink()
     refused("valid.h5: no such data file")
-    refused("train.h5: ", data={"root_dir": str(data_dir)})
+    refused(
+        "train.h5: has no dataset classes; found 40_40, 8_8", data={"root_dir": str(write_patches(tmp_path / "dem"))}
+    )
 
 
 # Evaluation of what does not fit
@@ -496,12 +565,14 @@ def test_a_missing_split_and_a_folder_of_elevations(refused, landuse_copy, data_
         (lambda f: f.attrs.__setitem__("anchor_year", 1800), "anchor_year is 1800"),
         (lambda f: f.attrs.__setitem__("anchor_year", 1994), "anchor_year is 1994"),
         (lambda f: f["years"].__setitem__(..., range(1994, 2000)), "anchor_year is 1993"),
-        (lambda f: replace(f, "coarse_longitude", f["coarse_longitude"][...] + 5), "lie outside the coarse grid"),
+        (lambda f: replace(f, "coarse_longitude", f["coarse_longitude"][...] + 5), "does not cover tile 0"),
         (lambda f: f.__delitem__("coarse"), "has no dataset coarse"),
     ],
     ids=["class", "fraction", "anchor", "held-out anchor", "years", "grid", "dataset"],
 )
-def test_damaged_test_files_are_refused_and_nothing_is_written(trained, landuse_copy, tmp_path, any_backend, damage, words):
+def test_damaged_test_files_are_refused_and_nothing_is_written(
+    trained, landuse_copy, tmp_path, any_backend, damage, words
+):
     edit(landuse_copy / "test" / "test.h5", damage)
     before = everything_below(tmp_path)
     done = call_cli(
@@ -511,13 +582,13 @@ def test_damaged_test_files_are_refused_and_nothing_is_written(trained, landuse_
     assert everything_below(tmp_path) == before
 
 
-def test_data_of_another_kind_are_refused(trained, tmp_path, landuse_copy, data_dir, any_backend):
+def test_data_of_another_kind_are_refused(trained, tmp_path, landuse_copy, any_backend):
     def check(root, *words):
         done = call_cli("evaluate", trained, "--data", root, "--backend", any_backend, "--output", tmp_path / "e")
         assert_refused(done, *words)
         assert not (tmp_path / "e").exists()
 
-    check(data_dir, "test.h5: ")
+    check(write_patches(tmp_path / "dem"), "test.h5: has no dataset classes; found 40_40, 8_8")
     edit(landuse_copy / "test" / "test.h5", lambda f: f.attrs.__setitem__("static_channels", json.dumps(
         json.loads(f.attrs["static_channels"])[:4]
     )))  # fmt: skip

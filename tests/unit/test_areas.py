@@ -1,5 +1,7 @@
 """Grids of longitude and latitude, against what a loop over cells and NumPy's own interpolation say."""
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -28,7 +30,14 @@ def test_edges_and_centres_count_from_the_north_west():
 
 @pytest.mark.parametrize(
     ("cell", "columns", "periodic"),
-    [(0.25, 1440, True), (0.25, 1439, False), (0.25, 1441, False), (1 / 3, 1080, True), (0.1, 3600, True), (1, 36, False)],
+    [
+        (0.25, 1440, True),
+        (0.25, 1439, False),
+        (0.25, 1441, False),
+        (1 / 3, 1080, True),
+        (0.1, 3600, True),
+        (1, 36, False),
+    ],
 )
 def test_a_grid_is_periodic_where_it_goes_once_around(cell, columns, periodic):
     assert Grid(-180.0, 90.0, cell, cell, 2, columns).periodic is periodic
@@ -64,10 +73,15 @@ def test_a_grid_whose_edges_are_multiples_keeps_them():
 
 
 def brute_overlap(a, b):
-    return np.array([[max(min(x1, y1) - max(x0, y0), 0.0) for y0, y1 in zip(b, b[1:])] for x0, x1 in zip(a, a[1:])])  # noqa: B905
+    pairs = itertools.pairwise
+    return np.array([[max(min(x1, y1) - max(x0, y0), 0.0) for y0, y1 in pairs(b)] for x0, x1 in pairs(a)])
 
 
-@given(st.lists(st.floats(0.01, 3), min_size=1, max_size=8), st.lists(st.floats(0.01, 3), min_size=1, max_size=12), st.floats(-5, 5))
+@given(
+    st.lists(st.floats(0.01, 3), min_size=1, max_size=8),
+    st.lists(st.floats(0.01, 3), min_size=1, max_size=12),
+    st.floats(-5, 5),
+)
 def test_overlap_is_the_shared_length(coarse, fine, start):
     a, b = np.cumsum([0.0, *coarse]), start + np.cumsum([0.0, *fine])
     expected = brute_overlap(a, b)

@@ -17,6 +17,7 @@ from earthsr.areas import Grid
 from earthsr.config import from_mapping
 from earthsr.data import ChannelNormalisation
 from earthsr.data.classes import HILDA_PLUS, NODATA
+from earthsr.data.landuse_samples import PriorPlan
 from earthsr.data.landuse_source import Forcing
 from earthsr.data.landuse_write import write_landuse
 from earthsr.errors import CheckpointError, DataError
@@ -259,7 +260,10 @@ def test_training_files_hold_no_held_out_truth(root, tmp_path):
     for folder, source in (("a", Arrays()), ("b", other)):
         write_landuse(tmp_path / folder, source, PLAN, forcing)
     for split in ("train", "valid"):
-        with h5py.File(tmp_path / "a" / split / f"{split}.h5") as a, h5py.File(tmp_path / "b" / split / f"{split}.h5") as b:
+        with (
+            h5py.File(tmp_path / "a" / split / f"{split}.h5") as a,
+            h5py.File(tmp_path / "b" / split / f"{split}.h5") as b,
+        ):
             for name in a:
                 np.testing.assert_array_equal(a[name][...], b[name][...])
             assert {k: str(v) for k, v in a.attrs.items()} == {k: str(v) for k, v in b.attrs.items()}
@@ -380,7 +384,9 @@ def test_classes_that_the_forcing_does_not_know_are_left_as_they_are(tmp_path):
     assert np.isnan(region.fractions[:, 5:]).all()
     channels = scores.layout.coarse_channels
     with h5py.File(tmp_path / "test" / "test.h5") as handle:
-        crops = handle["coarse"][:, [channels.index(c) for c in ("c3ann", "c4ann", "c3per", "c4per", "c3nfx")]].sum(axis=1)
+        crops = handle["coarse"][:, [channels.index(c) for c in ("c3ann", "c4ann", "c3per", "c4per", "c3nfx")]].sum(
+            axis=1
+        )
     inside = crops[:, region.row :, region.column :][:, : region.grid.rows, : region.grid.columns]
     np.testing.assert_allclose(region.fractions[:, 1], inside, rtol=1e-6)
     assert set(scores.forcing) == set(HILDA_PLUS.names[:5])
@@ -395,7 +401,9 @@ def test_classes_that_the_forcing_does_not_know_are_left_as_they_are(tmp_path):
 @pytest.mark.parametrize("west", [178.05, 181.05], ids=["across", "beyond"])
 def test_baselines_do_not_notice_the_dateline(tmp_path, west):
     """A global forcing that counts from -180, and tiles that reach over 180 E; then both 175 degrees further west."""
-    globe = np.random.default_rng(3).dirichlet(np.ones(K), (len(YEARS), 20, 360)).transpose(0, 3, 1, 2).astype(np.float32)
+    globe = (
+        np.random.default_rng(3).dirichlet(np.ones(K), (len(YEARS), 20, 360)).transpose(0, 3, 1, 2).astype(np.float32)
+    )
     of_class = {name: (name,) for name in HILDA_PLUS.names}
     found = {}
     for name, turn in (("there", 0), ("here", -175)):
@@ -454,6 +462,31 @@ def test_the_objective_follows_the_configuration(root):
     assert (balanced.dice, balanced.label_smoothing) == (0.5, 0.1)
     listed = task_of("nowhere", train={"class_weights": [1, 2, 3, 4, 5, 6, 7]}).objective()
     assert listed.class_weights == (1, 2, 3, 4, 5, 6, 7)
+
+
+def test_samples_follow_the_configuration(root):
+    data = {
+        "directions": ["backwards"],
+        "prior_hidden": 0.11,
+        "prior_hidden_blocks": 0.12,
+        "prior_block_cells": 13,
+        "prior_stale": 0.14,
+        "prior_stale_steps": 15,
+        "prior_own": 0.16,
+        "buffer_tiles": 17,
+        "coarse_interpolation": "nearest",
+        "augment": True,
+        "batch_size": 5,
+    }
+    task = task_of(root, data=data, train={"seed": 18})
+    training, testing = task.dataset("train"), task.dataset("test")
+    options = training.options
+    assert options.prior == PriorPlan(0.11, 0.12, 13, 0.14, 15, 0.16)
+    assert (options.directions, options.method, options.buffer_tiles) == (("backwards",), "nearest", 17)
+    assert set(options.fields) == {"coarse", "wy", "wx", "static", "prior", "prior_mask", "scalars"}
+    assert (training.seed, training.batch_size, training.shuffle, training.augment) == (18, 5, True, True)
+    assert (testing.shuffle, testing.augment) == (False, False)
+    assert not {"prior", "prior_mask"} & set(task_of(root, model={"prior": False}).dataset("train").options.fields)
 
 
 # One step

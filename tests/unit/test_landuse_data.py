@@ -1,6 +1,7 @@
 """Land-use tiles: what files hold, how samples are composed, in which order, and what travels with them."""
 
 import dataclasses
+import itertools
 import json
 import multiprocessing
 import pickle
@@ -106,6 +107,17 @@ def unit(layout, **values):
 KEEP = PriorPlan(0.0, 0.0)
 
 
+def neighbours_of(years, direction):
+    """Years that are sampled and the years of their priors: the end of the years has none, and is no sample."""
+    pairs = list(itertools.pairwise(years))
+    return [(year, before) for before, year in pairs] if direction == "forwards" else pairs
+
+
+def in_order(data, direction="forwards"):
+    """Tile, year and year before of the samples of a data set that is not shuffled."""
+    return [(tile, *pair) for tile in range(data.layout.tiles) for pair in neighbours_of(data.layout.years, direction)]
+
+
 def dataset_of(data, batch=8, options=None, **rest):
     return LandUseDataset(data, options or LandUseOptions(prior=KEEP), **rest).create_dataset(batch)
 
@@ -118,7 +130,9 @@ def batches(data, epoch=0, batch=8, options=None, start=0, rank=0, world_size=1,
 def joined(parts):
     """Fields, target, mask and weight of batches, each in one array."""
     fields = {name: np.concatenate([part.inputs[name] for part in parts]) for name in parts[0].inputs}
-    rest = {name: np.concatenate([getattr(part, name) for part in parts]) for name in ("target", "mask", "sample_weight")}
+    rest = {
+        name: np.concatenate([getattr(part, name) for part in parts]) for name in ("target", "mask", "sample_weight")
+    }
     return {**fields, **rest}
 
 
@@ -228,12 +242,12 @@ def test_the_anchor_is_the_last_year_that_training_saw(source, tmp_path, held, a
 @given(
     st.sampled_from(["rows", "columns"]), st.integers(100, 400), st.integers(20, 60), st.integers(0, 40),
     st.sampled_from([(0.5, 0.2, 0.3), (0.7, 0.0, 0.3), (0.6, 0.4, 0.0), (1.0, 0.0, 0.0), (0.2, 0.2, 0.2)]),
-    st.sampled_from([None, 3, 8, 20]),
+    st.sampled_from([None, 3, 8, 20]), st.sampled_from([1, 8, 25]),
 )  # fmt: skip
-def test_bands_lie_apart_by_the_buffer(axis, along, across, buffer, shares, stride):
+def test_bands_lie_apart_by_the_buffer(axis, along, across, buffer, shares, stride, align):
     shape = (across, along) if axis == "columns" else (along, across)
     grid = Grid(0.0, 50.0, 0.1, 0.1, *shape)
-    plan = SplitPlan(TILE, axis, shares, buffer, stride)
+    plan = SplitPlan(TILE, axis, shares, buffer, stride, align_cells=align)
     try:
         bands = plan.tiles(grid)
     except InputError as error:
@@ -252,9 +266,10 @@ def test_bands_lie_apart_by_the_buffer(axis, along, across, buffer, shares, stri
             assert column + TILE <= shape[1]
         starts = [w.column if axis == "columns" else w.row for w in windows]
         spans.append((min(starts), max(starts) + TILE))
+        assert min(starts) % align == 0
     # From west to east, or from south to north, which is from the last row on.
     order = spans if axis == "columns" else spans[::-1]
-    for (_, end), (start, _) in zip(order, order[1:], strict=False):
+    for (_, end), (start, _) in itertools.pairwise(order):
         assert start - end >= buffer
     for name in ("valid", "test"):
         corners = {(w.row, w.column) for w in bands.get(name, [])}
@@ -329,7 +344,9 @@ def test_statistics_are_those_of_the_training_tiles(train, source):
     assert statistics.class_counts == tuple((maps == k).sum() for k in range(K))
     both = (maps[1:] != NODATA) & (maps[:-1] != NODATA)
     assert statistics.changed == pytest.approx((both & (maps[1:] != maps[:-1])).sum() / both.sum(), rel=1e-12)
-    lai = np.stack([[source.continuous_field("lai", year, w) for w in windows] for year in YEARS[:4]]).astype(np.float64)
+    lai = np.stack([[source.continuous_field("lai", year, w) for w in windows] for year in YEARS[:4]]).astype(
+        np.float64
+    )
     assert statistics.continuous["lai"] == pytest.approx((np.nanmean(lai), np.nanstd(lai)), rel=1e-9)
     assert (statistics.first_year, statistics.last_year) == (2000, 2006)
 
@@ -362,7 +379,9 @@ def test_a_normalisation_goes_through_its_file():
 # Order
 
 
-@given(st.integers(1, 20), st.integers(1, 6), st.integers(1, 7), st.integers(1, 30), st.integers(0, 99), st.integers(0, 3))
+@given(
+    st.integers(1, 20), st.integers(1, 6), st.integers(1, 7), st.integers(1, 30), st.integers(0, 99), st.integers(0, 3)
+)
 def test_every_sample_comes_once_and_tiles_mix_within_a_buffer_alone(tiles, per_tile, buffer, batch, seed, epoch):
     sampler = TileSampler(tiles * per_tile, batch, seed, per_tile=per_tile, buffer_tiles=buffer)
     order = sampler.order(epoch)
@@ -378,7 +397,11 @@ def test_every_sample_comes_once_and_tiles_mix_within_a_buffer_alone(tiles, per_
 
 
 def test_orders_differ_by_seed_and_epoch_and_mix_years():
-    made = {(seed, epoch): TileSampler(60, 4, seed, per_tile=6, buffer_tiles=5).order(epoch) for seed in (0, 1) for epoch in (0, 1, 2)}
+    made = {
+        (seed, epoch): TileSampler(60, 4, seed, per_tile=6, buffer_tiles=5).order(epoch)
+        for seed in (0, 1)
+        for epoch in (0, 1, 2)
+    }
     assert len({tuple(order) for order in made.values()}) == 6
     # Tiles in a new order, and years within the buffer too.
     assert len({tuple(sorted(set(order[:30] // 6))) for order in made.values()}) > 1
@@ -387,14 +410,17 @@ def test_orders_differ_by_seed_and_epoch_and_mix_years():
 
 
 def test_random_numbers_of_a_sample_do_not_depend_on_its_batch():
-    draws = {(seed, epoch, i): TileSampler(60, 4, seed).chance(epoch, i).random() for seed in (0, 1) for epoch in (0, 1) for i in (0, 7)}
+    draws = {
+        (seed, epoch, i): TileSampler(60, 4, seed).chance(epoch, i).random()
+        for seed in (0, 1)
+        for epoch in (0, 1)
+        for i in (0, 7)
+    }
     assert len(set(draws.values())) == len(draws)
     assert TileSampler(60, 20, 1, per_tile=6).chance(1, 7).random() == draws[1, 1, 7]
 
 
-HIDING = LandUseOptions(
-    directions=("forwards", "backwards"), prior=PriorPlan(0.2, 0.4, 5, 0.3, 2, 0.3), buffer_tiles=3
-)
+HIDING = LandUseOptions(directions=("forwards", "backwards"), prior=PriorPlan(0.2, 0.4, 5, 0.3, 2, 0.3), buffer_tiles=3)
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 4])
@@ -423,7 +449,7 @@ def test_neither_workers_nor_batches_change_a_sample(train):
     few = joined(batches(train, 1, 3, HIDING, augment=True, seed=2, num_workers=0))
     many = joined(batches(train, 1, 32, HIDING, augment=True, seed=2, num_workers=3, prefetch=2))
     real = int(few["sample_weight"].sum())
-    assert real == len(train) * 2
+    assert real == train.layout.tiles * 6
     assert_equal({k: v[:real] for k, v in few.items()}, {k: v[:real] for k, v in many.items()})
 
 
@@ -431,25 +457,24 @@ def test_epochs_differ_and_shuffling_can_be_left_out(train):
     firsts = [joined(batches(train, epoch, options=HIDING, seed=2))["prior"] for epoch in (0, 1)]
     assert (firsts[0] != firsts[1]).any()
     made = dataset_of(train, shuffle=False)
-    assert [made.sample(i) for i in (0, 3, 4, len(made) - 1)] == [
-        (0, 2000, 1), (0, 2006, 1), (1, 2000, 1), (train.layout.tiles - 1, 2006, 1),
-    ]  # fmt: skip
+    assert [made.sample(i)[:2] for i in range(len(made))] == [(tile, year) for tile, year, _ in in_order(train)]
     scalars = joined(batches(train, shuffle=False))["scalars"]
-    np.testing.assert_allclose(scalars[:4, 0] * 100 + 2000, YEARS[:4], atol=1e-4)
+    np.testing.assert_allclose(scalars[:4, 0] * 100 + 2000, (2001, 2003, 2006, 2001), atol=1e-4)
 
 
 def test_the_last_batch_is_filled_with_its_own_samples_at_weight_0(train):
-    last = batches(train, batch=7, seed=1)[-1]
-    real = len(train) % 7
-    assert 0 < real < 7, "choose another batch: this one comes out even"
-    np.testing.assert_array_equal(last.sample_weight, np.arange(7) < real)
+    count = len(dataset_of(train))
+    size = next(size for size in range(7, count) if 2 < count % size < size - 2)
+    last = batches(train, batch=size, seed=1)[-1]
+    real = count % size
+    np.testing.assert_array_equal(last.sample_weight, np.arange(size) < real)
     for name, value in last.inputs.items():
-        for extra in range(real, 7):
+        for extra in range(real, size):
             np.testing.assert_array_equal(value[extra], value[extra % real], err_msg=name)
     assert last.weight[real:].sum() == 0
     assert last.mask[real:].any(), "batch norm sees real data"
     # A rank whose share is padding alone has data all the same.
-    empty = batches(train, batch=len(train) - 1, seed=1, world_size=len(train) - 1, rank=3)[-1]
+    empty = batches(train, batch=count - 1, seed=1, world_size=count - 1, rank=3)[-1]
     assert empty.sample_weight.sum() == 0
     assert np.ptp(empty.inputs["static"]) > 0
 
@@ -502,7 +527,9 @@ def test_a_tile_across_the_dateline_is_composed_as_any_other(tmp_path):
     """A global forcing, counted from -180, and class maps from 178.05 E to 181.95 E; then both 175 degrees west."""
     made = {}
     # The pattern of land moves with the tile; the forcing turns with it around the Earth.
-    globe = np.random.default_rng(3).dirichlet(np.ones(K), (len(YEARS), 20, 360)).transpose(0, 3, 1, 2).astype(np.float32)
+    globe = (
+        np.random.default_rng(3).dirichlet(np.ones(K), (len(YEARS), 20, 360)).transpose(0, 3, 1, 2).astype(np.float32)
+    )
     for name, west, turn in (("across", 178.05, 0), ("inside", 3.05, -175)):
         grid = Grid(-180.0, 60.0, 1.0, 1.0, 20, 360)
         forcing = Forcing("scenario", grid, HILDA_PLUS.names, YEARS, np.roll(globe, turn, axis=-1))
@@ -517,30 +544,46 @@ def test_a_tile_across_the_dateline_is_composed_as_any_other(tmp_path):
 
 
 def test_the_prior_is_the_year_before_or_after_in_the_file(train):
-    years = train.layout.years
-    for direction, neighbours in ((("forwards",), (None, *years[:-1])), (("backwards",), (*years[1:], None))):
-        options = LandUseOptions(directions=direction, prior=KEEP)
+    for direction, sign in (("forwards", 1), ("backwards", -1)):
+        options = LandUseOptions(directions=(direction,), prior=KEEP)
         made = joined(batches(train, options=options, shuffle=False))
-        for i in range(len(train)):
-            tile, y = divmod(i, len(years))
-            truth, before = train.classes(tile, years[y]), neighbours[y]
+        assert made["sample_weight"].sum() == len(in_order(train))
+        for i, (tile, year, before) in enumerate(in_order(train, direction)):
+            truth, prior = train.classes(tile, year), train.classes(tile, before)
             np.testing.assert_array_equal(made["target"][i, 0], np.where(truth == NODATA, 0, truth))
             np.testing.assert_array_equal(made["mask"][i, 0], truth != NODATA)
-            prior = np.full_like(truth, NODATA) if before is None else train.classes(tile, before)
             np.testing.assert_array_equal(made["prior"][i], prior)
             np.testing.assert_array_equal(made["prior_mask"][i], prior != NODATA)
-            step = 1 if before is None else abs(years[y] - before)
-            sign = 1 if direction == ("forwards",) else -1
-            np.testing.assert_allclose(made["scalars"][i], [(years[y] - 2000) / 100, step / 10, sign], atol=1e-7)
+            expected = [(year - 2000) / 100, abs(year - before) / 10, sign]
+            np.testing.assert_allclose(made["scalars"][i], expected, atol=1e-7)
+
+
+def test_a_year_without_neighbours_is_sampled_all_the_same(source, tmp_path):
+    """One year alone, or a network that takes no prior."""
+    write_landuse(tmp_path, source, dataclasses.replace(PLAN, held_out_years=YEARS[1:]))
+    data = opened(tmp_path)
+    made = joined(batches(data, options=LandUseOptions(prior=PriorPlan(0.0, 0.0, own=1.0, stale=1.0)), shuffle=False))
+    assert made["sample_weight"].sum() == data.layout.tiles
+    assert (made["prior"] == NODATA).all()
+    assert (made["prior_mask"] == 0).all()
+    np.testing.assert_allclose(made["scalars"][0], [0, 0.1, 1], atol=1e-7)
+
+
+def test_without_a_prior_every_year_is_sampled(train):
+    names = ("coarse", "wy", "wx", "static", "scalars")
+    made = dataset_of(train, options=LandUseOptions(fields=names), shuffle=False)
+    assert [made.sample(i)[:2] for i in range(len(made))] == [
+        (tile, year) for tile in range(train.layout.tiles) for year in train.layout.years
+    ]
 
 
 def test_both_directions_double_the_samples(train):
     made = dataset_of(train, options=LandUseOptions(directions=("forwards", "backwards"), prior=KEEP))
-    assert len(made) == 2 * len(train)
+    assert len(made) == 2 * 3 * train.layout.tiles
     assert made.get_dataset_size() == -(-len(made) // 8)
     seen = {made.sample(i) for i in range(len(made))}
-    tiles, years = range(train.layout.tiles), train.layout.years
-    assert seen == {(tile, year, way) for tile in tiles for year in years for way in (1, -1)}
+    ways = (("forwards", 1), ("backwards", -1))
+    assert seen == {(tile, year, sign) for way, sign in ways for tile, year, _ in in_order(train, way)}
     # Samples of a tile are neighbours in number, so that a buffer reads few tiles.
     assert [made.sample(i).tile for i in range(len(made))] == sorted(made.sample(i).tile for i in range(len(made)))
 
@@ -615,15 +658,12 @@ def test_a_stale_prior_is_an_older_year_that_says_it_is_not(train):
         for epoch in range(3):
             made = joined(batches(train, epoch, options=options, shuffle=False))
             np.testing.assert_array_equal(made["scalars"], fresh["scalars"])
-            for i in range(len(train)):
-                tile, y = divmod(i, len(years))
-                if not 0 <= y - sign < len(years):
-                    assert (made["prior"][i] == NODATA).all()
-                    continue
+            for i, (tile, _, before) in enumerate(in_order(train, direction)):
                 found = [z for z, year in enumerate(years) if (train.classes(tile, year) == made["prior"][i]).all()]
                 assert len(found) == 1, "the prior is no year of the file"
-                age = sign * (y - sign - found[0])
-                last = y - sign if sign > 0 else len(years) - 1 - (y + 1)
+                y = years.index(before)
+                age = sign * (y - found[0])
+                last = y if sign > 0 else len(years) - 1 - y
                 assert age in ({0} if last == 0 else set(range(1, min(2, last) + 1)))
                 ages.add(age)
         assert ages == {0, 1, 2}
@@ -639,27 +679,30 @@ def test_stale_priors_come_at_their_rate():
 
 def test_the_step_before_is_that_of_the_priors_own_year(train):
     """Scheduled sampling: a first pass maps the prior's year from the year before that one."""
-    years = train.layout.years
-    for direction in ("forwards", "backwards"):
-        sign = 1 if direction == "forwards" else -1
+    with h5py.File(train.path) as handle:
+        forcing = handle["coarse"][...]
+    for direction, sign in (("forwards", 1), ("backwards", -1)):
         options = LandUseOptions(directions=(direction,), prior=PriorPlan(0.0, 0.0, own=1.0))
         parts = batches(train, options=options, shuffle=False)
         plain = joined(batches(train, options=LandUseOptions(directions=(direction,), prior=KEEP), shuffle=False))
         assert_equal(joined(parts), plain)  # the inputs themselves are what they were
-        earlier = {name: np.concatenate([part.earlier.inputs[name] for part in parts]) for name in parts[0].earlier.inputs}
+        earlier = {
+            name: np.concatenate([part.earlier.inputs[name] for part in parts]) for name in parts[0].earlier.inputs
+        }
         own = np.concatenate([part.earlier.own for part in parts])
         assert set(earlier) == {"coarse", "prior", "prior_mask", "scalars"}
-        for i in range(len(train)):
-            tile, y = divmod(i, len(years))
-            before = y - sign
-            assert own[i] == (0 <= before < len(years))
-            if own[i]:
-                j = tile * len(years) + before
-                for name, value in earlier.items():
-                    np.testing.assert_array_equal(value[i], plain[name][j], err_msg=name)
-            else:
-                for name, value in earlier.items():
-                    np.testing.assert_array_equal(value[i], plain[name][i], err_msg=name)
+        assert own.all()
+        priors = dict(neighbours_of(train.layout.years, direction))
+        for i, (tile, _, before) in enumerate(in_order(train, direction)):
+            first = priors.get(before)
+            prior = np.full((TILE, TILE), NODATA) if first is None else train.classes(tile, first)
+            np.testing.assert_array_equal(earlier["prior"][i], prior)
+            np.testing.assert_array_equal(earlier["prior_mask"][i], prior != NODATA)
+            step = 1 if first is None else abs(before - first)
+            np.testing.assert_allclose(earlier["scalars"][i], [(before - 2000) / 100, step / 10, sign], atol=1e-7)
+            rows, columns, *_ = train.window(train.places[tile], "bilinear")
+            there = forcing[train.layout.years.index(before)][:, rows[:, None], columns]
+            np.testing.assert_array_equal(earlier["coarse"][i], there)
 
 
 def test_the_models_own_maps_come_at_their_rate_and_the_rest_has_none(train):
@@ -669,8 +712,7 @@ def test_the_models_own_maps_come_at_their_rate_and_the_rest_has_none(train):
     for epoch in range(12):
         for part in batches(train, epoch, options=options, seed=1):
             own.append(part.earlier.own[: part.size] if part.earlier else np.zeros(part.size))
-    # The first year of the file has no year before.
-    assert np.concatenate(own).mean() == pytest.approx(0.3 * 3 / 4, abs=0.06)
+    assert np.concatenate(own).mean() == pytest.approx(0.3, abs=0.06)
 
 
 # Symmetries
@@ -713,7 +755,9 @@ def test_all_fields_of_a_sample_turn_alike(train, source):
                 np.testing.assert_array_equal(part.target[n, 0], np.where(truth == NODATA, 0, truth))
                 if y:
                     np.testing.assert_array_equal(part.inputs["prior"][n], source.maps[y - 1][row, column])
-                    np.testing.assert_array_equal(part.inputs["prior_mask"][n], source.maps[y - 1][row, column] != NODATA)
+                    np.testing.assert_array_equal(
+                        part.inputs["prior_mask"][n], source.maps[y - 1][row, column] != NODATA
+                    )
                 if y > 1:
                     np.testing.assert_array_equal(part.earlier.inputs["prior"][n], source.maps[y - 2][row, column])
                 noise = source.fields[3][row, column]
@@ -724,7 +768,12 @@ def test_all_fields_of_a_sample_turn_alike(train, source):
                 if y:
                     before = {**sample, "coarse": part.earlier.inputs["coarse"][n]}
                     np.testing.assert_allclose(*on_cells(train, before, y - 1, row, column), atol=1e-5)
-                steps = (int(row[1, 0] - row[0, 0]), int(row[0, 1] - row[0, 0]), int(column[1, 0] - column[0, 0]), int(column[0, 1] - column[0, 0]))
+                steps = (
+                    int(row[1, 0] - row[0, 0]),
+                    int(row[0, 1] - row[0, 0]),
+                    int(column[1, 0] - column[0, 0]),
+                    int(column[0, 1] - column[0, 0]),
+                )
                 seen.add(steps)
     assert len(seen) == 8, "all eight symmetries occur"
 
@@ -829,7 +878,9 @@ def test_fingerprints_tell_data_apart(root, tmp_path):
     first = opened(root).fingerprint()
     assert first == opened(root).fingerprint()
     assert first != opened(root, "valid").fingerprint()
-    for number, (key, where) in enumerate({"classes": (0, 0, 3, 3), "coarse": (0, 1, 2, 3), "static": (0, 0, 0, 0)}.items()):
+    for number, (key, where) in enumerate(
+        {"classes": (0, 0, 3, 3), "coarse": (0, 1, 2, 3), "static": (0, 0, 0, 0)}.items()
+    ):
         path = tmp_path / str(number) / "train" / "train.h5"
         path.parent.mkdir(parents=True)
         path.write_bytes((root / "train" / "train.h5").read_bytes())
