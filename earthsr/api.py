@@ -23,7 +23,7 @@ from earthsr.inference import Evaluation, evaluate_split, predict_array
 from earthsr.models import Precision, UNetSpec, initial_weights, read_weights, require_same_spec, resolve_checkpoint
 from earthsr.models.checkpoint import STATE
 from earthsr.models.initial import Weights
-from earthsr.tasks import Task, task_for
+from earthsr.tasks import task_for
 from earthsr.training import Trainer, TrainingResult
 
 
@@ -124,7 +124,6 @@ class Run:
 
     folder: Path
     result: TrainingResult
-    task: Task
 
     @property
     def best(self) -> Path:
@@ -178,7 +177,7 @@ def train(
         raise ConfigError("train.run_mode is test: use earthsr evaluate, or set it to train or finetune")
     model = init_model(config, backend, device)
     trainer = Trainer(config, model, task_for(config).objective(), logger)
-    return Run(trainer.run.path, trainer.train(resume=resume, overwrite=overwrite), trainer.task)
+    return Run(trainer.run.path, trainer.train(resume=resume, overwrite=overwrite))
 
 
 def from_pretrained(

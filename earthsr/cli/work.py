@@ -50,12 +50,11 @@ def train(
         "folder": str(result.folder),
         "steps": result.steps,
         "epochs": result.epochs,
-        f"best_valid_{result.score_name}" + ("_m" if run.task.units == "m" else ""): result.best_score,
+        f"best_valid_{result.score_name}": result.best_score,
         "stopped_early": result.stopped_early,
         "interrupted_by": result.interrupted_by,
     }
-    name = result.score_name
-    best = "" if result.best_score is None else f", best validation {run.task.words({name: result.best_score})}"
+    best = "" if result.best_score is None else f", best validation {result.words}"
     state = f"interrupted by {result.interrupted_by}" if result.interrupted_by else "done"
     show(values, as_json, f"{state}: {result.steps} steps, {result.epochs} epochs{best}; run folder {result.folder}")
     if result.interrupted_by == "SIGINT":

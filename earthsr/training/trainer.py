@@ -42,7 +42,9 @@ class TrainingResult:
     best_score: float | None
     """Best score of the validation split."""
     score_name: str
-    """Which: ``rmse`` (lowest, metres or the field's unit), ``miou`` (highest)."""
+    """Which: ``rmse_m`` (lowest, metres), ``miou`` (highest), ``rmse`` (lowest, of a field)."""
+    words: str
+    """The same for people."""
     stopped_early: bool
     interrupted_by: str | None
     """Name of the signal that ended the run before its time, or None."""
@@ -382,7 +384,8 @@ class Trainer:
             steps=self.progress.step,
             epochs=self.progress.epoch,
             best_score=self.progress.best_score,
-            score_name=self.task.best,
+            score_name=self.task.best + ("_m" if self.task.units == "m" else ""),
+            words=self.task.words({self.task.best: self.progress.best_score}),
             stopped_early=stopped_early,
             interrupted_by=None if self.progress.finished else stop.name,
         )
