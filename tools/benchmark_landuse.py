@@ -39,12 +39,12 @@ def filters() -> dict[str, dict[str, Any]]:
 
 
 def world(tile: int, folder: Path) -> Path:
-    """Write a world of about two dozen training tiles and thirty years; returns its folder."""
+    """Write a world of ten training tiles and thirty years; returns its folder."""
     from earthsr.data.sample_landuse import write_sample_landuse
     from earthsr.data.world.world import WorldSpec
 
-    spec = WorldSpec(rows=3 * tile, columns=10 * tile)
-    write_sample_landuse(folder, spec, tile_size=tile)
+    spec = WorldSpec(rows=2 * tile, columns=5 * tile)
+    write_sample_landuse(folder, spec, tile_size=tile, shares=(1.0, 0.0, 0.0), held_out_last=1)
     return folder
 
 
@@ -65,7 +65,7 @@ def layouts(tile: int) -> None:
             classes, static = handle["classes"][...], handle["static"][...]
             coarse, years = handle["coarse"].nbytes, len(handle["years"])
         rng = np.random.default_rng(0)
-        order = rng.permutation(classes.shape[0] * classes.shape[1])[:400]
+        order = rng.permutation(classes.shape[0] * classes.shape[1])
         print(f"{classes.shape[0]} tiles x {years} years of {tile} x {tile}; reads of one year's map in random order\n")
         print("| classes: chunks | filter | bytes per map | of raw | maps read/s | maps written/s |")
         print("|---|---|---|---|---|---|")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
-from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,9 +20,6 @@ from earthsr.data.landuse_file import LandUseLayout, read_landuse
 from earthsr.data.landuse_source import ContinuousField
 from earthsr.data.shared_file import SharedFile
 from earthsr.errors import DataError
-
-#: Tiles whose static fields stay in memory: years of one tile follow each other closely in the order of samples.
-CACHED_TILES = 64
 
 
 class LandUseData:
@@ -57,8 +52,6 @@ class LandUseData:
                 f"{self.layout.tile_size}"
             )
         self._file = SharedFile(path)
-        self._kept = threading.Lock()
-        self._static: OrderedDict[int, NDArray[np.float32]] = OrderedDict()
         self._coarse: NDArray[np.float32] | None = None
 
     def __len__(self) -> int:
@@ -66,11 +59,7 @@ class LandUseData:
         return self.layout.tiles * len(self.layout.years)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_kept": None, "_static": OrderedDict(), "_coarse": None}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-        self._kept = threading.Lock()
+        return {**self.__dict__, "_coarse": None}
 
     @property
     def path(self) -> Path:
@@ -107,11 +96,6 @@ class LandUseData:
         DataError
             If a value is infinite; the message names channel, tile and cell.
         """
-        with self._kept:
-            kept = self._static.get(tile)
-            if kept is not None:
-                self._static.move_to_end(tile)
-                return kept
         found = self._read(lambda handle: handle["static"][tile]).astype(np.float32, copy=False)
         if np.isinf(found).any():
             c, row, column = (int(i) for i in np.argwhere(np.isinf(found))[0])
@@ -119,10 +103,6 @@ class LandUseData:
                 f"{self.path}: static holds {found[c, row, column]} for {self.layout.static_channels[c].name} in tile "
                 f"{tile}, row {row}, column {column}; use NaN where there is no value"
             )
-        with self._kept:
-            self._static[tile] = found
-            while len(self._static) > CACHED_TILES:
-                self._static.popitem(last=False)
         return found
 
     def classes(self, tile: int, year: int) -> NDArray[np.uint8]:

@@ -6,8 +6,10 @@ the prior as bytes.
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +20,9 @@ from earthsr.data.landuse import LandUseData
 from earthsr.data.landuse_normalise import ChannelNormalisation
 
 Fields = dict[str, NDArray]
+
+#: Tiles that stay in memory: years of one tile follow each other closely in the order of samples.
+CACHED_TILES: Final = 64
 
 #: Those fields of a sample that differ at the step before.
 STEP_FIELDS = ("coarse", "prior", "prior_mask", "scalars")
@@ -69,6 +74,16 @@ class PriorPlan:
         return known[row : row + size, column : column + size]
 
 
+class _Tile(NamedTuple):
+    """What does not change with the year."""
+
+    rows: NDArray[np.int64]
+    columns: NDArray[np.int64]
+    wy: NDArray[np.float32]
+    wx: NDArray[np.float32]
+    static: NDArray[np.float32]
+
+
 class Composer:
     """Input fields of samples of one split.
 
@@ -89,6 +104,23 @@ class Composer:
         self.normalisation = normalisation
         self.method = method
         self._places = source.places
+        self._lock = threading.Lock()
+        self._tiles: OrderedDict[int, _Tile] = OrderedDict()
+
+    def _tile(self, tile: int) -> _Tile:
+        """What a tile's samples share: read, normalised and computed once for the years that follow each other."""
+        with self._lock:
+            kept = self._tiles.get(tile)
+            if kept is not None:
+                self._tiles.move_to_end(tile)
+                return kept
+        rows, columns, wy, wx = self.source.window(self._places[tile], self.method)
+        made = _Tile(rows, columns, wy, wx, self.normalisation.static(self.source.static(tile)))
+        with self._lock:
+            self._tiles[tile] = made
+            while len(self._tiles) > CACHED_TILES:
+                self._tiles.popitem(last=False)
+        return made
 
     @property
     def empty(self) -> NDArray[np.uint8]:
@@ -134,16 +166,16 @@ class Composer:
         known : ndarray of shape (P, P), optional
             1 where the prior may be seen; wherever it has a class, where absent.
         """
-        rows, columns, wy, wx = self.source.window(self._places[tile], self.method)
-        coarse = self.source.forcing(year, rows, columns)
+        here = self._tile(tile)
+        coarse = self.source.forcing(year, here.rows, here.columns)
         mask = (prior != NODATA).astype(np.uint8)
         if known is not None:
             mask &= known
         return {
             "coarse": np.nan_to_num(coarse, nan=0.0),
-            "wy": wy,
-            "wx": wx,
-            "static": self.normalisation.static(self.source.static(tile)),
+            "wy": here.wy,
+            "wx": here.wx,
+            "static": here.static,
             "prior": prior,
             "prior_mask": mask,
             "scalars": self.normalisation.scalars(year, step, direction),

@@ -864,14 +864,16 @@ def test_a_split_travels_to_other_processes_and_threads(root):
 
 
 def test_few_tiles_stay_in_memory(root, monkeypatch):
-    monkeypatch.setattr("earthsr.data.landuse.CACHED_TILES", 2)
+    monkeypatch.setattr("earthsr.data.landuse_samples.CACHED_TILES", 2)
     data = opened(root)
+    composer = Composer(data, ChannelNormalisation.choose(data.layout.statistics, None))
+    year, last = data.layout.years[0], data.layout.tiles - 1
     for _ in range(2):
         for tile in range(data.layout.tiles):
-            data.static(tile)
-    assert len(data._static) == 2
-    kept = data.static(data.layout.tiles - 1)
-    assert kept is data.static(data.layout.tiles - 1)
+            composer.fields(tile, year, composer.empty, 1)
+    assert len(composer._tiles) == 2
+    static = [composer.fields(last, each, composer.empty, 1)["static"] for each in data.layout.years[:2]]
+    assert static[0] is static[1]
 
 
 def test_fingerprints_tell_data_apart(root, tmp_path):
