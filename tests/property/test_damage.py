@@ -11,10 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from earthsr.config import from_mapping, load_yaml_config, to_yaml
-from earthsr.data import DemData
+from earthsr.data import ChannelNormalisation, DemData, LandUseData
+from earthsr.data.landuse_samples import Composer
 from earthsr.errors import ConfigError, InputError
 from earthsr.models import DemSRNetSpec, RunFolder, State, initial_weights, load_checkpoint, read_weights, write_weights
-from tests.conftest import CONFIGS, call_cli, write_patches
+from tests.conftest import CONFIGS, call_cli, small_world, write_patches
 
 FIXTURES = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
 SPEC = DemSRNetSpec(features=2, num_blocks=1)
@@ -67,6 +68,33 @@ def test_damaged_data_files_are_refused_or_read(good_data, tmp_path, data):
             assert np.isfinite(patches.fine).all()
         source.groups()
         source.fine_cell_size_m()
+    except InputError as error:
+        assert "train.h5" in str(error)
+    shutil.rmtree(root)
+
+
+@pytest.fixture(scope="module")
+def good_world(tmp_path_factory):
+    size = dict(rows=32, columns=64, years=(1990, 1991), held_out_last=1, shares=(1.0, 0.0, 0.0))
+    return small_world(tmp_path_factory.mktemp("world"), **size)
+
+
+@FIXTURES
+@given(st.data())
+def test_damaged_land_use_files_are_refused_or_read(good_world, tmp_path, data):
+    root = tmp_path / f"damaged-{next(COUNTER)}"
+    (root / "train").mkdir(parents=True)
+    (root / "train" / "train.h5").write_bytes(damaged((good_world / "train" / "train.h5").read_bytes(), data))
+    try:
+        source = LandUseData({"root_dir": root, "patch_size": 16}, "train")
+        source.scan()
+        source.fingerprint()
+        composer = Composer(source, ChannelNormalisation.choose(source.layout.statistics, None))
+        for tile in range(source.layout.tiles):
+            year = source.layout.years[0]
+            fields = composer.fields(tile, year, composer.truth(tile, year), 1)
+            assert all(np.isfinite(fields[name]).all() for name in ("coarse", "static", "wy", "wx"))
+            source.continuous("lai", tile, year)
     except InputError as error:
         assert "train.h5" in str(error)
     shutil.rmtree(root)
