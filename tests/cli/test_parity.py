@@ -152,7 +152,7 @@ def test_without_data_terrain_is_made_and_said(tiny_file, tmp_path, any_backend)
     record = tmp_path / "record.safetensors"
     done = call_cli("parity", config, "--backend", any_backend, "--record", record, *FAST, "--no-noise")
     assert done.returncode == 0, done.stderr
-    assert "synthetic terrain is used" in done.stderr
+    assert "synthetic inputs are used" in done.stderr
     assert read_record(record).about["inputs"] == "synthetic terrain, seed 0"
 
 

@@ -234,7 +234,7 @@ def test_resuming_a_finished_run_says_that_there_is_nothing_to_do(tiny, any_back
 
 
 def test_a_batch_larger_than_the_split_is_warned_of(tiny, any_backend):
-    with pytest.warns(EarthsrWarning, match="batch_size is 50, but the training split has 12 patches"):
+    with pytest.warns(EarthsrWarning, match="batch_size is 50, but the training split has 12 samples"):
         earthsr.train(tiny(data={"batch_size": 50}, optimizer={"epochs": 1}), backend=any_backend)
 
 

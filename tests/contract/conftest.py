@@ -1,0 +1,27 @@
+"""What the quick run leaves to the whole one: MindSpore compiles graphs for every engine, seconds each."""
+
+import pytest
+
+#: Of these files the quick run makes the tests named here on MindSpore too, and the others on PyTorch alone.
+QUICK_ON_MINDSPORE = {
+    "test_engine.py": ("test_padding_counts_for_nothing", "test_state_goes_out_and_comes_back_bit_for_bit"),
+    "test_network.py": ("test_a_residual_network_starts_as_its_interpolation",),
+    "test_mindspore.py": (
+        "test_an_overflow_under_a_fixed_scale_is_skipped_too",
+        "test_the_process_keeps_its_own_mode",
+        "test_one_graph_serves_calls_of_any_length",
+        "test_the_levels_say_what_they_are",
+    ),
+}
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.parent.name != "contract" or item.path.name not in QUICK_ON_MINDSPORE:
+            continue
+        parameters = getattr(item, "callspec", None)
+        on_mindspore = item.path.name == "test_mindspore.py" or (
+            parameters is not None and "mindspore" in parameters.id.split("-")
+        )
+        if on_mindspore and item.originalname not in QUICK_ON_MINDSPORE[item.path.name]:
+            item.add_marker(pytest.mark.slow)
