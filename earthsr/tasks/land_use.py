@@ -9,81 +9,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Final
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from earthsr.areas import Grid
 from earthsr.data import LandUseData, LandUseDataset
 from earthsr.data.landuse_file import LandUseLayout
 from earthsr.errors import DataError
 from earthsr.evaluation.class_areas import AreaStatistics
-from earthsr.evaluation.landuse_baselines import allocate_series, argmax_fractions, nearest_cells, persistence
 from earthsr.evaluation.maps import MapStatistics, flicker_statistics
 from earthsr.models import CrossEntropyLoss, Objective
 from earthsr.tasks.base import Predictor
 from earthsr.tasks.batches import ParityBatches, probabilities
+from earthsr.tasks.region import BASELINES, baseline_maps, region_of
 from earthsr.tasks.rollout import ROWS, Path, Row, path_of, predict_maps
 from earthsr.tasks.tiles import TileTask
-
-BASELINES: Final = ("persistence", "coarse_argmax", "allocation")
-
-
-@dataclass(frozen=True)
-class Region:
-    """The part of the coarse grid that a split's tiles touch, with its forcing by class."""
-
-    grid: Grid
-    row: int
-    column: int
-    fractions: NDArray[np.float32]
-    """(Y, K, h, w) in the order of the file's years; NaN for classes that the forcing does not know."""
-    known: tuple[bool, ...]
-    separate: bool
-    """Whether no two tiles share a cell: areas add up then."""
-
-
-def region_of(source: LandUseData) -> Region:
-    """Cut the coarse grid to the tiles and add the forcing's channels up to classes."""
-    layout, size = source.layout, source.layout.tile_size
-    coarse, fine, places = layout.coarse, layout.fine, source.places
-    north = fine.north_deg - fine.cell_lat_deg * places[:, 0].min()
-    south = fine.north_deg - fine.cell_lat_deg * (places[:, 0].max() + size)
-    west = fine.west_deg + fine.cell_lon_deg * places[:, 1].min()
-    east = fine.west_deg + fine.cell_lon_deg * (places[:, 1].max() + size)
-    first_row = max(int(np.floor((coarse.north_deg - north) / coarse.cell_lat_deg + 1e-6)), 0)
-    last_row = min(int(np.ceil((coarse.north_deg - south) / coarse.cell_lat_deg - 1e-6)), coarse.rows)
-    first = int(np.floor((west - coarse.west_deg) / coarse.cell_lon_deg + 1e-6))
-    last = int(np.ceil((east - coarse.west_deg) / coarse.cell_lon_deg - 1e-6))
-    if not coarse.periodic:
-        first, last = max(first, 0), min(last, coarse.columns)
-    # The part counts longitudes as the tiles do, over the dateline too.
-    columns = np.arange(first, last) % coarse.columns
-    part = Grid(
-        coarse.west_deg + first * coarse.cell_lon_deg,
-        coarse.north_deg - first_row * coarse.cell_lat_deg,
-        coarse.cell_lon_deg,
-        coarse.cell_lat_deg,
-        last_row - first_row,
-        last - first,
-    )
-    names = layout.table.names
-    fractions = np.full((len(layout.years), len(names), part.rows, part.columns), np.nan, np.float32)
-    values = source.coarse[:, :, first_row:last_row][..., columns]
-    for k, name in enumerate(names):
-        channels = [layout.coarse_channels.index(channel) for channel in layout.of_class.get(name, ())]
-        if channels:
-            fractions[:, k] = values[:, channels].sum(axis=1)
-    gaps = np.abs(places[:, None] - places[None]).max(axis=-1) + size * np.eye(len(places), dtype=np.int64)
-    return Region(
-        part,
-        first_row,
-        first % coarse.columns,
-        fractions,
-        tuple(name in layout.of_class for name in names),
-        bool(gaps.min() >= size),
-    )
 
 
 @dataclass
@@ -260,7 +201,7 @@ class LandUse(TileTask):
             if model is not None and composer is not None:
                 maps.update(predict_maps(model, composer, tiles, path, self.field_names, rows, pad_to=size).items())
             if baselines:
-                made = [_baseline_maps(truth[0, i], region, source, places[t], order) for i, t in enumerate(tiles)]
+                made = [baseline_maps(truth[0, i], region, source, places[t], order) for i, t in enumerate(tiles)]
                 maps |= {name: np.stack([each[name] for each in made], axis=1) for name in BASELINES}
             self._add(scores, maps, truth, [places[tile] for tile in tiles])
         return scores
@@ -311,22 +252,3 @@ def frequency_weights(counts: Sequence[int], power: float) -> tuple[float, ...]:
     share = np.asarray(counts, np.float64) / max(sum(counts), 1)
     raw = np.where(share > 0, np.maximum(share, 1e-12) ** power, 0.0)
     return tuple(float(w) for w in raw / max(float((share * raw).sum()), 1e-12))
-
-
-def _baseline_maps(
-    anchor: NDArray[np.uint8], region: Region, source: LandUseData, place: NDArray[np.int64], order: Sequence[int]
-) -> dict[str, NDArray[np.uint8]]:
-    """Maps (Y, P, P) of the baselines for the years after the anchor; ``order`` are the file's years, anchor first."""
-    size = source.layout.tile_size
-    index = nearest_cells(region.grid, source.layout.fine, int(place[0]), int(place[1]), (size, size))
-    k = len(source.layout.table)
-    later = region.fractions[list(order[1:])]
-    valid = anchor < k
-    flat = later.reshape(len(later), k, -1)
-    inside = np.maximum(index, 0)
-    largest = [argmax_fractions(fractions[:, inside], valid, region.known, anchor) for fractions in flat]
-    return {
-        "persistence": np.stack([persistence(anchor)] * len(later)),
-        "coarse_argmax": np.stack(largest),
-        "allocation": allocate_series(anchor, later, index, region.known),
-    }

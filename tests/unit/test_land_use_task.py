@@ -24,7 +24,8 @@ from earthsr.errors import CheckpointError, DataError
 from earthsr.evaluation.class_areas import EARTH_RADIUS_KM, cell_areas
 from earthsr.evaluation.maps import MapStatistics
 from earthsr.tasks import LandField, LandUse, task_for
-from earthsr.tasks.land_use import BASELINES, frequency_weights, region_of
+from earthsr.tasks.land_use import frequency_weights
+from earthsr.tasks.region import BASELINES, region_of
 from earthsr.tasks.rollout import ROWS, Path, path_of, predict_maps
 from tests.conftest import landuse_values
 from tests.unit.test_landuse_data import PLAN, TILE, YEARS, Arrays, fused
