@@ -217,12 +217,18 @@ def config_of(checkpoint: str | Path, data: str | Path | None = None) -> Config:
                 raise
             raise CheckpointError(f"{notes}: is damaged ({error!r}); use another checkpoint") from None
     else:
-        spec = read_weights(weights).spec.to_dict()
+        file = read_weights(weights)
+        spec = file.spec.to_dict()
         if data is None:
             raise CheckpointError(f"{weights}: does not say where its data are; name the folder with --data")
         kind, root = spec.pop("kind"), Path(data)
         size = tile_size_of(root) if kind == UNetSpec.kind else patch_size_of(root, spec["scale"])
-        config = from_mapping({"model": {"name": kind, **spec}, "data": {"patch_size": size}})
+        values: dict[str, Any] = {"patch_size": size}
+        if file.metadata.get("coarse_interpolation"):
+            values["coarse_interpolation"] = file.metadata["coarse_interpolation"]
+        if file.metadata.get("field"):
+            values["target"] = file.metadata["field"]
+        config = from_mapping({"model": {"name": kind, **spec}, "data": values})
     if data is not None:
         config.data.root_dir = str(data)
     return config

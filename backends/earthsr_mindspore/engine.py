@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from earthsr.backend import Engine, Pending, StepValues
 from earthsr.backend.interface import NativeLoss
-from earthsr.data import Batch
+from earthsr.data import Batch, Earlier
 from earthsr.errors import BackendError
 from earthsr.models import NetworkSpec, Objective, OptimizerSpec, Precision, State
 from earthsr.models.initial import Weights
@@ -169,7 +169,7 @@ class MindSporeEngine(Engine):
                 sunk = self._load(chunk, rates)
                 for i in range(len(rates)):
                     index = Tensor(i, mstype.int32)
-                    if chunk[0].earlier is not None:
+                    if any(batch.earlier is not None for batch in chunk):
                         self._feed_back(index, sunk, chunk)
                     self._network.set_train(True)
                     hold_norms(self._network, self._optimizer.spec.frozen)
@@ -283,10 +283,11 @@ class MindSporeEngine(Engine):
 
     def _feed_back(self, index: Tensor, sunk: list[Tensor], batches: Sequence[Batch]) -> None:
         """Run the first pass of a step and put its classes into the stacked priors."""
-        earlier = [batch.earlier for batch in batches if batch.earlier is not None]
+        # A batch none of whose samples asks for it goes through the pass as it is, and takes nothing of it.
+        earlier = [batch.earlier or Earlier(batch.inputs, np.zeros_like(batch.sample_weight)) for batch in batches]
         fields = list(sunk[3:])
         for place, name in enumerate(self._fields):
-            if name in earlier[0].inputs:
+            if any(batch.earlier is not None and name in batch.earlier.inputs for batch in batches):
                 fields[place] = self._stacked(earlier, lambda each, name=name: each.inputs[name])
         own = self._stacked(earlier, lambda each: each.own)
         place = 3 + self._fields.index(str(self.spec.fed_back))

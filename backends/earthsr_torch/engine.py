@@ -39,10 +39,11 @@ class TorchEngine(Engine):
         network = build(spec).to(device, memory_format=torch.channels_last)
         self._network: Any = store(network, self._plan.storage)
         own = parameters(self._network, spec)
-        # Masters are the parameters themselves unless these are stored in a low precision.
+        # Masters are the parameters themselves, unless these are stored in a low precision; running statistics are not.
         self._separate = self._plan.storage != torch.float32
         self._masters: dict[str, Tensor] = {
-            name: parameter.detach().float().clone() if self._separate else parameter for name, parameter in own.items()
+            name: parameter.detach().float().clone() if self._separate and name in spec.learning else parameter
+            for name, parameter in own.items()
         }
         self._parameters: dict[str, Tensor] = own
         self._scaler = torch.amp.GradScaler(device.type, enabled=self._plan.scaled)

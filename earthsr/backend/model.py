@@ -122,6 +122,11 @@ class Model:
     def normalisation(self, value: Normalisation | ChannelNormalisation) -> None:
         self.metadata["normalisation"] = value.to_dict()
 
+    @property
+    def trained_on(self) -> Mapping[str, Any]:
+        """What the weights' file says beside them: channels, units, cell sizes, where it came from."""
+        return self.metadata
+
     def submit(self, coarse: NDArray[np.float32], pad_to: int | None = None) -> Pending[NDArray[np.float32]]:
         """Start a prediction.
 

@@ -18,7 +18,7 @@ def validate(
     data: Annotated[bool, typer.Option("--data", help="Also read the data files that it names, whole.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Check keys, ranges and how they fit together; with --data, patch size and scale against the files' shapes."""
+    """Check keys, ranges and how they fit together; with --data also against the files."""
     from earthsr.config import load_yaml_config
     from earthsr.tasks import task_for
 
@@ -31,8 +31,8 @@ def validate(
         sources = {split: task.data(split) for split in ("train", "valid")}
         for source in sources.values():
             source.scan()
-        samples = {split: len(source) for split, source in sources.items()}
-    checked = "" if samples is None else f"; data: {samples['train']} train, {samples['valid']} valid patches"
+        samples = {split: len(task.dataset(split)) for split in sources}
+    checked = "" if samples is None else f"; data: {samples['train']} train, {samples['valid']} valid samples"
     values = {"valid": True, "config": str(config), "parameters": spec.parameter_count, "samples": samples}
     show(values, as_json, f"{config}: valid, {spec.parameter_count:,} parameters{checked}")
 

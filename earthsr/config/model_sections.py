@@ -102,9 +102,13 @@ class UNetModel(Section):
 
     @model_validator(mode="after")
     def _groups_divide(self) -> Self:
-        groups = min(self.norm_groups, self.width)
-        if self.norm == "group" and self.width % groups:
-            raise ValueError(f"model.norm_groups is {self.norm_groups}, which does not divide model.width {self.width}")
+        for level in range(self.depth + 1):
+            features = self.width * 2**level
+            if self.norm == "group" and features % min(self.norm_groups, features):
+                raise ValueError(
+                    f"model.norm_groups is {self.norm_groups}, which does not divide the {features} features of level "
+                    f"{level} (model.width {self.width}); take a divisor of model.width"
+                )
         return self
 
 

@@ -164,6 +164,11 @@ class Config(Section):
         weights = self.train.class_weights
         if isinstance(weights, list) and len(weights) != model.classes:
             raise ValueError(f"train.class_weights lists {len(weights)}, model.classes is {model.classes}")
+        if model.norm == "batch" and self.optimizer.accumulate > 1:
+            raise ValueError(
+                f"optimizer.accumulate is {self.optimizer.accumulate} and model.norm is batch, whose statistics are "
+                "those of one pass: backends would differ; use model.norm group, or a larger data.batch_size"
+            )
         if model.totals and not model.prior:
             raise ValueError("model.totals is true, which are those of the prior, but model.prior is false")
         if self.data.prior_own and not model.prior:

@@ -122,7 +122,7 @@ class LandUseData:
                 f"{self.path}: classes holds {found[row, column]} in tile {tile}, year {year}, row {row}, column "
                 f"{column}; the table has {len(self.layout.table)} classes, and 255 is nodata"
             )
-        return found
+        return found.astype(np.uint8, copy=False)
 
     def field(self, name: str) -> ContinuousField:
         """Return the continuous field of that name.
@@ -246,6 +246,8 @@ class LandUseData:
         for tile in np.unique(np.linspace(0, layout.tiles - 1, num=min(8, layout.tiles)).astype(np.int64)):
             digest.update(self.classes(int(tile), layout.years[int(tile) % len(layout.years)]).tobytes())
             digest.update(np.ascontiguousarray(self.static(int(tile))).tobytes())
+        for field in layout.continuous:
+            digest.update(self.continuous(field.name, 0, layout.years[-1]).tobytes())
         for year in np.unique(np.linspace(0, len(layout.years) - 1, num=4).astype(np.int64)):
             digest.update(np.ascontiguousarray(self.coarse[year]).tobytes())
         return digest.hexdigest()[:16]

@@ -118,8 +118,15 @@ class LandUseDataset:
 
     @property
     def order(self) -> dict[str, Any]:
-        """What the order of samples depends on beside seed and batch size: a run that goes on must not change it."""
-        return {"directions": list(self.options.directions), "buffer_tiles": self.options.buffer_tiles}
+        """What samples and their order depend on beside seed and batch size: a run that goes on must not change it."""
+        options = self.options
+        return {
+            "directions": list(options.directions),
+            "buffer_tiles": options.buffer_tiles,
+            "target": options.target,
+            "coarse_interpolation": options.method,
+            "augment": self.augment,
+        }
 
     def get_dataset_size(self) -> int:
         """Batches per epoch, the last partial one counted."""

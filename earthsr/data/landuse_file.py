@@ -206,8 +206,11 @@ def read_landuse(path: Path) -> LandUseLayout:
         names = _read(attributes, "continuous", path, lambda found: tuple(map(str, _list(found))))
         continuous = tuple(_field(handle, path, name, (tiles, count, size)) for name in names)
         statistics = _read(attributes, "statistics", path, LandUseStatistics.from_dict)
-        if len(statistics.static_mean) != len(channels) or len(statistics.class_counts) != len(table):
-            raise DataError(f"{path}: attribute statistics is of other channels or classes; write the file again")
+        if not statistics.fits(len(channels), len(table), names):
+            raise DataError(
+                f"{path}: attribute statistics is of other channels, classes or fields, or not finite; write the file "
+                "again"
+            )
         of_class = _read(
             attributes,
             "forcing_classes",

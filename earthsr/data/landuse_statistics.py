@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -27,6 +28,14 @@ class LandUseStatistics:
     """Mean and standard deviation of every continuous field over all its channels."""
     first_year: int
     last_year: int
+
+    def fits(self, channels: int, classes: int, fields: Iterable[str]) -> bool:
+        """Whether they are of that many static channels and classes and of those fields, finite, deviations above 0."""
+        spread = (*self.static_std, *(std for _, std in self.continuous.values()))
+        values = (*self.static_mean, *spread, *(mean for mean, _ in self.continuous.values()))
+        counts = len(self.static_mean) == len(self.static_std) == channels and len(self.class_counts) == classes
+        known = set(fields) <= set(self.continuous)
+        return counts and known and all(map(math.isfinite, values)) and all(std > 0 for std in spread)
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-able description."""

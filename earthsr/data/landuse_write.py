@@ -79,6 +79,13 @@ class SplitPlan:
             raise InputError(f"held-out years {unknown} are not in the data, which have {_span(source.years)}")
         if set(self.held_out_years) >= set(source.years):
             raise InputError("all years are held out: nothing is left to learn from")
+        first = min(set(source.years) - set(self.held_out_years))
+        held = self.held_out_years
+        if held and min(held) < first < max(held):
+            raise InputError(
+                f"held-out years {sorted(held)} lie before and after {first}, the first year to learn from: a rollout "
+                "goes one way; hold out years at the beginning, or later ones"
+            )
 
     def tiles(self, grid: Grid) -> dict[str, list[Window]]:
         """Tiles of every split, before any is left out for want of valid cells.
@@ -294,7 +301,9 @@ def _write_split(
                     stored = np.where(np.isfinite(values), np.clip(np.rint(values), 0, NODATA - 1), NODATA)
                     fields[each.name][t, y] = stored.astype(np.uint8)
         chosen = [forcing.years.index(year) for year in years]
-        handle["coarse"] = forcing.fractions[chosen]
+        coarse = handle.create_dataset("coarse", (len(chosen), *forcing.fractions.shape[1:]), np.float32)
+        for y, index in enumerate(chosen):
+            coarse[y] = forcing.fractions[index]
         handle["coarse_latitude"] = forcing.grid.latitudes()
         handle["coarse_longitude"] = forcing.grid.longitudes()
         handle["years"] = np.array(years, np.int32)

@@ -181,7 +181,9 @@ def _error_by_slope(
     axes.set_title("Error by slope", fontsize=10)
 
 
-def loss_curves(records: Sequence[Mapping[str, Any]], score: str = "rmse") -> Figure:
+def loss_curves(
+    records: Sequence[Mapping[str, Any]], score: str = "rmse", label: str = "validation RMSE (m)"
+) -> Figure:
     """Training loss and learning rate by step, and the validation score beside the baselines', from ``metrics.jsonl``.
 
     Parameters
@@ -190,6 +192,8 @@ def loss_curves(records: Sequence[Mapping[str, Any]], score: str = "rmse") -> Fi
         Lines of the file.
     score : str
         Which score of ``valid``; those of baselines are named after it, as ``bicubic_rmse``.
+    label : str
+        Of its axis, with the unit.
     """
     figure = new_figure(10.5, 3.8, gap=0.08)
     left, right = figure.subplots(1, 2)
@@ -213,12 +217,11 @@ def loss_curves(records: Sequence[Mapping[str, Any]], score: str = "rmse") -> Fi
     last = scored[-1]["valid"] if scored else {}
     beside = [name for name in last if name.endswith(f"_{score}") and last[name] is not None]
     for name, colour in zip(beside, ("0.45", "tab:green", "tab:purple"), strict=False):
-        label = name.removesuffix(f"_{score}").replace("_", " ")
-        right.axhline(last[name], color=colour, ls="--", lw=1.1, label=label)
+        method = name.removesuffix(f"_{score}").replace("_", " ")
+        right.axhline(last[name], color=colour, ls="--", lw=1.1, label=method)
     right.set_xlabel("epoch")
     right.xaxis.get_major_locator().set_params(integer=True)
-    labels = {"rmse": "validation RMSE (m)", "miou": "validation mIoU (rollout)"}
-    right.set_ylabel(labels.get(score, f"validation {score}"))
+    right.set_ylabel(label)
     right.legend()
     return figure
 

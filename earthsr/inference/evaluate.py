@@ -48,7 +48,7 @@ class InferenceModule:
         task = task_for(self.config)
         metrics: dict[str, Any] = task.score(self.model, dataset).to_dict()
         for method, values in metrics["scores"].items():
-            self.logger.info(f"{metrics['split']}: {method} {task.words(values)}")
+            self.logger.info(f"{metrics['split']}: {method} {task.row_words(values)}")
         return metrics
 
 

@@ -45,7 +45,7 @@ def evaluate_maps(task: LandUse, model: Model, split: str, output: Path) -> Eval
     metrics = {**scores.to_dict(), "provenance": provenance}
     make_folder(output)
     figures = _figures(task, model, scores, source, output / "figures")
-    curves = run_curves(model, output, task.best)
+    curves = run_curves(model, output, task.best, task.score_label)
     if curves is not None:
         figures.append(
             (curves, "Training loss and learning rate by step; mIoU of the rollout on the validation split.")
@@ -64,13 +64,17 @@ def evaluate_maps(task: LandUse, model: Model, split: str, output: Path) -> Eval
     return Evaluation(metrics, output, [path for path, _ in figures], report, headline, MAPS)
 
 
+def _shown(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
+
+
 def _headline(metrics: dict[str, Any]) -> str:
     rollout, persistence = metrics["scores"]["rollout"], metrics["scores"]["persistence"]
     years = metrics["protocol"]["scored_years"]
     span = f"{years[0]}" if len(years) == 1 else f"{min(years)} to {max(years)}"
     text = (
-        f"mIoU {rollout['miou']:.4f} of the rollout over {metrics['tiles']} tiles of the {metrics['split']} split, "
-        f"{span} (persistence {persistence['miou']:.4f})."
+        f"mIoU {_shown(rollout['miou'])} of the rollout over {metrics['tiles']} tiles of the {metrics['split']} split, "
+        f"{span} (persistence {_shown(persistence['miou'])})."
     )
     merit = rollout["change"]["figure_of_merit"]
     if merit is not None:
@@ -179,15 +183,15 @@ def evaluate_field(task: LandField, model: Model, split: str, output: Path) -> E
     figures = [
         (save(_field_figure(task, model, source), output / "figures" / "field.png"), "Truth, model, difference.")
     ]
-    curves = run_curves(model, output, task.best)
+    curves = run_curves(model, output, task.best, task.score_label)
     if curves is not None:
         figures.append((curves, "Training loss and learning rate by step; validation error by epoch."))
     write_json(output / "metrics.json", metrics)
     units = metrics["units"]
     rmse, mean = metrics["scores"]["model"]["rmse"], metrics["scores"]["training_mean"]["rmse"]
     headline = (
-        f"RMSE {rmse:.4g} {units} over {metrics['samples']} maps of the {split} split (training mean {mean:.4g}). "
-        f"Data: {metrics['source']}."
+        f"RMSE {_shown(rmse)} {units} over {metrics['samples']} maps of the {split} split (training mean "
+        f"{_shown(mean)}). Data: {metrics['source']}."
     )
     columns = field_columns(units)
     title, table = f"{metrics['field']}: evaluation", score_table(metrics["scores"], columns)

@@ -39,7 +39,7 @@ def provenance_of(model: Model, source: DemData | LandUseData, origin: str) -> d
     }
 
 
-def run_curves(model: Model, output: Path, score: str = "rmse") -> Path | None:
+def run_curves(model: Model, output: Path, score: str = "rmse", label: str = "validation RMSE (m)") -> Path | None:
     """Loss curves of the run that the checkpoint belongs to, where it lies in one."""
     weights = Path(str(model.metadata.get("source", "")))
     log = weights.parent.parent.parent / "metrics.jsonl"
@@ -48,4 +48,4 @@ def run_curves(model: Model, output: Path, score: str = "rmse") -> Path | None:
     records = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
     if not any("valid" in record for record in records):
         return None
-    return save(loss_curves(records, score), output / "figures" / "loss.png")
+    return save(loss_curves(records, score, label), output / "figures" / "loss.png")

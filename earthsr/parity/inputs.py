@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
-from earthsr.data import Batch
+from earthsr.data import Batch, Earlier
 from earthsr.models import NetworkSpec
 from earthsr.tasks.batches import ParityBatches as Inputs
 
@@ -21,12 +23,16 @@ def mirrored(batches: list[Batch], spec: NetworkSpec) -> list[Batch]:
     def back(field: NDArray) -> NDArray:
         return np.ascontiguousarray(field[::-1])
 
+    def fields(inputs: Mapping[str, NDArray]) -> dict[str, NDArray]:
+        return {name: back(value) for name, value in spec.transpose_inputs(inputs).items()}
+
     return [
         Batch(
-            {name: back(value) for name, value in spec.transpose_inputs(batch.inputs).items()},
+            fields(batch.inputs),
             back(batch.target.swapaxes(-1, -2)),
             back(batch.mask.swapaxes(-1, -2)),
             back(batch.sample_weight),
+            None if batch.earlier is None else Earlier(fields(batch.earlier.inputs), back(batch.earlier.own)),
         )
         for batch in batches
     ]

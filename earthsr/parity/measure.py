@@ -101,6 +101,8 @@ def input_arrays(weights: Weights, inputs: Inputs) -> dict[str, NDArray]:
     first, last = inputs.batches[0], inputs.batches[-1]
     arrays = {f"weights/{name}": value for name, value in weights.items()}
     arrays |= {f"first/{name}": value for name, value in first.inputs.items()}
+    if first.earlier is not None:
+        arrays |= {f"first/earlier/{name}": value for name, value in first.earlier.inputs.items()}
     return _thinned({**arrays, "first/target": first.target, "last/target": last.target})
 
 

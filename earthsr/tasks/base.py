@@ -47,6 +47,11 @@ class Predictor(Protocol):
         """The numbers that the weights were trained with."""
         ...
 
+    @property
+    def trained_on(self) -> Mapping[str, Any]:
+        """What the weights' file says beside them; empty for a model that was not trained yet."""
+        ...
+
 
 class TaskScores(Protocol):
     """Scores of a model and its baselines over a split."""
@@ -72,6 +77,8 @@ class Task(ABC):
     """Score of the validation split by which the best checkpoint is chosen and training stops early."""
     higher_is_better: ClassVar[bool] = False
     units: ClassVar[str]
+    score_label: ClassVar[str]
+    """Of the axis of :attr:`best` in the curves of training."""
 
     def __init__(self, config: Config) -> None:
         self.config = config
@@ -110,6 +117,16 @@ class Task(ABC):
         """Score what training watches, which may be less than a whole evaluation."""
         return self.score(model, dataset, baselines)
 
+    def require_fitting(self, model: Predictor, dataset: Any) -> None:
+        """Check that a model was trained on fields of the same meaning as a data set's; counts are checked elsewhere.
+
+        Raises
+        ------
+        CheckpointError
+            If names differ; the message lists both.
+        """
+        return
+
     @abstractmethod
     def metadata(self, dataset: Any) -> dict[str, Any]:
         """Return what travels with the weights beside the normalisation: units, cell sizes, class table."""
@@ -122,12 +139,16 @@ class Task(ABC):
 
     @abstractmethod
     def read_batches(self, count: int) -> ParityBatches:
-        """Return the first batches of the training split, in the file's order."""
+        """Return batches of the training split, the same ones every time."""
 
     def words(self, valid: Mapping[str, float | None]) -> str:
         """Return one phrase on the scores of the validation split, for people."""
         value = valid.get(self.best)
         return "no score" if value is None else f"{self.best} {value:.4g}"
+
+    def row_words(self, scores: Mapping[str, Any]) -> str:
+        """Return one phrase on the scores of one method, for people."""
+        return self.words(scores)
 
     def better(self, score: float | None, than: float | None) -> bool:
         """Whether a score is better than another; none is worse than any."""

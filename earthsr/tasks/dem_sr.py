@@ -67,6 +67,7 @@ class DemSR(Task):
     name: ClassVar[str] = "dem_sr"
     best: ClassVar[str] = "rmse"
     units: ClassVar[str] = "m"
+    score_label: ClassVar[str] = "validation RMSE (m)"
 
     def __init__(self, config: Config) -> None:
         super().__init__(config)

@@ -64,6 +64,7 @@ class LandField(TileTask):
     best: ClassVar[str] = "rmse"
     higher_is_better: ClassVar[bool] = False
     units: ClassVar[str] = "of the field"
+    score_label: ClassVar[str] = "validation RMSE (unit of the field)"
 
     def objective(self) -> Objective:
         """Mean squared error over cells with a value, or what ``train.loss`` names, in normalised units."""
@@ -125,7 +126,10 @@ class LandField(TileTask):
         mean = layout.statistics.continuous[target][0]
         years = source.scored_years or layout.years
         total: dict[str, ErrorStatistics] = {}
-        composer = None if model is None else self.composer(model, source)
+        composer = None
+        if model is not None:
+            self.require_fitting(model, dataset)
+            composer = self.composer(model, source)
         pairs = [(tile, year) for tile in range(layout.tiles) for year in years]
         size = dataset.batch_size
         for start in range(0, len(pairs), size):

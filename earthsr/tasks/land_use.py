@@ -119,6 +119,7 @@ class LandUse(TileTask):
     best: ClassVar[str] = "miou"
     higher_is_better: ClassVar[bool] = True
     units: ClassVar[str] = "class"
+    score_label: ClassVar[str] = "validation mIoU (rollout)"
 
     def data(self, split: str) -> LandUseData:
         """See the base class; validation and test splits need a year to score.
@@ -169,10 +170,21 @@ class LandUse(TileTask):
                 text += f" (best baseline {valid['baseline_figure_of_merit']:.3f})"
         return text
 
+    def row_words(self, scores: Mapping[str, Any]) -> str:
+        """See the base class."""
+        return ", ".join(f"{key} {scores[key]:.4f}" for key in ("miou", "accuracy") if scores.get(key) is not None)
+
     def score(
-        self, model: Predictor | None, dataset: LandUseDataset, baselines: bool = True, rows: Sequence[Row] = ROWS
+        self,
+        model: Predictor | None,
+        dataset: LandUseDataset,
+        baselines: bool = True,
+        rows: Sequence[Row] = ROWS,
+        areas: bool = True,
     ) -> LandUseScores:
         """Score a model's rollout, and the baselines, over all tiles of a split.
+
+        ``rows`` are those of the model; ``areas`` are summed for each row where tiles do not overlap.
 
         Raises
         ------
@@ -181,18 +193,23 @@ class LandUse(TileTask):
         """
         source = dataset.generator
         _require_scored_years(source)
-        layout, path, region = source.layout, path_of(source), region_of(source)
+        layout, path = source.layout, path_of(source)
+        # The headline of a running training asks for neither areas nor, after the first time, baselines.
+        region = region_of(source) if areas or baselines else None
         k, places = len(layout.table), source.places
         whole = (path.anchor, *path.years)
         order = [layout.years.index(year) for year in whole]
         chosen = (*(rows if model is not None else ()), *(BASELINES if baselines else ()))
         scores = LandUseScores(source.split, layout, path, {name: MapStatistics.empty(k) for name in chosen})
         scores.years = {year: {name: MapStatistics.empty(k) for name in chosen} for year in path.scored}
-        if region.separate:
+        if region is not None and areas and region.separate:
             scores.areas = {name: AreaStatistics.empty(region.grid, len(whole), k) for name in (*chosen, "truth")}
             known = {name: i for i, name in enumerate(layout.table.names) if region.known[i]}
             scores.forcing = {name: region.fractions[order, i] for name, i in known.items()}
-        composer = None if model is None else self.composer(model, source)
+        composer = None
+        if model is not None:
+            self.require_fitting(model, dataset)
+            composer = self.composer(model, source)
         size = dataset.batch_size
         for start in range(0, layout.tiles, size):
             tiles = range(start, min(start + size, layout.tiles))
@@ -200,7 +217,7 @@ class LandUse(TileTask):
             maps: dict[str, NDArray[np.uint8]] = {}
             if model is not None and composer is not None:
                 maps.update(predict_maps(model, composer, tiles, path, self.field_names, rows, pad_to=size).items())
-            if baselines:
+            if region is not None and baselines:
                 made = [baseline_maps(truth[0, i], region, source, places[t], order) for i, t in enumerate(tiles)]
                 maps |= {name: np.stack([each[name] for each in made], axis=1) for name in BASELINES}
             self._add(scores, maps, truth, [places[tile] for tile in tiles])
@@ -208,7 +225,7 @@ class LandUse(TileTask):
 
     def watch(self, model: Predictor, dataset: LandUseDataset, baselines: bool = True) -> LandUseScores:
         """Score the rollout alone, which is the headline."""
-        return self.score(model, dataset, baselines, rows=("rollout",))
+        return self.score(model, dataset, baselines, rows=("rollout",), areas=False)
 
     def _add(
         self,

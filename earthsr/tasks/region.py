@@ -90,7 +90,13 @@ def baseline_maps(
     size = source.layout.tile_size
     index = nearest_cells(region.grid, source.layout.fine, int(place[0]), int(place[1]), (size, size))
     k = len(source.layout.table)
-    later = region.fractions[list(order[1:])]
+    # Only the coarse cells that the tile touches: a region may be a continent.
+    rows, columns = np.divmod(np.maximum(index, 0), region.grid.columns)
+    top, left = int(rows.min()), int(columns.min())
+    width = int(columns.max()) + 1 - left
+    index = np.where(index < 0, -1, (rows - top) * width + columns - left)
+    part = region.fractions[:, :, top : int(rows.max()) + 1, left : left + width]
+    later = part[list(order[1:])]
     valid = anchor < k
     flat = later.reshape(len(later), k, -1)
     inside = np.maximum(index, 0)

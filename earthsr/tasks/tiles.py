@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from earthsr.data import Batch, ChannelNormalisation, LandUseData, LandUseDataset, LandUseOptions
@@ -92,10 +93,22 @@ class TileTask(Task):
             "static_channels": [channel.name for channel in layout.static_channels],
             "coarse_channels": list(layout.coarse_channels),
             "forcing": layout.forcing,
+            "coarse_interpolation": dataset.options.method,
             "output_cell_size_deg": [layout.fine.cell_lat_deg, layout.fine.cell_lon_deg],
             "input_cell_size_deg": [layout.coarse.cell_lat_deg, layout.coarse.cell_lon_deg],
             "data_source": layout.source,
         }
+
+    def require_fitting(self, model: Predictor, dataset: LandUseDataset) -> None:
+        """See the base class."""
+        known, here = model.trained_on, self.metadata(dataset)
+        for key in ("static_channels", "coarse_channels", "class_table", "field", "coarse_interpolation"):
+            theirs, ours = _short(known.get(key)), _short(here.get(key))
+            if key in known and theirs != ours:
+                raise CheckpointError(
+                    f"{known.get('source', 'the model')}: was trained with {key} {theirs}; {dataset.generator.path} "
+                    f"and the configuration give {ours}; use data with the same meaning"
+                )
 
     def composer(self, model: Predictor, source: LandUseData) -> Composer:
         """Return what makes input fields of a split for a model.
@@ -126,3 +139,10 @@ class TileTask(Task):
 
 def _names(layout: LandUseLayout) -> str:
     return ", ".join(channel.name for channel in layout.static_channels)
+
+
+def _short(value: Any) -> str:
+    """List or class table in a few words."""
+    if isinstance(value, str) and value.startswith("{"):
+        return ", ".join(str(each["name"]) for each in json.loads(value)["classes"])
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -219,6 +219,7 @@ class Trainer:
             if isinstance(source, (DemData, LandUseData)):
                 source.scan()
         if self.model.metadata.get("normalisation") is not None:
+            self.task.require_fitting(self.model, self.train_dataset)
             self.logger.info(f"normalisation of {self.model.metadata.get('source', 'the model')} is kept")
         else:
             self.model.normalisation = self.task.normalisation(self.train_dataset)
@@ -378,7 +379,7 @@ class Trainer:
                 self.model.load_weights(load_checkpoint(best).weights.weights)
         records = self.metrics.read()
         if any("loss" in record for record in records):
-            save(loss_curves(records, self.task.best), self.run.figures / "loss.png")
+            save(loss_curves(records, self.task.best, self.task.score_label), self.run.figures / "loss.png")
         return TrainingResult(
             folder=self.run.path,
             steps=self.progress.step,

@@ -151,7 +151,7 @@ def test_config_verbs(tmp_path):
 def test_config_validates_against_the_files(trained):
     path, root = CONFIGS / "dem_srnet_demo.yaml", trained.parent / "data"
     words = ["config", "validate", path, "--data", "--set", f"data.root_dir={root}"]
-    assert "5 valid patches" in run_cli(*words, check=0).stdout
+    assert "5 valid samples" in run_cli(*words, check=0).stdout
     done = run_cli(*words, "--set", "model.scale=4", check=2)
     assert "has no dataset 64_64, which data.patch_size 16 and model.scale 4 ask for" in done.stderr
     assert "set model.scale to 5" in done.stderr

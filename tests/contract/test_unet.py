@@ -140,7 +140,9 @@ def test_low_precision_stays_close_and_norms_stay_wide(backend_name, level):
     losses = engine.run([batch] * 8, [1e-2] * 8).result().losses
     assert np.isfinite(losses).all()
     assert losses[-1] < losses[0]
-    assert all(value.dtype == np.float32 for value in engine.export_state().weights.values())
+    weights = engine.export_state().weights
+    assert all(value.dtype == np.float32 for value in weights.values())
+    assert np.abs(weights["down.0.norm1.running_mean"]).max() > 1e-3
 
 
 @every_backend
@@ -183,6 +185,30 @@ def test_accumulated_batches_equal_one(backend_name):
     assert results[0][0] == pytest.approx(results[1][0], rel=1e-6)
     for name, value in results[0][1].items():
         np.testing.assert_allclose(value, results[1][1][name], atol=2e-6 * np.abs(value).max() + 1e-9, err_msg=name)
+
+
+@every_backend
+@pytest.mark.parametrize("first", [True, False])
+def test_accumulated_batches_may_feed_back_each_for_itself(backend_name, first):
+    """What a batch without an earlier step starts from is its own prior, whatever its neighbour does."""
+    spec = dataclasses.replace(SPEC, norm="none")
+    one, two, other = batches_of(spec, count=3)
+    earlier = dict(prior=other.inputs["prior"], scalars=other.inputs["scalars"])
+    given = [fed_back(one, [1, 0, 1], **earlier), two] if first else [two, fed_back(one, [1, 0, 1], **earlier)]
+    engine = engine_of(backend_name, spec)
+    inputs = {**one.inputs, **earlier}
+    classes = engine.submit(inputs).result().argmax(axis=1)
+    prior = one.inputs["prior"].copy()
+    for sample in (0, 2):
+        prior[sample] = np.where(prior[sample] < spec.classes, classes[sample], prior[sample])
+    by_hand = dataclasses.replace(one, inputs={**one.inputs, "prior": prior})
+    losses = []
+    for batches in (given, [by_hand, two] if first else [two, by_hand], [one, two] if first else [two, one]):
+        engine = engine_of(backend_name, spec)
+        engine.prepare_training(CrossEntropyLoss(), OptimizerSpec(), accumulate=2)
+        losses.append(engine.run(batches, [0.0]).result().losses[0])
+    assert losses[0] == losses[1]
+    assert losses[0] != losses[2]
 
 
 def test_a_loss_of_pytorch_itself_sees_classes_with_invalid_cells_marked():

@@ -46,6 +46,7 @@ class Copier:
 
     def __init__(self, layout, static_channels=4):
         self.normalisation = ChannelNormalisation(layout.statistics.static_mean, layout.statistics.static_std)
+        self.trained_on = {}
         self.given = []
 
     def submit_fields(self, inputs, pad_to=None):
@@ -513,6 +514,7 @@ class Table:
 
     def __init__(self, data, normalisation, error):
         self.data, self.normalisation, self.error = data, normalisation, error
+        self.trained_on = {}
         self.given = []
 
     def submit_fields(self, inputs, pad_to=None):

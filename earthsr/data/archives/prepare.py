@@ -78,6 +78,8 @@ def prepare_landuse(
             forcing = read_scenario([Path(path) for path in scenario], taken, maps.grid, table, notes)
             taken = forcing.years
         plan = replace(plan, held_out_years=_held_out(plan, hold_out, taken))
+        if not plan.shares[1]:
+            _logger.warning("no validation split is written (its share is 0); earthsr train needs one")
         statics = open_statics(static, maps, taken[0], notes)
         stack.callback(statics.close)
         source = ArchiveSource(maps, statics, taken)
