@@ -74,11 +74,30 @@ class Surface(nn.Cell):
         return ops.reshape(fine, (n, c, h * self.scale, w * self.scale))
 
 
+class Anomaly(nn.Cell):
+    """The input's departure from its local mean, edges replicated: a constant added to the input takes no part."""
+
+    def __init__(self, spec: DemSRNetSpec) -> None:
+        super().__init__()
+        self.offsets = Tensor(np.arange(-spec.local_mean, spec.local_mean + 1, dtype=np.int32))
+
+    def construct(self, x: Tensor) -> Tensor:
+        """(N, C, h, w) to the same, in float32."""
+        return x - self._mean(self._mean(x, 2), 3)
+
+    def _mean(self, x: Tensor, axis: int) -> Tensor:
+        # Gathered and added up: what pools on an Ascend is its matrix unit, which may compute in a lower precision.
+        last = x.shape[axis] - 1
+        cells = ops.reshape(ops.arange(last + 1), (-1, 1)).astype(mstype.int32) + self.offsets
+        return ops.gather(x, ops.clamp(cells, 0, last), axis).mean(axis + 1)
+
+
 class DemSRNet(nn.Cell):
     """DEM-SRNet; see :class:`earthsr.models.DemSRNetSpec`."""
 
     def __init__(self, spec: DemSRNetSpec) -> None:
         super().__init__()
+        self.anomaly = Anomaly(spec) if spec.local_mean else None
         self.head = _conv(spec, spec.in_channels, spec.features)
         self.blocks = nn.CellList([ResidualBlock(spec) for _ in range(spec.num_blocks)])
         self.body = _conv(spec, spec.features, spec.features)
@@ -90,11 +109,12 @@ class DemSRNet(nn.Cell):
 
     def construct(self, elevation: Tensor) -> Tensor:
         """(N, in_channels, h, w) to (N, out_channels, h * scale, w * scale) in float32, both normalised."""
-        head = self.head(elevation)
+        seen = elevation if self.anomaly is None else self.anomaly(elevation)
+        head = self.head(seen)
         x = head
         for block in self.blocks:
             x = block(x)
         x = self.body(x)
-        x = x + (head if self.skip_features else elevation.astype(x.dtype))
+        x = x + (head if self.skip_features else seen.astype(x.dtype))
         x = self.out(self.upsample(self.up(x))).astype(mstype.float32)
         return x if self.surface is None else x + self.surface(elevation)

@@ -20,7 +20,7 @@ from earthsr.models import NetworkSpec, Objective, OptimizerSpec, Precision, Sta
 from earthsr.models.initial import Weights
 from earthsr_mindspore import device as process
 from earthsr_mindspore.networks import build, hold_norms, parameters
-from earthsr_mindspore.objectives import dice_loss, point_loss, require, weigh
+from earthsr_mindspore.objectives import dice_loss, point_loss, require, slope_loss, weigh
 from earthsr_mindspore.optimizers import Adam
 from earthsr_mindspore.precision import FIRST_SCALE, FIXED_SCALE, GROWTH, WINDOW, Plan, lower, plan
 from earthsr_mindspore.tensors import read, tensor, write
@@ -85,6 +85,8 @@ class _Step(nn.Cell):
             total = ops.maximum(weighed.sum(), self.one)
             prediction = network(*inputs).astype(mstype.float32)
             value = (point_loss(objective, prediction, target) * weighed).sum() / total
+            if objective.slope:
+                value = value + objective.slope * slope_loss(prediction, target, weighed) / total
             if objective.dice:
                 value = value + objective.dice * dice_loss(prediction, target, weight)
             return (scaler.scale(value) if scaled else value), value

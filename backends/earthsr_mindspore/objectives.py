@@ -1,4 +1,4 @@
-"""Objectives in MindSpore: a weighted sum of point losses, which the engine divides by the sum of weights, and Dice."""
+"""Objectives in MindSpore: weighted sums of point and slope losses, divided by the weight in the engine; and Dice."""
 
 from __future__ import annotations
 
@@ -47,6 +47,17 @@ def dice_loss(prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     shared = (probability * truth).sum((0, 2, 3))
     both = (probability * weight).sum((0, 2, 3)) + truth.sum((0, 2, 3))
     return 1 - ((2 * shared + 1) / (both + 1)).mean()
+
+
+def slope_loss(prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Sum of the gradients' squared errors over pairs of cells beside or below each other; all shapes (N, C, H, W).
+
+    The weight of a pair is the product of both cells' weights.
+    """
+    error = prediction - target
+    beside = weight[:, :, :, 1:] * weight[:, :, :, :-1] * ops.square(error[:, :, :, 1:] - error[:, :, :, :-1])
+    below = weight[:, :, 1:] * weight[:, :, :-1] * ops.square(error[:, :, 1:] - error[:, :, :-1])
+    return beside.sum() + below.sum()
 
 
 def require(objective: Objective) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Self
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from earthsr.models import DemSRNetSpec
 from earthsr.resample import REACH, polyphase_kernel
+from earthsr_torch.device import numerics
 
 
 def _conv(spec: DemSRNetSpec, inputs: int, outputs: int) -> nn.Conv2d:
@@ -65,13 +69,38 @@ class Surface(nn.Module):
         self.scale = spec.scale
         self.register_buffer("kernel", torch.tensor(kernel, dtype=torch.float32), persistent=False)
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        # Goes to a device with the network, but not into a low precision, where its weights would not add up to 1.
+        exact = self.kernel
+        super()._apply(fn, recurse)
+        self.kernel = exact.to(self.kernel.device)
+        return self
+
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, h, w) to (N, C, h * scale, w * scale), always in float32."""
         n, c, h, w = x.shape
-        with torch.autocast(x.device.type, enabled=False):
+        wide = numerics(x.device, tf32=False, strict=torch.backends.cudnn.deterministic)
+        with torch.autocast(x.device.type, enabled=False), wide:
             flat = F.pad(x.float().reshape(n * c, 1, h, w), (REACH,) * 4, mode="replicate")
-            fine = F.pixel_shuffle(F.conv2d(flat, self.kernel.float()), self.scale)
+            fine = F.pixel_shuffle(F.conv2d(flat, self.kernel), self.scale)
         return fine.reshape(n, c, h * self.scale, w * self.scale)
+
+
+class Anomaly(nn.Module):
+    """The input's departure from its local mean, edges replicated: a constant added to the input takes no part."""
+
+    def __init__(self, spec: DemSRNetSpec) -> None:
+        super().__init__()
+        self.reach = spec.local_mean
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, h, w) to the same, always in float32: pooled, since a GPU may lower a convolution to TF32."""
+        width = 2 * self.reach + 1
+        x = x.float()
+        with torch.autocast(x.device.type, enabled=False):
+            mean = F.pad(x, (self.reach,) * 4, mode="replicate")
+            mean = F.avg_pool2d(F.avg_pool2d(mean, (width, 1), stride=1), (1, width), stride=1)
+        return x - mean
 
 
 class DemSRNet(nn.Module):
@@ -80,6 +109,7 @@ class DemSRNet(nn.Module):
     def __init__(self, spec: DemSRNetSpec) -> None:
         super().__init__()
         self.spec = spec
+        self.anomaly = Anomaly(spec) if spec.local_mean else None
         self.head = _conv(spec, spec.in_channels, spec.features)
         self.blocks = nn.ModuleList(ResidualBlock(spec) for _ in range(spec.num_blocks))
         self.body = _conv(spec, spec.features, spec.features)
@@ -90,11 +120,12 @@ class DemSRNet(nn.Module):
 
     def forward(self, elevation: Tensor) -> Tensor:
         """(N, in_channels, h, w) to (N, out_channels, h * scale, w * scale) in float32, both normalised."""
-        head = self.head(elevation.to(self.head.weight.dtype))
+        seen = elevation if self.anomaly is None else self.anomaly(elevation)
+        head = self.head(seen.to(self.head.weight.dtype))
         x = head
         for block in self.blocks:
             x = block(x)
         x = self.body(x)
-        x = x + (head if self.spec.global_skip == "features" else elevation.to(x.dtype))
+        x = x + (head if self.spec.global_skip == "features" else seen.to(x.dtype))
         x = self.out(self.upsample(self.up(x))).float()
         return x if self.surface is None else x + self.surface(elevation)

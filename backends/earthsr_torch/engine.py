@@ -20,7 +20,7 @@ from earthsr.models import NetworkSpec, Objective, OptimizerSpec, Precision, Sta
 from earthsr.models.initial import Weights
 from earthsr_torch.device import numerics
 from earthsr_torch.networks import build, hold_norms, parameters
-from earthsr_torch.objectives import dice_loss, point_loss, require, weigh
+from earthsr_torch.objectives import dice_loss, point_loss, require, slope_loss, weigh
 from earthsr_torch.optimizers import Adam
 from earthsr_torch.precision import plan, store
 from earthsr_torch.tensors import read, write
@@ -121,7 +121,10 @@ class TorchEngine(Engine):
 
     def _weighted(self, prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor:
         if isinstance(self._objective, Objective):
-            return (point_loss(self._objective, prediction, target) * weight).sum()
+            value = (point_loss(self._objective, prediction, target) * weight).sum()
+            if self._objective.slope:
+                value = value + self._objective.slope * slope_loss(prediction, target, weight)
+            return value
         assert self._objective is not None
         # A native loss gives a mean over what it sees.
         valid = weight > 0

@@ -1,4 +1,4 @@
-"""Objectives in PyTorch: a weighted sum of point losses, which the engine divides by the sum of weights, and Dice."""
+"""Objectives in PyTorch: weighted sums of point and slope losses, divided by the weight in the engine; and Dice."""
 
 from __future__ import annotations
 
@@ -44,6 +44,17 @@ def dice_loss(prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     shared = (probability * truth).sum((0, 2, 3))
     both = (probability * weight).sum((0, 2, 3)) + truth.sum((0, 2, 3))
     return 1 - ((2 * shared + 1) / (both + 1)).mean()
+
+
+def slope_loss(prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor:
+    """Sum of the gradients' squared errors over pairs of cells beside or below each other; all shapes (N, C, H, W).
+
+    The weight of a pair is the product of both cells' weights.
+    """
+    error = prediction - target
+    beside = weight[..., 1:] * weight[..., :-1] * (error[..., 1:] - error[..., :-1]).square()
+    below = weight[..., 1:, :] * weight[..., :-1, :] * (error[..., 1:, :] - error[..., :-1, :]).square()
+    return beside.sum() + below.sum()
 
 
 def require(objective: Objective) -> None:

@@ -40,6 +40,9 @@ class DemSRNetModel(_ModelSection):
     residual_over: Literal["none", "bilinear", "bicubic", "conservative"] = Field(
         "none", description="interpolated surface that the network's output is added to"
     )
+    local_mean: int = Field(
+        0, ge=0, le=64, description="coarse cells to each side whose mean the network does not see; 0: it sees heights"
+    )
 
     @model_validator(mode="after")
     def _channels_agree(self) -> Self:
@@ -47,6 +50,12 @@ class DemSRNetModel(_ModelSection):
             raise ValueError(
                 f"model.residual_over is {self.residual_over}, which needs as many output as input channels; "
                 f"found in_channels {self.in_channels} and out_channels {self.out_channels}"
+            )
+        if self.local_mean and self.residual_over == "none":
+            raise ValueError(
+                f"model.local_mean is {self.local_mean}, which hides the height from the network, and "
+                "model.residual_over is none, so that nothing adds it again; set residual_over to bicubic, "
+                "or local_mean to 0"
             )
         if self.global_skip == "input" and self.in_channels not in (1, self.features):
             raise ValueError(

@@ -111,6 +111,9 @@ class TrainSection(Section):
     )
     label_smoothing: float = Field(0.0, ge=0, lt=1, description="cross_entropy: share spread evenly over all classes")
     dice: NonNegative = Field(0.0, description="cross_entropy: factor of the Dice loss that is added")
+    slope: NonNegative = Field(
+        0.0, description="elevations: factor of the slope-aware loss that is added (squared error of the gradients)"
+    )
     load_ckpt: bool = Field(False, description="start from the weights of summary.ckpt_path")
     freeze: list[str] = Field(
         default_factory=list, description="layer groups that do not learn, e.g. [head, blocks] or [blocks.0]"
@@ -155,6 +158,10 @@ class Config(Section):
         return self
 
     def _check_unet(self, model: UNetModel) -> None:
+        if self.train.slope:
+            raise ValueError(
+                f"train.slope is {self.train.slope:g}, a loss of elevations, but model.name is unet; set slope to 0"
+            )
         multiple = 2**model.depth
         if self.data.patch_size % multiple:
             raise ValueError(

@@ -3,6 +3,7 @@
 Nothing here computes a forward pass; a backend builds its network from the spec and loads the weights.
 """
 
+from earthsr.models.average import average_weights
 from earthsr.models.checkpoint import Checkpoint, RunFolder, load_checkpoint, resolve_checkpoint
 from earthsr.models.demsrnet import DemSRNetSpec
 from earthsr.models.initial import initial_weights
@@ -38,6 +39,7 @@ __all__ = [
     "State",
     "UNetSpec",
     "WeightsFile",
+    "average_weights",
     "initial_weights",
     "load_checkpoint",
     "read_weights",

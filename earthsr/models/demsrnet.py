@@ -2,15 +2,16 @@
 
 Head convolution, residual blocks (convolution, ReLU, convolution, times ``residual_scale``, plus input), body
 convolution, global skip, up convolution, upsampling by ``scale``, output convolution; optionally added to an
-interpolated surface. Zhang et al., Science Bulletin (2022), "Super-resolution reconstruction of a 3 arc-second
-global DEM dataset"; derived from EDSR (Lim et al., CVPRW 2017).
+interpolated surface, in which case the network may see the input's departure from its local mean alone. Zhang et al.,
+Science Bulletin (2022), "Super-resolution reconstruction of a 3 arc-second global DEM dataset"; derived from EDSR (Lim
+et al., CVPRW 2017).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +42,12 @@ class DemSRNetSpec(NetworkSpec):
     upsampler: Literal["interpolate", "pixel_shuffle"] = "interpolate"
     bias: bool = False
     residual_over: Literal["none", "bilinear", "bicubic", "conservative"] = "none"
+    local_mean: int = 0
+    """Coarse cells to each side whose mean is taken off what the network proper sees; 0 leaves the input as it is.
+
+    The mean is that of a square of ``2 * local_mean + 1`` cells, edges replicated. The interpolated surface is still
+    made of the input itself, so that a constant added to the input is added to the output, and nothing else changes.
+    """
 
     @property
     def inputs(self) -> tuple[InputField, ...]:
@@ -72,8 +79,8 @@ class DemSRNetSpec(NetworkSpec):
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """All convolutions, blocks after their last convolution, the upsampling, and the surface where there is one."""
-        names: list[str] = []
+        """All convolutions, blocks after their last convolution, the upsampling; anomaly and surface if there are."""
+        names: list[str] = ["anomaly"] if self.local_mean else []
         for name, _, _ in self.convolutions:
             names.append(name)
             if name.endswith("conv2"):
@@ -142,13 +149,20 @@ class DemSRNetSpec(NetworkSpec):
             for step in range(-half, half + 1):
                 cell, phase = divmod(fine + step, self.scale)
                 reach = max(reach, -(cell + int(lowest[phase])), cell + int(highest[phase]))
-        radius = coarse_convolutions * half + reach
+        radius = coarse_convolutions * half + reach + self.local_mean
         if self.residual_over in ("bicubic", "conservative"):
             return max(radius, REACH)
         return radius
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-able description; an option that is off is left out, as files older than it have it."""
+        values = super().to_dict()
+        if not self.local_mean:
+            del values["local_mean"]
+        return values
+
     def flops(self, height: int, width: int) -> int:
-        """Operations of one forward pass; the additions and interpolations (under 0.1 %) are not counted."""
+        """Operations of one forward pass; additions, interpolations and means (under 0.1 %) are not counted."""
         k2 = self.kernel_size**2
         cells = height * width
         total = 0

@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from earthsr.errors import ConfigError
+
 Reduction = Literal["mse", "l1", "huber", "cross_entropy"]
 
 
 @dataclass(frozen=True)
 class Objective:
-    """What is minimised: a loss per value, and by choice Dice's over the batch.
+    """What is minimised: a loss per value, and by choice one of slopes, or Dice's over the batch.
 
     The first is the sum of ``weight * loss`` over all values of the global batch, divided by the sum of ``weight``; the
     weight of a value is its validity (1 or 0) times its sample's weight (0 for padding) times its class's weight.
@@ -27,6 +29,18 @@ class Objective:
     """Cross entropy only: factor of the Dice loss that is added (Milletari et al., 2016): the mean over classes of
     ``1 - (2 I + 1) / (P + T + 1)`` with sums over the batch's valid cells of probability times truth, probability, and
     truth."""
+    slope: float = 0.0
+    """Not of cross entropy: factor of the slope-aware loss that is added: the sum over all pairs of cells beside or
+    below each other of ``w1 * w2 * ((p2 - p1) - (t2 - t1))**2``, with weight ``w``, prediction ``p`` and truth ``t``,
+    divided by the sum of ``weight`` as the first. A cell has two pairs: it is about the mean squared error of both
+    components of the gradient added up, in normalised units per fine cell."""
+
+    def __post_init__(self) -> None:
+        if self.slope and self.of_classes:
+            raise ConfigError(
+                f"slope is {self.slope:g}, but objective {self.name} compares classes, which have none; set it to 0, "
+                "or use mse, l1 or huber"
+            )
 
     @property
     def of_classes(self) -> bool:
@@ -37,25 +51,27 @@ class Objective:
         """Return a JSON-able description of what counts for this loss."""
         values = asdict(self)
         if self.of_classes:
-            del values["delta"]
+            del values["delta"], values["slope"]
             values["class_weights"] = None if self.class_weights is None else list(self.class_weights)
             return values
-        return {"name": values["name"], "delta": values["delta"]}
+        # Without a slope as records older than it have it.
+        slope = {"slope": self.slope} if self.slope else {}
+        return {"name": values["name"], "delta": values["delta"], **slope}
 
 
-def MSELoss() -> Objective:
-    """Mean squared error over valid values."""
-    return Objective("mse")
+def MSELoss(slope: float = 0.0) -> Objective:
+    """Mean squared error over valid values, and ``slope`` times that of their gradients."""
+    return Objective("mse", slope=slope)
 
 
-def L1Loss() -> Objective:
-    """Mean absolute error over valid values."""
-    return Objective("l1")
+def L1Loss(slope: float = 0.0) -> Objective:
+    """Mean absolute error over valid values, and ``slope`` times the mean squared error of their gradients."""
+    return Objective("l1", slope=slope)
 
 
-def HuberLoss(delta: float = 1.0) -> Objective:
-    """Huber loss over valid values: quadratic within ``delta`` of the truth, linear beyond."""
-    return Objective("huber", delta)
+def HuberLoss(delta: float = 1.0, slope: float = 0.0) -> Objective:
+    """Huber loss over valid values: quadratic within ``delta`` of the truth, linear beyond; ``slope`` as of MSELoss."""
+    return Objective("huber", delta, slope=slope)
 
 
 def CrossEntropyLoss(

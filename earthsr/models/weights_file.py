@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,8 +43,10 @@ def require_same_spec(found: NetworkSpec, expected: NetworkSpec, source: str) ->
     """Raise a :class:`CheckpointError` that names the differing fields where two specs are not equal."""
     if found == expected:
         return
-    theirs, ours = found.to_dict(), expected.to_dict()
-    differing = [f"{k} {theirs.get(k)} there, {ours[k]} here" for k in ours if theirs.get(k) != ours[k]]
+    # Of the fields themselves: descriptions leave out options that are off.
+    theirs, ours = ({"kind": spec.kind, **asdict(spec)} for spec in (found, expected))
+    keys = [k for k in {**ours, **theirs} if theirs.get(k) != ours.get(k)]
+    differing = [f"{k} {theirs.get(k)} there, {ours.get(k)} here" for k in keys]
     raise CheckpointError(f"{source}: is a checkpoint of another model: {'; '.join(differing)}")
 
 

@@ -78,9 +78,11 @@ class DemSR(Task):
         return DemSRNetSpec(**self.config.demsrnet.model_dump(exclude={"name"}))
 
     def objective(self) -> Objective:
-        """Mean squared error over valid cells, or what ``train.loss`` names."""
+        """Mean squared error over valid cells, or what ``train.loss`` names, and of slopes by ``train.slope``."""
         train = self.config.train
-        return MSELoss() if train.loss == "auto" else Objective(train.loss, delta=train.huber_delta)
+        if train.loss == "auto":
+            return MSELoss(train.slope)
+        return Objective(train.loss, delta=train.huber_delta, slope=train.slope)
 
     def data(self, split: str) -> DemData:
         """Open a split and check it against model and configuration.

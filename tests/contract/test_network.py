@@ -6,7 +6,7 @@ import itertools
 import numpy as np
 import pytest
 
-from earthsr.models import DemSRNetSpec, initial_weights
+from earthsr.models import DemSRNetSpec, Precision, initial_weights
 from tests.reference import demsrnet as reference
 
 PAPER = dict(global_skip="features", resize="half_pixel", upsampler="interpolate", bias=False)
@@ -22,6 +22,9 @@ def variants():
             yield dict(global_skip=skip, resize=resize, upsampler=upsampler, bias=bias)
     for surface in ("bilinear", "bicubic", "conservative"):
         yield dict(residual_over=surface)
+    yield dict(residual_over="bicubic", local_mean=2)
+    yield dict(residual_over="bilinear", local_mean=1, global_skip="input")
+    yield dict(residual_over="conservative", local_mean=12, in_channels=2, out_channels=2)  # wider than the field
     yield dict(residual_scale=0.1)
     yield dict(kernel_size=5)
     yield dict(kernel_size=1)
@@ -71,6 +74,35 @@ def test_a_residual_network_starts_as_its_interpolation(backend, surface):
     np.testing.assert_allclose(found, expected, atol=2e-6)
 
 
+@pytest.mark.parametrize("level", ["O0", "O2", "O3"])
+def test_a_constant_on_the_input_is_a_constant_on_the_output(backend, level):
+    """The network sees departures from the local mean: how high a raster lies changes rounding alone."""
+    spec = dataclasses.replace(SMALL, num_blocks=1, residual_over="bicubic", local_mean=2)
+    weights = random_weights(spec)
+    # In metres: at a scale of 64 m, heights to the metre and 5,000 m more are exact in float32.
+    height_m = np.random.default_rng(0).integers(-200, 200, (1, 1, 9, 11))
+    x, offset = (height_m / 64).astype(np.float32), np.float32(5000 / 64)
+    engine = backend.engine(spec, weights, device="cpu", precision=Precision(level))
+    low, high = (engine.submit({"elevation": field}).result().astype(np.float64) for field in (x, x + offset))
+    # The mean of five rows and of five columns makes 12 roundings of half of 2**-23; the surface 26, its kernel's
+    # weights adding up to 1.25**2 at most without their signs.
+    size = float(np.abs(x + offset).max())
+    anomaly, surface = 12 * 2.0**-24 * size, 26 * 1.25**2 * 2.0**-24 * size
+    # What the layers make of the first at most: all weights positive, every ReLU open.
+    plain = dataclasses.replace(spec, residual_over="none", local_mean=0)
+    positive = {name: np.abs(value) for name, value in weights.items()}
+    gain = reference.forward(plain, positive, np.ones_like(x)).max()
+    bound = gain * anomaly + surface
+    assert bound < 0.01 * offset
+    if level == "O0":
+        bound += 2e-5 * np.abs(low).max()  # and each pass's own roundings, as of the reference above
+    else:
+        # A low precision rounds departures of 5 at most to 8 or 11 bits, here and there the other way round; what is
+        # left of the surface and of the mean, whose heights would lose more, is float32 at every level.
+        bound = 5 * 2.0**-8
+    assert np.abs(high - low - offset).max() <= bound
+
+
 @pytest.mark.parametrize(
     "variant",
     [
@@ -80,6 +112,8 @@ def test_a_residual_network_starts_as_its_interpolation(backend, surface):
         {"kernel_size": 1, "num_blocks": 1, "residual_over": "bicubic"},
         {"kernel_size": 5, "num_blocks": 1},
         {"scale": 5},
+        {"residual_over": "bicubic", "local_mean": 3},
+        {"residual_over": "bilinear", "local_mean": 1, "global_skip": "input", "resize": "asymmetric"},
     ],
     ids=identity,
 )
@@ -90,6 +124,11 @@ def test_receptive_radius_is_what_a_perturbation_reaches(variant):
     radius = spec.receptive_radius
     size = 2 * radius + 5
     x = np.full((1, 1, size, size), 1.0)
+    if spec.local_mean:
+        # A dome stands above its local mean everywhere but at the edges, which are kept out of reach.
+        size += 2 * radius
+        place = np.arange(size) - size // 2
+        x = -1.0 * (place[:, None] ** 2 + place**2)[None, None]
     y = x.copy()
     centre = size // 2
     y[..., centre, centre] += 1.0

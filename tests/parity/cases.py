@@ -71,6 +71,10 @@ CASES = {
     "over-bicubic": Case(variant(residual_over="bicubic")),
     "over-conservative": Case(variant(residual_over="conservative", bias=True)),
     "two-channels": Case(variant(in_channels=2, out_channels=2, residual_over="bilinear")),
+    "local-mean": Case(variant(global_skip="input", residual_over="bicubic", local_mean=2)),
+    "slope": Case(
+        variant(in_channels=2, out_channels=2, residual_over="bilinear", local_mean=1), objective=MSELoss(slope=2.0)
+    ),
     "scale-3": Case(variant(scale=3, num_blocks=2)),
     "adam-coupled-decay": Case(BASE, OptimizerSpec(weight_decay=0.1, eps=1e-4)),
     "adamw-clipped": Case(BASE, OptimizerSpec(name="adamw", weight_decay=0.1, clip_norm=0.05)),
@@ -100,7 +104,7 @@ def _dem_sr(case, weights):
 
     def step(now, batch):
         arguments = (batch.inputs["elevation"], batch.target.astype(np.float64), batch.weight)
-        return *loss_and_gradient(case.spec, now, *arguments), {}
+        return *loss_and_gradient(case.spec, now, *arguments, slope=case.objective.slope), {}
 
     return seen, {"elevation_m": raster}, {name: scores[name] for name in ("rmse", "mae", "psnr")}, step
 

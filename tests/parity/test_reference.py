@@ -10,7 +10,7 @@ from earthsr.models import DemSRNetSpec
 from earthsr.parity import compare, read_record
 from earthsr.tasks.made import made_batches
 from tests.parity.cases import CASES, RECORDS, reference_record
-from tests.reference.demsrnet import masked_mse
+from tests.reference.demsrnet import anomaly, forward, masked_mse
 from tests.reference.gradients import layers, loss_and_gradient
 
 DEM_SR = [name for name, case in CASES.items() if isinstance(case.spec, DemSRNetSpec)]
@@ -22,19 +22,37 @@ def test_gradients_are_what_finite_differences_show(name):
     batch = case.inputs.batches[0]
     weights = {key: value.astype(np.float64) for key, value in case.weights.items()}
     arguments = (batch.inputs["elevation"], batch.target.astype(np.float64), batch.weight)
-    loss, gradient = loss_and_gradient(case.spec, weights, *arguments)
-    assert loss == pytest.approx(masked_mse(case.spec, weights, *arguments), rel=1e-12)
+    slope = case.objective.slope
+    loss, gradient = loss_and_gradient(case.spec, weights, *arguments, slope)
+    assert loss == pytest.approx(masked_mse(case.spec, weights, *arguments, slope), rel=1e-12)
     rng = np.random.default_rng(0)
     for key, value in weights.items():
         direction = rng.normal(size=value.shape)
         step = 1e-6
 
         def along(amount, key=key, value=value, direction=direction):
-            return masked_mse(case.spec, {**weights, key: value + amount * direction}, *arguments)
+            return masked_mse(case.spec, {**weights, key: value + amount * direction}, *arguments, slope)
 
-        slope = (along(step) - along(-step)) / (2 * step)
+        rise = (along(step) - along(-step)) / (2 * step)
         # Central differences: an error of the order of step**2 and 1e-16 / step; a ReLU may turn in between.
-        assert (gradient[key] * direction).sum() == pytest.approx(slope, rel=1e-5, abs=1e-8), key
+        assert (gradient[key] * direction).sum() == pytest.approx(rise, rel=1e-5, abs=1e-8), key
+
+
+@pytest.mark.parametrize("name", ["local-mean", "slope"])
+def test_a_constant_goes_through_a_network_of_anomalies(name):
+    case = CASES[name]
+    x = case.inputs.batches[0].inputs["elevation"].astype(np.float64)
+    np.testing.assert_allclose(
+        forward(case.spec, case.weights, x + 5000), forward(case.spec, case.weights, x) + 5000, atol=1e-9
+    )
+
+
+def test_an_anomaly_is_the_departure_from_the_mean_of_a_square():
+    x = np.random.default_rng(0).normal(size=(1, 2, 5, 6))
+    padded = np.pad(x, ((0, 0), (0, 0), (2, 2), (2, 2)), mode="edge")
+    for row, column in np.ndindex(5, 6):
+        mean = padded[..., row : row + 5, column : column + 5].mean(axis=(-1, -2))
+        np.testing.assert_allclose(anomaly(x, 2)[..., row, column], x[..., row, column] - mean, atol=1e-14)
 
 
 @pytest.mark.parametrize("name", CASES)

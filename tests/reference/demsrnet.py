@@ -77,16 +77,24 @@ def pixel_shuffle(x, scale):
     return out
 
 
+def anomaly(x, reach):
+    """What is left of a field without its mean over squares of ``2 * reach + 1`` cells, edges replicated."""
+    share = np.full(2 * reach + 1, 1 / (2 * reach + 1))
+    mean = ndimage.correlate1d(ndimage.correlate1d(x, share, axis=-1, mode="nearest"), share, axis=-2, mode="nearest")
+    return x - mean
+
+
 def forward(spec, weights, x):
     """(N, C, h, w) to (N, C', h * scale, w * scale), float64."""
     x = np.asarray(x, np.float64)
-    head = convolve(x, weights, "head")
+    seen = anomaly(x, spec.local_mean) if spec.local_mean else x
+    head = convolve(seen, weights, "head")
     y = head
     for i in range(spec.num_blocks):
         inner = np.maximum(convolve(y, weights, f"blocks.{i}.conv1"), 0)
         y = y + spec.residual_scale * convolve(inner, weights, f"blocks.{i}.conv2")
     y = convolve(y, weights, "body")
-    y = y + (head if spec.global_skip == "features" else x)
+    y = y + (head if spec.global_skip == "features" else seen)
     y = convolve(y, weights, "up")
     y = pixel_shuffle(y, spec.scale) if spec.upsampler == "pixel_shuffle" else bilinear(y, spec.scale, spec.resize)
     y = convolve(y, weights, "out")
@@ -101,8 +109,17 @@ def forward(spec, weights, x):
     return y
 
 
-def masked_mse(spec, weights, inputs, target, weight):
-    """Sum of weighted squares over the sum of weights."""
+def pairs(error, weight):
+    """Of cells beside and below each other: the difference of the errors, and the product of the weights."""
+    for axis in (-1, -2):
+        ends = [np.delete(np.arange(error.shape[axis]), end) for end in (0, -1)]
+        after, before = (np.take(error, end, axis) for end in ends)
+        yield axis, ends, after - before, np.take(weight, ends[0], axis) * np.take(weight, ends[1], axis)
+
+
+def masked_mse(spec, weights, inputs, target, weight, slope=0.0):
+    """Sum of weighted squares over the sum of weights, and ``slope`` times that of the gradients."""
     error = forward(spec, weights, inputs) - target
     weight = np.broadcast_to(weight, target.shape)
-    return float((weight * error**2).sum() / weight.sum())
+    squares = (weight * error**2).sum() + slope * sum((w * d**2).sum() for _, _, d, w in pairs(error, weight))
+    return float(squares / weight.sum())

@@ -55,13 +55,15 @@ def layers(spec, weights, x):
         seen[name] = forward_pass.convolve(y, weights, name)
         return seen[name]
 
-    x = np.asarray(x, np.float64)
-    y = head = conv(x, "head")
+    x = field = np.asarray(x, np.float64)
+    if spec.local_mean:
+        field = seen["anomaly"] = forward_pass.anomaly(x, spec.local_mean)
+    y = head = conv(field, "head")
     for i in range(spec.num_blocks):
         inner = np.maximum(conv(y, f"blocks.{i}.conv1"), 0)
         y = y + spec.residual_scale * conv(inner, f"blocks.{i}.conv2")
         seen[f"blocks.{i}"] = y
-    y = conv(y, "body") + (head if spec.global_skip == "features" else x)
+    y = conv(y, "body") + (head if spec.global_skip == "features" else field)
     seen["skip"] = y
     y = conv(y, "up")
     shuffled = spec.upsampler == "pixel_shuffle"
@@ -75,13 +77,20 @@ def layers(spec, weights, x):
     return seen
 
 
-def loss_and_gradient(spec, weights, inputs, target, weight):
-    """Weighted mean of squares over ``weight``, and its gradient by parameter."""
+def loss_and_gradient(spec, weights, inputs, target, weight, slope=0.0):
+    """Weighted mean of squares, and ``slope`` times that of the gradients' errors; its gradient by parameter."""
     x = np.asarray(inputs, np.float64)
     seen = layers(spec, weights, x)
     weight = np.broadcast_to(weight, target.shape).astype(np.float64)
     error = seen["output"] - target
     total = max(weight.sum(), 1.0)
+    loss, derror = (weight * error**2).sum(), 2 * weight * error
+    for axis, (after, before), difference, product in forward_pass.pairs(error, weight):
+        loss = loss + slope * (product * difference**2).sum()
+        both = np.moveaxis(derror, axis, 0)
+        each = np.moveaxis(2 * slope * product * difference, axis, 0)
+        np.add.at(both, after, each)
+        np.subtract.at(both, before, each)
     gradient = {}
 
     def back(y, dy, name):
@@ -89,7 +98,7 @@ def loss_and_gradient(spec, weights, inputs, target, weight):
         gradient.update(own)
         return dx
 
-    dy = back(seen["upsample"], 2 * weight * error / total, "out")
+    dy = back(seen["upsample"], derror / total, "out")
     shuffled = spec.upsampler == "pixel_shuffle"
     dy = pixel_shuffle_adjoint(dy, spec.scale) if shuffled else bilinear_adjoint(dy, spec.scale, spec.resize)
     skip = back(seen["skip"], dy, "up")
@@ -102,8 +111,8 @@ def loss_and_gradient(spec, weights, inputs, target, weight):
         dy = dy + back(below, dinner, f"blocks.{i}.conv1")
     if spec.global_skip == "features":
         dy = dy + skip
-    back(x, dy, "head")
-    return float((weight * error**2).sum() / total), {name: gradient[name] for name in weights}
+    back(seen.get("anomaly", x), dy, "head")
+    return float(loss / total), {name: gradient[name] for name in weights}
 
 
 def adam(optimizer, weights, first, second, gradient, rate, step):

@@ -5,6 +5,8 @@ import yaml
 
 from earthsr.config import Config, from_mapping, load_yaml_config, to_yaml
 from earthsr.errors import ConfigError, EarthsrWarning
+from earthsr.models import MSELoss, Objective
+from earthsr.tasks import task_for
 from tests.conftest import CONFIGS
 
 MINDEARTH = """
@@ -90,11 +92,34 @@ def test_shipped_configurations_load():
         ({"data": []}, r"data is \[\]"),
         ({"train": {"load_ckpt": True}}, "summary.ckpt_path names no checkpoint"),
         ({"train": {"run_mode": "finetune"}}, "set train.load_ckpt to true"),
+        ({"model": {"local_mean": 8}}, "model.local_mean is 8.*model.residual_over is none"),
+        ({"model": {"local_mean": -1}}, "model.local_mean is -1"),
+        ({"model": {"name": "DEMNet", "local_mean": 8}}, "unknown key model.local_mean"),
+        ({"train": {"slope": -0.5}}, "train.slope is -0.5"),
+        ({"train": {"slope": 0.5}, "model": {"name": "unet"}, "data": {"patch_size": 64}}, "train.slope is 0.5.*unet"),
+        ({"train": {"slope": 0.5, "loss": "cross_entropy"}}, "train.loss is cross_entropy"),
     ],
 )
 def test_wrong_values_are_named(values, message):
     with pytest.raises(ConfigError, match=message.replace("?", r"\?")):
         from_mapping(values)
+
+
+@pytest.mark.parametrize("loss", ["auto", "mse", "l1", "huber"])
+def test_options_of_terrain_reach_the_network_and_the_objective(loss):
+    config = from_mapping(
+        {
+            "model": {"residual_over": "bicubic", "local_mean": 8},
+            "train": {"slope": 0.5, "loss": loss, "huber_delta": 2},
+        }
+    )
+    task = task_for(config)
+    assert task.spec().local_mean == 8
+    assert task.objective().slope == 0.5
+    assert task.objective().name == ("mse" if loss == "auto" else loss)
+    off = task_for(from_mapping({"train": {"loss": loss, "huber_delta": 2}}))
+    assert off.spec().local_mean == 0
+    assert off.objective() == (MSELoss() if loss == "auto" else Objective(loss, delta=2))
 
 
 def test_sections_read_and_write_like_dictionaries():

@@ -5,7 +5,16 @@ import pytest
 
 from earthsr.config import from_mapping, load_yaml_config
 from earthsr.errors import CheckpointError, ConfigError
-from earthsr.models import DemSRNetSpec, initial_weights, spec_from_dict
+from earthsr.models import (
+    CrossEntropyLoss,
+    DemSRNetSpec,
+    HuberLoss,
+    L1Loss,
+    MSELoss,
+    Objective,
+    initial_weights,
+    spec_from_dict,
+)
 from earthsr.tasks import task_for
 from tests.conftest import CONFIGS
 
@@ -52,6 +61,46 @@ def test_flops_are_counted_from_the_convolutions():
 def test_a_spec_survives_json():
     spec = DemSRNetSpec(features=8, bias=True, residual_over="conservative")
     assert spec_from_dict(spec.to_dict()) == spec
+
+
+def test_an_option_that_is_off_leaves_descriptions_as_they_were():
+    """Checkpoints and parity records of before compare equal with those of today."""
+    old = {
+        "kind": "demsrnet",
+        "scale": 5,
+        "in_channels": 1,
+        "out_channels": 1,
+        "features": 256,
+        "num_blocks": 42,
+        "kernel_size": 3,
+        "residual_scale": 1.0,
+        "global_skip": "features",
+        "resize": "half_pixel",
+        "upsampler": "interpolate",
+        "bias": False,
+        "residual_over": "none",
+    }
+    assert DemSRNetSpec().to_dict() == old
+    assert spec_from_dict(old) == DemSRNetSpec()
+    assert MSELoss().to_dict() == {"name": "mse", "delta": 1.0}
+    assert set(CrossEntropyLoss().to_dict()) == {"name", "class_weights", "label_smoothing", "dice"}
+
+
+def test_a_local_mean_is_part_of_a_description_and_no_parameter():
+    plain = DemSRNetSpec(features=4, num_blocks=2, residual_over="bicubic")
+    spec = dataclasses.replace(plain, local_mean=8)
+    assert spec.to_dict() == {**plain.to_dict(), "local_mean": 8}
+    assert spec_from_dict(spec.to_dict()) == spec != plain
+    assert spec.parameters == plain.parameters
+    assert spec.receptive_radius == plain.receptive_radius + 8
+    assert spec.layers == ("anomaly", *plain.layers)
+
+
+def test_a_slope_is_part_of_an_objective_of_values_alone():
+    assert L1Loss(slope=0.5).to_dict() == {"name": "l1", "delta": 1.0, "slope": 0.5}
+    assert HuberLoss(2.0, slope=0.5) == Objective("huber", 2.0, slope=0.5)
+    with pytest.raises(ConfigError, match=r"slope is 0\.5, but objective cross_entropy compares classes"):
+        Objective("cross_entropy", slope=0.5)
 
 
 @pytest.mark.parametrize("damage", [{"kind": "vit"}, {"kind": "demsrnet", "depth": 3}, {}])
@@ -101,7 +150,13 @@ def test_specs_are_frozen():
 
 @pytest.mark.parametrize(
     "model",
-    [{"residual_over": "bicubic", "in_channels": 2}, {"global_skip": "input", "in_channels": 3}, {"kernel_size": 4}],
+    [
+        {"residual_over": "bicubic", "in_channels": 2},
+        {"global_skip": "input", "in_channels": 3},
+        {"kernel_size": 4},
+        {"local_mean": 3},
+        {"local_mean": -1, "residual_over": "bicubic"},
+    ],
 )
 def test_variants_that_cannot_be_are_refused(model):
     with pytest.raises(ConfigError, match=r"model\."):
