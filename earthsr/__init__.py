@@ -29,6 +29,7 @@ _PUBLIC = {
     "L1Loss": "earthsr.models",
     "HuberLoss": "earthsr.models",
     "OptimizerSpec": "earthsr.models",
+    "average_weights": "earthsr.models",
     "Precision": "earthsr.models",
     "Model": "earthsr.backend",
     "get_backend": "earthsr.backend",
