@@ -15,6 +15,7 @@ from earthsr.data import ChannelNormalisation, Normalisation, read_normalisation
 from earthsr.errors import CheckpointError
 from earthsr.models import NetworkSpec, Precision, read_weights, resolve_checkpoint
 from earthsr.models.initial import Weights
+from earthsr.voids import fill_voids
 
 
 class Model:
@@ -127,15 +128,19 @@ class Model:
         """What the weights' file says beside them: channels, units, cell sizes, where it came from."""
         return self.metadata
 
-    def submit(self, coarse: NDArray[np.float32], pad_to: int | None = None) -> Pending[NDArray[np.float32]]:
+    def submit(
+        self, coarse: NDArray[np.float32], pad_to: int | None = None, offset: float | None = None
+    ) -> Pending[NDArray[np.float32]]:
         """Start a prediction.
 
         Parameters
         ----------
         coarse : ndarray of shape (N, C, h, w)
-            Elevation in metres; a NaN counts as the patch's mean.
+            Elevation in metres; NaN is filled from its neighbours (:mod:`earthsr.voids`).
         pad_to : int, optional
             Run a batch of this size, so that one compiled graph serves batches of any smaller size.
+        offset : float, optional
+            Metres that normalisation takes off, where patches are parts of one raster; else its own choice.
 
         Returns
         -------
@@ -150,7 +155,9 @@ class Model:
             )
         coarse = np.asarray(coarse, np.float32)
         offsets = normalisation.offsets(coarse)
-        inputs = np.nan_to_num(normalisation.apply(coarse, offsets), nan=0.0)
+        if offset is not None:
+            offsets = np.full_like(offsets, offset)
+        inputs = np.nan_to_num(normalisation.apply(fill_voids(coarse), offsets), nan=0.0)
         pending = self.submit_fields({self.spec.inputs[0].name: inputs}, pad_to)
         return Pending(lambda: normalisation.undo(pending.result(), offsets))
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from earthsr.data.normalise import Normalisation
 from earthsr.data.patches import Patches
 from earthsr.data.sampler import PADDING
+from earthsr.voids import fill_voids
 
 
 @dataclass(frozen=True)
@@ -51,13 +52,13 @@ class Batch:
 def make_batch(patches: Patches, normalisation: Normalisation, size: int | None = None) -> Batch:
     """Normalise patches and pad them to ``size`` samples.
 
-    Coarse cells without a value become 0, the normalised mean. Padding repeats no data: it is 0 with weight 0.
+    Coarse cells without a value are filled from their neighbours; those far from any become 0, the normalised mean.
+    Padding repeats no data: it is 0 with weight 0.
     """
     count = len(patches.indices)
     size = size or count
     offsets = normalisation.offsets(patches.coarse)
-    coarse = normalisation.apply(patches.coarse, offsets)
-    np.nan_to_num(coarse, copy=False, nan=0.0)
+    coarse = np.nan_to_num(normalisation.apply(fill_voids(patches.coarse), offsets), nan=0.0)
     fine = normalisation.apply(patches.fine, offsets)
     fine *= patches.mask
     weight = (patches.indices != PADDING).astype(np.float32)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthsr.resample import Method, interpolate
+from earthsr.voids import fill_voids
 
 #: In the order of tables and figures.
 BASELINES: Final[tuple[Method, ...]] = ("nearest", "bilinear", "bicubic")
@@ -16,7 +17,7 @@ BASELINES: Final[tuple[Method, ...]] = ("nearest", "bilinear", "bicubic")
 def baseline(coarse: NDArray[np.float32], scale: int, method: Method) -> NDArray[np.float32]:
     """Interpolate coarse patches, half-pixel centres, edges replicated.
 
-    A cell without a value counts as its patch's mean, as it does for the model.
+    A cell without a value is filled as it is for the model: from its neighbours, else with its patch's mean.
 
     Parameters
     ----------
@@ -31,6 +32,7 @@ def baseline(coarse: NDArray[np.float32], scale: int, method: Method) -> NDArray
     ndarray of shape (N, C, p * scale, p * scale)
         Metres.
     """
+    coarse = fill_voids(coarse)
     missing = np.isnan(coarse)
     if missing.any():
         count = np.maximum((~missing).sum(axis=(1, 2, 3), keepdims=True), 1)

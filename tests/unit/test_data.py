@@ -143,7 +143,7 @@ def test_padding_and_voids_carry_no_weight():
     assert batch.size == 2
     np.testing.assert_array_equal(batch.sample_weight, [1, 1, 0])
     assert batch.inputs["elevation"].shape == (3, 1, 2, 2)
-    assert batch.inputs["elevation"][0, 0, 0, 0] == 0
+    assert batch.inputs["elevation"][0, 0, 0, 0] == 0.5  # its neighbours' 1 m, over a scale of 2
     assert batch.target[0, 0, 0, 0] == 0
     assert batch.mask[2].sum() == 0
     assert np.isfinite(batch.inputs["elevation"]).all()
