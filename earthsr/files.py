@@ -84,7 +84,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
     temporary.chmod(0o755)
     try:
         yield temporary
-        for file in temporary.iterdir():
+        for file in (each for each in temporary.rglob("*") if each.is_file()):
             with file.open("rb") as handle:
                 os.fsync(handle.fileno())
         if path.exists():
