@@ -23,7 +23,8 @@ REACH: Final = 2
 KEYS_A: Final = -0.5
 
 
-def _keys(distance: NDArray[np.float64]) -> NDArray[np.float64]:
+def keys(distance: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Weights of cubic convolution at distances in cells."""
     x = np.abs(distance)
     near = (KEYS_A + 2) * x**3 - (KEYS_A + 3) * x**2 + 1
     far = KEYS_A * (x**3 - 5 * x**2 + 8 * x - 4)
@@ -48,7 +49,7 @@ def axis_kernel(method: Method, scale: int) -> NDArray[np.float64]:
     if method in ("bilinear", "bilinear_asymmetric"):
         return np.clip(1 - np.abs(distance), 0, None)
     if method in ("bicubic", "conservative"):
-        return _keys(distance)
+        return keys(distance)
     raise ValueError(f"unknown interpolation method {method!r}")
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from earthsr.cli import prepare_dem as dem_verb
 from earthsr.cli.options import Json, show
 
 app = typer.Typer(help="Make training files from archives.", no_args_is_help=True, rich_markup_mode=None)
@@ -25,6 +26,9 @@ _SCENARIO = (
 @app.callback()
 def _prepare() -> None:
     """Make training files from archives."""
+
+
+app.command("dem")(dem_verb.dem)
 
 
 @app.command("landuse")

@@ -208,29 +208,47 @@ class DemData:
             )
         return labels
 
+    def _cell_sizes_deg(self) -> NDArray[np.float64] | None:
+        """Size of the fine cells of every patch in degrees: patches of regions with cells of several sizes may mix."""
+        with self._file.open() as handle:
+            if "cell_size_deg" in handle:
+                sizes = np.asarray(handle["cell_size_deg"][...], np.float64)
+                if sizes.shape != (len(self),) or not ((sizes > 0) & (sizes < 90)).all():
+                    raise DataError(
+                        f"{self.path}: cell_size_deg has shape {sizes.shape}, expected a positive number of degrees for "
+                        f"each of {len(self)} patches; remove or rewrite it"
+                    )
+                return sizes
+        degrees = self.cell_size_deg
+        return None if degrees is None else np.full(len(self), degrees)
+
     def fine_cell_size_m(self) -> NDArray[np.float64] | None:
         """Size of the fine cells of every patch in metres, (N, 2) as (north-south, east-west), or None if unknown.
 
-        On the sphere of WGS 84's mean radius, at the latitude of each patch's centre.
+        On the sphere of WGS 84's mean radius, at the latitude of each patch's centre; of a projected grid the attribute
+        ``cell_size_m``.
         """
-        degrees = self.cell_size_deg
-        if degrees is None or not self.layout.has_origin:
+        degrees = self._cell_sizes_deg()
+        if degrees is None:
+            metres = self.layout.attributes.get("cell_size_m")
+            return np.full((len(self), 2), float(metres)) if isinstance(metres, (int, float)) and metres > 0 else None
+        if not self.layout.has_origin:
             return None
         metres_per_degree = np.pi * 6_371_008.8 / 180
         origin = self._column("origin")
         if origin.dtype.kind != "f" or not (np.abs(origin[:, 1]) <= 90).all():
             raise DataError(f"{self.path}: origin holds latitudes outside -90 to 90 degrees; remove or rewrite it")
         north = origin[:, 1] - self.layout.fine_size * degrees / 2
-        along = np.full(len(self), degrees * metres_per_degree)
+        along = degrees * metres_per_degree
         return np.stack([along, along * np.cos(np.deg2rad(north))], axis=1)
 
     def centre(self, index: int) -> str | None:
         """Centre of a patch in words, such as ``36.70 N, 84.11 W``, or None where the file does not know it."""
-        degrees = self.cell_size_deg
+        degrees = self._cell_sizes_deg()
         if degrees is None or not self.layout.has_origin:
             return None
         west, north = (float(value) for value in self._column("origin")[index])
-        half = self.layout.fine_size * degrees / 2
+        half = self.layout.fine_size * float(degrees[index]) / 2
         latitude, longitude = north - half, west + half
         return f"{abs(latitude):.2f}° {'NS'[latitude < 0]}, {abs(longitude):.2f}° {'EW'[longitude < 0]}"
 

@@ -1,10 +1,10 @@
-"""Writing one split of DEM patches in MindEarth's layout, with our additions."""
+"""Writing one split of DEM patches in MindEarth's layout, with our additions; in one piece, or as a stream."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,8 @@ class Split:
     """(N,): text."""
     mask: NDArray[np.uint8] | None = None
     """(N, 1, p * scale, p * scale), 1 = valid; None where all is valid."""
+    columns: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    """What else is known of every patch, (N, …) each, by the name of its dataset."""
 
 
 def write_split(path: Path, split: Split, statistics: Statistics, attributes: Mapping[str, Any]) -> None:
@@ -53,18 +55,75 @@ def write_split(path: Path, split: Split, statistics: Statistics, attributes: Ma
     attributes : mapping
         ``crs``, ``cell_size_deg``, ``source`` and others; ``units`` is metres.
     """
-    p, q = split.coarse.shape[-1], split.fine.shape[-1]
+    write_pieces(path, [split], len(split.coarse), split.mask is not None, statistics, attributes)
+
+
+def write_pieces(
+    path: Path,
+    pieces: Iterable[Split],
+    samples: int,
+    masked: bool,
+    statistics: Statistics | None,
+    attributes: Mapping[str, Any],
+    texts: Mapping[str, str] | None = None,
+) -> None:
+    """Write a split piece by piece, atomically, holding one piece in memory; see :func:`write_split`.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    pieces : iterable of Split
+        The patches in the order of the file.
+    samples : int
+        Patches of all pieces together.
+    masked : bool
+        Whether to write a mask; a piece without one is then valid throughout.
+    statistics : Statistics or None
+        Of the training split; None where there is none.
+    attributes : mapping
+        Of the file; HDF5 holds at most 64 KB in each.
+    texts : mapping of str to str, optional
+        Longer texts, by the name of their dataset.
+
+    Raises
+    ------
+    ValueError
+        If the pieces hold another number of patches.
+    """
     with atomic_file(path) as temporary, h5py.File(temporary, "w") as handle:
-        handle.create_dataset(f"{p}_{p}", data=split.coarse.astype(np.float32, copy=False))
-        handle.create_dataset(f"{q}_{q}", data=split.fine.astype(np.float32, copy=False))
-        if split.mask is not None:
-            handle.create_dataset(f"mask_{q}", data=split.mask.astype(np.uint8, copy=False))
-        handle.create_dataset("origin", data=split.origin.astype(np.float64))
-        handle.create_dataset("surface", data=split.surface.astype(np.uint8))
-        handle.create_dataset("region", data=[str(name) for name in split.region], dtype=h5py.string_dtype())
+        start = 0
+        for piece in pieces:
+            start += _append(handle, piece, start, samples, masked)
+        if start != samples:
+            raise ValueError(f"{path}: got {start} patches, expected {samples}")
+        for name, text in (texts or {}).items():
+            handle.create_dataset(name, data=text, dtype=h5py.string_dtype())
         handle.attrs["schema_version"] = SCHEMA_VERSION
         handle.attrs["units"] = "m"
         handle.attrs["origin_convention"] = "longitude and latitude of the north-western corner, degrees"
-        handle.attrs["statistics"] = json.dumps(statistics.to_dict())
+        if statistics is not None:
+            handle.attrs["statistics"] = json.dumps(statistics.to_dict())
         for key, value in attributes.items():
             handle.attrs[key] = value
+
+
+def _append(handle: h5py.File, piece: Split, start: int, samples: int, masked: bool) -> int:
+    """Write patches from ``start`` on, into datasets that the first piece makes; returns their number."""
+    p, q, count = piece.coarse.shape[-1], piece.fine.shape[-1], len(piece.coarse)
+    arrays: dict[str, tuple[NDArray[Any], Any]] = {
+        f"{p}_{p}": (piece.coarse, np.float32),
+        f"{q}_{q}": (piece.fine, np.float32),
+    }
+    if masked:
+        whole = np.ones((count, 1, q, q), np.uint8)
+        arrays[f"mask_{q}"] = (whole if piece.mask is None else piece.mask, np.uint8)
+    arrays["origin"] = (piece.origin, np.float64)
+    arrays["surface"] = (piece.surface, np.uint8)
+    arrays["region"] = (np.array([str(name) for name in piece.region], dtype=object), h5py.string_dtype())
+    arrays |= {name: (values, values.dtype) for name, values in piece.columns.items()}
+    for name, (values, kind) in arrays.items():
+        if name not in handle:
+            handle.create_dataset(name, (samples, *values.shape[1:]), kind)
+        handle[name][start : start + count] = values
+    return count
