@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,9 @@ from earthsr.backend import Backend, Model, choose_backend
 from earthsr.config import Config, from_mapping, load_yaml_config
 from earthsr.data.hdf5 import patch_size_of
 from earthsr.data.landuse_file import tile_size_of
-from earthsr.errors import CheckpointError, ConfigError
+from earthsr.errors import CheckpointError, ConfigError, InputError
 from earthsr.files import make_folder
-from earthsr.inference import Evaluation, evaluate_split, predict_array
+from earthsr.inference import Evaluation, Options, evaluate_split, predict_array, predict_dataarray
 from earthsr.models import Precision, UNetSpec, initial_weights, read_weights, require_same_spec, resolve_checkpoint
 from earthsr.models.checkpoint import STATE
 from earthsr.models.initial import Weights
@@ -187,8 +187,40 @@ def from_pretrained(
     return Model.from_checkpoint(path, backend=backend, device=device, precision=precision)
 
 
-def predict(model: Model, elevation: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Enlarge an elevation array (H, W), (N, H, W) or (N, C, H, W) in metres by the model's scale."""
+def predict(model: Model, elevation: Any, **options: Any) -> Any:
+    """Enlarge elevations by the model's scale.
+
+    Parameters
+    ----------
+    model : Model
+        Trained or loaded.
+    elevation : ndarray or xarray.DataArray
+        Metres, NaN where there is no value. An array (H, W), (N, H, W) or (N, C, H, W) is predicted in one piece; a
+        DataArray on axes of latitude and longitude, or of y and x, window by window.
+    **options
+        Of a DataArray: ``mode`` (``"gaussian"`` or ``"exact"``), ``tile``, ``overlap``, ``symmetries``, ``conserve``,
+        ``batch_size``, as :class:`earthsr.inference.Options` has them, and ``bbox`` (west, south, east, north).
+
+    Returns
+    -------
+    ndarray, xarray.DataArray or xarray.Dataset
+        As the input: a DataArray keeps the names of its axes, its CRS and its attributes. A Dataset of ``elevation``
+        and ``spread`` where ``symmetries`` are averaged.
+
+    Raises
+    ------
+    InputError
+        If the input or an option does not fit.
+    """
+    if hasattr(elevation, "dims"):
+        bbox = options.pop("bbox", None)
+        unknown = sorted(set(options) - {field.name for field in fields(Options)})
+        if unknown:
+            known = ", ".join([*(field.name for field in fields(Options)), "bbox"])
+            raise InputError(f"predict has no option {', '.join(unknown)}; it has {known}")
+        return predict_dataarray(model, elevation, Options(**options), bbox=bbox)
+    if options:
+        raise InputError(f"{', '.join(options)}: options of a DataArray; a bare array is predicted in one piece")
     return predict_array(model, elevation)
 
 

@@ -1,4 +1,4 @@
-"""The verbs that compute: train, evaluate, predict."""
+"""The verbs that learn and score: train, evaluate."""
 
 from __future__ import annotations
 
@@ -95,32 +95,3 @@ def evaluate(
     lines.append(f"picture {result.figures[0]} (and {len(result.figures) - 1} more beside it)")
     lines.append(f"report  {result.report}")
     show(metrics, as_json, "\n".join(lines))
-
-
-def predict(
-    checkpoint: Checkpoint,
-    source: Annotated[Path, typer.Argument(metavar="INPUT", help="Elevation in metres: .npz or .h5.")],
-    target: Annotated[Path, typer.Argument(metavar="OUTPUT", help="Where to write: .npz or .h5.")],
-    backend: Backend = None,
-    device: Device = None,
-    amp_level: AmpLevel = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUTPUT where it is there.")] = False,
-    as_json: Json = False,
-) -> None:
-    """Enlarge elevation arrays by the model's scale.
-
-    INPUT holds elevation as (H, W), (N, H, W) or (N, C, H, W), NaN where there is no value; each field is predicted
-    in one piece. Taken is the array named elevation, else the smallest "p_p" of a file of patches, else the only one.
-    """
-    from earthsr.api import create_logger, from_pretrained
-    from earthsr.inference import predict_file
-    from earthsr.models import Precision
-
-    _precision(amp_level)
-    create_logger()
-    precision = Precision(amp_level or "O0")  # type: ignore[arg-type]
-    model = from_pretrained(checkpoint, backend=backend, device=device or "auto", precision=precision)
-    result = predict_file(model, source, target, overwrite=overwrite)
-    span = "no value" if result["minimum"] is None else f"{result['minimum']:.1f} to {result['maximum']:.1f} m"
-    text = f"{result['output']}: {tuple(result['input_shape'])} to {tuple(result['output_shape'])}, {span}"
-    show(result, as_json, text)

@@ -42,3 +42,9 @@ def augmented(patches: Patches, symmetries: NDArray[np.int8]) -> Patches:
         return out
 
     return Patches(each(patches.coarse), each(patches.fine), each(patches.mask), patches.indices)
+
+
+def restore(field: NDArray, symmetry: int) -> NDArray:
+    """Undo :func:`transform` on the last two axes."""
+    field = np.rot90(field, -(symmetry % 4), axes=(-2, -1))
+    return field.swapaxes(-1, -2) if symmetry >= 4 else field

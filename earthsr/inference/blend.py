@@ -1,0 +1,107 @@
+"""Weights of overlapping windows: a Gaussian bell each, divided by the sum of all bells at a cell.
+
+Windows lie on a lattice, so that weights are products of one along rows and one along columns; what is added up needs
+no division at the end, and memory follows the chunk that is filled, not the raster.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from earthsr.data.rasters import Window
+from earthsr.inference.tiling import BlendedTiles, Tile, Tiles, slices
+
+#: Standard deviation of the bell over the side of a window (as in MONAI's sliding windows).
+SIGMA: Final = 0.125
+
+
+def bell(cells: int) -> NDArray[np.float64]:
+    """Gaussian weights of the cells of a window's side, 1 at its middle."""
+    position = np.arange(cells) - (cells - 1) / 2
+    return np.exp(-0.5 * np.square(position / (SIGMA * cells)))
+
+
+def axis_weights(tiles: BlendedTiles, first: int, count: int, extent: int, scale: int) -> dict[int, NDArray]:
+    """Weights along one axis of the windows that touch a part of it.
+
+    Parameters
+    ----------
+    tiles : BlendedTiles
+        The lattice.
+    first, count : int
+        First coarse cell of the part, and number.
+    extent : int
+        Coarse cells of the axis.
+    scale : int
+        Fine cells per coarse cell.
+
+    Returns
+    -------
+    dict of int to ndarray of shape (n,)
+        By the window's first coarse cell: float32 weights of the fine cells that it shares with the part. At every cell
+        they add up to 1.
+    """
+    side = min(tiles.tile, extent)
+    one = bell(side * scale)
+    total = np.zeros(count * scale)
+    found: dict[int, tuple[slice, NDArray]] = {}
+    for start in tiles.starts(first, first + count, extent):
+        low, high = max(start, first), min(start + side, first + count)
+        place = slice((low - first) * scale, (high - first) * scale)
+        weights = one[(low - start) * scale : (high - start) * scale]
+        total[place] += weights
+        found[start] = (place, weights)
+    return {start: (weights / total[place]).astype(np.float32) for start, (place, weights) in found.items()}
+
+
+class ChunkSums:
+    """The weighted sum of windows over one part of a raster, in float32.
+
+    Parameters
+    ----------
+    tiles : Tiles
+        Whose windows are added.
+    part : Window
+        Coarse cells that are filled.
+    scale : int
+        Fine cells per coarse cell.
+    channels : int
+        Of the predictions.
+    """
+
+    def __init__(self, tiles: Tiles, part: Window, scale: int, channels: int = 1) -> None:
+        self._part, self._scale = part, scale
+        self._weights: tuple[dict[int, NDArray], dict[int, NDArray]] | None = None
+        if isinstance(tiles, BlendedTiles):
+            self._weights = (
+                axis_weights(tiles, part.row, part.rows, tiles.rows, scale),
+                axis_weights(tiles, part.column, part.columns, tiles.columns, scale),
+            )
+        self.values = np.zeros((channels, part.rows * scale, part.columns * scale), np.float32)
+        """(channels, fine rows, fine columns): complete once every tile of the part was added."""
+
+    def add(self, tile: Tile, prediction: NDArray[np.float32]) -> None:
+        """Add the prediction (channels, fine rows, fine columns) of a tile's whole window."""
+        kept = prediction[(slice(None), *slices(tile.keep, tile.window, self._scale))]
+        place = (slice(None), *slices(tile.keep, self._part, self._scale))
+        if self._weights is None:
+            self.values[place] = kept
+            return
+        rows, columns = self._weights
+        self.values[place] += kept * rows[tile.window.row][:, None] * columns[tile.window.column]
+
+
+def batches(tiles: Iterator[Tile] | list[Tile], size: int) -> Iterator[list[Tile]]:
+    """Tiles in their order, ``size`` at a time."""
+    group: list[Tile] = []
+    for tile in tiles:
+        group.append(tile)
+        if len(group) == size:
+            yield group
+            group = []
+    if group:
+        yield group

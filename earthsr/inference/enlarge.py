@@ -1,0 +1,351 @@
+"""Enlarging a raster of elevation: what is read, predicted, blended, made to add up, and written, chunk by chunk.
+
+Two modes. *Exact*: windows with a halo that is cut off and one normalisation for the whole raster: what a prediction in
+one piece would give, up to float32's rounding. *Gaussian*: overlapping windows, normalised as training patches were,
+blended with bell-shaped weights. Memory follows the chunk and the window, not the raster.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from earthsr.backend import Model, Pending
+from earthsr.data import Normalisation
+from earthsr.data.rasters import Georeference, Sink, Source, Window
+from earthsr.errors import InputError
+from earthsr.inference.blend import ChunkSums, batches
+from earthsr.inference.conserve import Residual, area_weights, conserved
+from earthsr.inference.flow import FlowTimes, flow
+from earthsr.inference.members import Member, halo_of, members
+from earthsr.inference.survey import require_plausible
+from earthsr.inference.tiling import BlendedTiles, ExactTiles, Tile, Tiles, chunks, covering, grown, slices
+
+Mode = Literal["gaussian", "exact"]
+
+#: Coarse cells per side of a chunk, and of what is kept of an exact window: halos of 40 to 100 cells cost little then.
+CHUNK: Final = 256
+#: Coarse cells per side of a Gaussian window.
+TILE: Final = 128
+#: Coarse cells that a batch of windows holds at most, where it holds more than one.
+BATCH_CELLS: Final = 32_768
+#: Coarse cells around a chunk that the conserving surface reads.
+RING: Final = 2
+#: Places where a Gaussian prediction is compared with the exact one, and cells per side of each.
+SAMPLES: Final = 9
+SAMPLE_CELLS: Final = 64
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a raster is enlarged."""
+
+    mode: Mode = "gaussian"
+    tile: int | None = None
+    """Coarse cells per side of a window (Gaussian), or of what is kept of one (exact)."""
+    overlap: float = 0.25
+    """Gaussian: share of its side that a window has in common with the next."""
+    symmetries: bool = False
+    """Mean over the eight symmetries of the square."""
+    conserve: bool = False
+    """Shift the result so that its area mean over each coarse cell is that cell's value."""
+    batch_size: int | None = None
+    """Windows at once; chosen by their size where absent."""
+    compare: bool = False
+    """Gaussian: compare with the exact prediction everywhere, not at some places."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be done."""
+
+    group: tuple[Member, ...]
+    source: Source
+    options: Options
+    wanted: Window
+    """Coarse cells that are enlarged."""
+    tiles: Tiles
+    exact: ExactTiles
+    """Windows of the exact mode, whichever mode is taken."""
+    chunks: tuple[Window, ...]
+    scale: int
+    batch_size: int
+
+    @property
+    def output(self) -> Georeference:
+        """Grid of the result: the input's cells divided by the scale."""
+        return self.source.georeference.part(self.wanted).refined(self.scale)
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """Names of what is written."""
+        return ("elevation", "spread") if len(self.group) > 1 else ("elevation",)
+
+    @property
+    def windows(self) -> int:
+        """Windows that are predicted, over all chunks and members, where no cell is without a value."""
+        return len(self.group) * sum(sum(1 for _ in self.tiles.tiles(self.area(chunk))) for chunk in self.chunks)
+
+    def area(self, chunk: Window) -> Window:
+        """Coarse cells that are predicted for a chunk."""
+        here = self.source.georeference
+        return grown(chunk, RING, here.rows, here.columns) if self.options.conserve else chunk
+
+
+@dataclass
+class Outcome:
+    """What came out of a prediction."""
+
+    valid: int = 0
+    """Fine cells with a value."""
+    minimum: float = math.inf
+    maximum: float = -math.inf
+    before: Residual = field(default_factory=Residual)
+    """Area mean minus coarse value of what the model gave."""
+    after: Residual = field(default_factory=Residual)
+    """The same of what was written."""
+    difference: float | None = None
+    """Gaussian: largest difference from the exact prediction, metres, where the two were compared."""
+    compared: int = 0
+    """Coarse cells over which they were."""
+    times: FlowTimes = field(default_factory=FlowTimes)
+
+
+def make_plan(
+    models: Sequence[Model],
+    source: Source,
+    options: Options | None = None,
+    bbox: tuple[float, float, float, float] | None = None,
+) -> Plan:
+    """Decide how a raster is cut.
+
+    Parameters
+    ----------
+    models : sequence of Model
+        One, or several whose mean is taken.
+    source : Source
+        Elevation in metres.
+    options : Options, optional
+        The mode and its sizes.
+    bbox : tuple of float, optional
+        West, south, east, north in units of the CRS; cells that it touches are enlarged, and others around it read.
+
+    Raises
+    ------
+    InputError
+        If the models do not go together, sizes make no sense, or the box lies outside.
+    """
+    options = options or Options()
+    group = members(models, options.symmetries)
+    here = source.georeference
+    wanted = Window(0, 0, here.rows, here.columns) if bbox is None else here.window(bbox)
+    halo = halo_of(group)
+    if options.mode == "exact":
+        side = CHUNK if options.tile is None else options.tile
+    else:
+        side = CHUNK if options.compare else SAMPLE_CELLS
+    exact = ExactTiles(here.rows, here.columns, side, halo)
+    tiles: Tiles = exact
+    if options.mode == "gaussian":
+        tiles = BlendedTiles(here.rows, here.columns, TILE if options.tile is None else options.tile, options.overlap)
+    size = options.batch_size or max(1, BATCH_CELLS // math.prod(tiles.shape))
+    if size < 1:
+        raise InputError(f"--batch-size is {size}, expected 1 or more windows")
+    return Plan(
+        group, source, options, wanted, tiles, exact, tuple(chunks(wanted, CHUNK)), group[0].model.spec.scale, size
+    )
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """What is read for a chunk."""
+
+    area: Window
+    tiles: list[Tile]
+    cover: Window
+    values: NDArray[np.float32]
+    sample: Window | None
+    """Coarse cells over which the Gaussian prediction is compared with the exact one."""
+
+
+@dataclass(frozen=True)
+class _Made:
+    bands: NDArray[np.float32]
+    coarse: NDArray[np.float32]
+    before: Residual
+    after: Residual
+    difference: float | None
+    compared: int
+
+
+def enlarge(plan: Plan, sink: Sink, offset: float | None = None, label: str = "predict") -> Outcome:
+    """Enlarge a raster into a sink, which stays to be finished.
+
+    Parameters
+    ----------
+    plan : Plan
+        Of :func:`make_plan`.
+    sink : Sink
+        On the grid of ``plan.output`` with the bands of ``plan.bands``.
+    offset : float, optional
+        Mean of the whole raster, metres (:func:`survey`); the exact mode of a model that takes off each patch's own
+        mean needs it.
+    label : str
+        Of the progress bar.
+
+    Raises
+    ------
+    DataError
+        If a value is no elevation, or the raster cannot be read.
+    """
+    outcome = Outcome()
+    sampled = _sampled(plan)
+
+    def read(chunk: Window) -> _Piece:
+        area = plan.area(chunk)
+        tiles = list(plan.tiles.tiles(area))
+        wanted = [*tiles, Tile(area, area)]
+        sample = sampled.get(chunk)
+        if sample is not None:
+            wanted += list(plan.exact.tiles(sample))
+        cover = covering(wanted)
+        values = plan.source.read(cover)
+        require_plausible(values, plan.source, cover)
+        return _Piece(area, tiles, cover, values, sample)
+
+    def compute(chunk: Window, piece: _Piece) -> _Made:
+        return _compute(plan, chunk, piece, offset)
+
+    def write(chunk: Window, made: _Made) -> None:
+        sink.write(
+            (chunk.row - plan.wanted.row) * plan.scale, (chunk.column - plan.wanted.column) * plan.scale, made.bands
+        )
+        elevation = made.bands[0]
+        valid = elevation[np.isfinite(elevation)]
+        outcome.valid += valid.size
+        if valid.size:
+            outcome.minimum = min(outcome.minimum, float(valid.min()))
+            outcome.maximum = max(outcome.maximum, float(valid.max()))
+        outcome.before, outcome.after = outcome.before + made.before, outcome.after + made.after
+        if made.difference is not None:
+            outcome.difference = max(outcome.difference or 0.0, made.difference)
+            outcome.compared += made.compared
+
+    outcome.times = flow(plan.chunks, read, compute, write, label=label)
+    return outcome
+
+
+def _sampled(plan: Plan) -> dict[Window, Window]:
+    """Cells of chunks over which the Gaussian prediction is compared with the exact one."""
+    if plan.options.mode != "gaussian":
+        return {}
+    if plan.options.compare:
+        return {chunk: chunk for chunk in plan.chunks}
+    spread = np.unique(np.linspace(0, len(plan.chunks) - 1, SAMPLES).round().astype(int))
+    found = {}
+    for chunk in (plan.chunks[i] for i in spread):
+        rows, columns = min(SAMPLE_CELLS, chunk.rows), min(SAMPLE_CELLS, chunk.columns)
+        top, left = chunk.row + (chunk.rows - rows) // 2, chunk.column + (chunk.columns - columns) // 2
+        found[chunk] = Window(top, left, rows, columns)
+    return found
+
+
+def _compute(plan: Plan, chunk: Window, piece: _Piece, offset: float | None) -> _Made:
+    scale, area = plan.scale, piece.area
+    coarse = piece.values[slices(area, piece.cover)]
+    void = ~np.isfinite(coarse)
+    inside = slices(chunk, area)
+    kept = coarse[inside]
+    if void[inside].all():
+        empty = np.full((len(plan.bands), chunk.rows * scale, chunk.columns * scale), np.nan, np.float32)
+        return _Made(empty, kept, Residual(), Residual(), None, 0)
+    exact = plan.options.mode == "exact"
+    # One member's field at a time (Welford, 1962): memory does not grow with the ensemble.
+    mean = np.zeros((area.rows * scale, area.columns * scale), np.float32)
+    spread = np.zeros_like(mean) if len(plan.group) > 1 else None
+    for count, member in enumerate(plan.group, start=1):
+        field = _predict(plan, member, plan.tiles, area, piece, piece.tiles, _offset(member, offset) if exact else None)
+        step = field - mean
+        mean += step / count
+        if spread is not None:
+            spread += step * (field - mean)
+    difference, compared = None, 0
+    if piece.sample is not None:
+        difference = _difference(plan, piece, mean, offset)
+        compared = piece.sample.rows * piece.sample.columns
+    weights = area_weights(plan.source.georeference, area.row, area.rows, scale)
+    fine_inside = slices(chunk, area, scale)
+    before = Residual.of(mean[fine_inside], kept, weights[inside[0]])
+    after = before
+    if plan.options.conserve:
+        mean = conserved(mean, coarse, weights)
+        after = Residual.of(mean[fine_inside], kept, weights[inside[0]])
+    bands = [mean[fine_inside]]
+    if spread is not None:
+        bands.append(np.sqrt(spread[fine_inside] / len(plan.group)))
+    blank = void[inside].repeat(scale, axis=0).repeat(scale, axis=1)
+    return _Made(np.where(blank, np.float32(np.nan), np.stack(bands)), kept, before, after, difference, compared)
+
+
+def _offset(member: Member, offset: float | None) -> float | None:
+    """Offset of the whole raster, for a model that takes off each patch's own mean; others know theirs."""
+    normalisation = member.model.normalisation
+    assert isinstance(normalisation, Normalisation)
+    if normalisation.kind == "patch" and offset is None:
+        raise InputError("an exact prediction of a model that takes off each patch's mean needs the raster's mean")
+    return offset if normalisation.kind == "patch" else None
+
+
+def _predict(
+    plan: Plan,
+    member: Member,
+    tiles: Tiles,
+    area: Window,
+    piece: _Piece,
+    wanted: list[Tile],
+    offset: float | None,
+) -> NDArray[np.float32]:
+    """One member's prediction of an area, metres; 0 where no window of it has a value."""
+    sums = ChunkSums(tiles, area, plan.scale)
+    waiting: deque[tuple[list[Tile], Pending[NDArray[np.float32]]]] = deque()
+
+    def take() -> None:
+        group, pending = waiting.popleft()
+        for tile, prediction in zip(group, pending.result(), strict=True):
+            sums.add(tile, prediction)
+
+    for group in batches([tile for tile in wanted if _any(piece, tile)], plan.batch_size):
+        windows = np.stack([piece.values[slices(tile.window, piece.cover)] for tile in group])[:, None]
+        waiting.append((group, member.start(windows, offset, plan.batch_size)))
+        # A batch is started before the one before it is waited for.
+        if len(waiting) > 1:
+            take()
+    while waiting:
+        take()
+    return sums.values[0]
+
+
+def _any(piece: _Piece, tile: Tile) -> bool:
+    return bool(np.isfinite(piece.values[slices(tile.window, piece.cover)]).any())
+
+
+def _difference(plan: Plan, piece: _Piece, mean: NDArray[np.float32], offset: float | None) -> float | None:
+    """Largest difference of a Gaussian prediction from the exact one over the sampled cells, metres."""
+    assert piece.sample is not None
+    sample = piece.sample
+    valid = np.isfinite(piece.values[slices(sample, piece.cover)])
+    if not valid.any():
+        return None
+    tiles = list(plan.exact.tiles(sample))
+    fields = [
+        _predict(plan, member, plan.exact, sample, piece, tiles, _offset(member, offset)) for member in plan.group
+    ]
+    exact = np.mean(fields, axis=0, dtype=np.float64)
+    gap = np.abs(mean[slices(sample, piece.area, plan.scale)] - exact)
+    return float(gap[valid.repeat(plan.scale, axis=0).repeat(plan.scale, axis=1)].max())

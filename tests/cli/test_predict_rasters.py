@@ -1,0 +1,407 @@
+"""``earthsr predict`` from raster to raster, and its errors."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import earthsr
+from earthsr.backend import Model
+from earthsr.data import Normalisation
+from earthsr.errors import EarthsrWarning, InputError
+from earthsr.models import DemSRNetSpec, write_weights
+from tests.conftest import call_cli
+
+rasterio = pytest.importorskip("rasterio")
+xarray = pytest.importorskip("xarray")
+
+SCALE = 5
+CELL = 1 / 240  # 15 arc-seconds
+WEST, NORTH = 7.25, 47.125
+
+
+def write_model(path, seed=0, cell=CELL, zero=False, **fields):
+    spec = DemSRNetSpec(**{"features": 4, "num_blocks": 1, "residual_over": "bicubic", **fields})
+    rng = np.random.default_rng(seed)
+    factor = 0.0 if zero else 1.0
+    weights = {p.name: (factor * rng.normal(size=p.shape) * p.fan_in**-0.5).astype(np.float32) for p in spec.parameters}
+    metadata = {
+        "task": "dem_sr",
+        "units": "m",
+        "normalisation": Normalisation("patch", 0.0, 200.0).to_dict(),
+        "input_cell_size_deg": cell,
+        "output_cell_size_deg": cell / SCALE,
+    }
+    write_weights(path, spec, weights, metadata)
+    return path
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    return write_model(tmp_path_factory.mktemp("model") / "model.safetensors")
+
+
+def hills(rows=40, columns=60, seed=0):
+    rng = np.random.default_rng(seed)
+    field = rng.normal(size=(rows, columns)).cumsum(axis=0).cumsum(axis=1)
+    return np.round(1500 + 300 * (field - field.mean()) / field.std())
+
+
+def write_tif(path, values, dtype="int16", nodata=-32768, crs="EPSG:4326", transform=None, units="m", **tags):
+    from rasterio.transform import from_origin
+
+    rows, columns = values.shape
+    transform = transform or from_origin(WEST, NORTH, CELL, CELL)
+    profile = {"driver": "GTiff", "height": rows, "width": columns, "count": 1, "dtype": dtype}
+    with rasterio.open(path, "w", **profile, crs=crs, transform=transform, nodata=nodata) as file:
+        stored = values if nodata is None else np.where(np.isnan(values), nodata, values)
+        file.write(stored.astype(dtype), 1)
+        file.update_tags(**tags)
+        if units:
+            file.units = (units,)
+    return path
+
+
+@pytest.fixture
+def tif(tmp_path):
+    values = hills()
+    values[10:13, 20:24] = np.nan
+    return write_tif(tmp_path / "coarse.tif", values)
+
+
+def read_tif(path, band=1):
+    with rasterio.open(path) as file:
+        stored = file.read(band).astype(np.float32)
+        return np.where(stored == file.nodata, np.nan, stored)
+
+
+def predict(weights, backend, source, target, *options, code=0):
+    done = call_cli("predict", weights, source, target, "--backend", backend, *options)
+    assert done.returncode == code, done.stderr
+    return done
+
+
+def in_one_piece(weights, backend, values, **options):
+    model = Model.from_checkpoint(weights, backend=backend)
+    return model.submit(values.astype(np.float32)[None, None]).result()[0, 0]
+
+
+def test_a_geotiff_becomes_a_finer_one_in_its_place(weights, any_backend, tif, tmp_path):
+    done = predict(weights, any_backend, tif, tmp_path / "fine.tif", "--exact", "--json")
+    result = json.loads(done.stdout)
+    with rasterio.open(tif) as coarse, rasterio.open(tmp_path / "fine.tif") as fine:
+        # The input's corner, and its cells divided by the scale: to the last bit.
+        assert (fine.transform.c, fine.transform.f) == (coarse.transform.c, coarse.transform.f)
+        assert (fine.transform.a, fine.transform.e) == (coarse.transform.a / SCALE, coarse.transform.e / SCALE)
+        assert fine.shape == (200, 300)
+        assert fine.bounds == pytest.approx(coarse.bounds, abs=1e-12)
+        assert fine.crs == coarse.crs
+        assert fine.nodata == -32768
+        assert fine.units == ("m",)
+        assert fine.dtypes == ("float32",)
+        assert fine.profile["tiled"]
+        assert fine.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+        assert fine.descriptions == ("elevation",)
+        tags = fine.tags()
+        assert tags["mode"] == "exact"
+        assert tags["source"] == "coarse.tif"
+        assert tags["checkpoint"].endswith("model.safetensors")
+        assert tags["earthsr_version"] == earthsr.__version__
+    values = read_tif(tif)
+    found = read_tif(tmp_path / "fine.tif")
+    void = np.isnan(values).repeat(SCALE, axis=0).repeat(SCALE, axis=1)
+    np.testing.assert_array_equal(np.isnan(found), void)
+    expected = in_one_piece(weights, any_backend, values)
+    np.testing.assert_allclose(found[~void], expected[~void], atol=0.02)
+    assert result["output_shape"] == [200, 300]
+    assert result["valid_cells"] == int((~void).sum())
+    assert result["area_mean_residual_m"]["before"]["largest"] > 0
+    assert "MB" not in done.stderr
+
+
+@pytest.mark.parametrize("suffix", [".nc", ".zarr"])
+def test_other_formats_say_the_same(weights, any_backend, tif, tmp_path, suffix):
+    predict(weights, any_backend, tif, tmp_path / "fine.tif", "--exact")
+    predict(weights, any_backend, tif, tmp_path / f"fine{suffix}", "--exact")
+    opened = (
+        xarray.open_zarr(tmp_path / "fine.zarr") if suffix == ".zarr" else xarray.open_dataset(tmp_path / "fine.nc")
+    )
+    with opened:
+        field = opened["elevation"].load()
+        np.testing.assert_array_equal(field.values, read_tif(tmp_path / "fine.tif"))
+        assert field.attrs["units"] == "m"
+        latitude, longitude = field[field.dims[0]], field[field.dims[1]]
+        assert latitude.attrs["standard_name"] == "latitude"
+        np.testing.assert_allclose(longitude.values, WEST + (np.arange(300) + 0.5) * CELL / SCALE, atol=1e-12)
+        np.testing.assert_allclose(latitude.values, NORTH - (np.arange(200) + 0.5) * CELL / SCALE, atol=1e-12)
+        assert opened.attrs["mode"] == "exact"
+    # And what was written is read again.
+    half = write_model(tmp_path / "again.safetensors", cell=CELL / SCALE)
+    predict(half, any_backend, tmp_path / f"fine{suffix}", tmp_path / "finer.tif", "--bbox", "7.3,47.0,7.35,47.05")
+    with rasterio.open(tmp_path / "finer.tif") as finer:
+        assert finer.transform.a == pytest.approx(CELL / 25, rel=1e-12)
+
+
+def test_a_box_is_the_same_as_in_the_whole(weights, any_backend, tif, tmp_path):
+    predict(weights, any_backend, tif, tmp_path / "whole.tif", "--exact")
+    west, south = WEST + 10 * CELL, NORTH - 30 * CELL
+    east, north = WEST + 45 * CELL, NORTH - 5 * CELL
+    predict(weights, any_backend, tif, tmp_path / "part.tif", "--exact", "--bbox", f"{west},{south},{east},{north}")
+    with rasterio.open(tmp_path / "part.tif") as part:
+        assert part.bounds == pytest.approx((west, south, east, north), abs=1e-9)
+    np.testing.assert_allclose(
+        read_tif(tmp_path / "part.tif"), read_tif(tmp_path / "whole.tif")[25:150, 50:225], atol=0.02
+    )
+
+
+def test_terrain_stays_where_it_is_on_the_map(any_backend, tmp_path):
+    # Zero weights leave the interpolated surface. A ramp of 1 m per coarse cell, as a pixel-is-point file has it:
+    # its values belong to the centres of its cells, and so do those of the output.
+    from rasterio.transform import from_origin
+
+    weights = write_model(tmp_path / "zero.safetensors", zero=True)
+    lon, lat = WEST + (np.arange(60) + 0.5) * CELL, NORTH - (np.arange(40) + 0.5) * CELL
+    ramp = 1000 + 240 * (lon[None, :] - WEST) + 480 * (lat[:, None] - 47)
+    for kind in ("Area", "Point"):
+        path = write_tif(
+            tmp_path / f"{kind}.tif",
+            ramp,
+            "float32",
+            None,
+            transform=from_origin(WEST, NORTH, CELL, CELL),
+            AREA_OR_POINT=kind,
+        )
+        predict(weights, any_backend, path, tmp_path / "fine.tif", "--exact", "--overwrite")
+        with rasterio.open(tmp_path / "fine.tif") as fine:
+            columns, rows = np.meshgrid(np.arange(300), np.arange(200))
+            x, y = rasterio.transform.xy(fine.transform, rows.ravel(), columns.ravel())
+            found = fine.read(1).ravel()
+        expected = 1000 + 240 * (np.array(x) - WEST) + 480 * (np.array(y) - 47)
+        inner = ((columns > 15) & (columns < 285) & (rows > 15) & (rows < 185)).ravel()
+        # A hundredth of a fine cell on the gentler slope, and float32's rounding at 1,000 m.
+        assert np.abs(found - expected)[inner].max() < 0.01 * 1 / SCALE + 1.3e-4
+
+
+def test_conserving_and_the_ensemble(weights, any_backend, tif, tmp_path):
+    second = write_model(tmp_path / "second.safetensors", seed=1)
+    options = ["--conserve", "--symmetries", "--ensemble", second, "--exact", "--json"]
+    result = json.loads(predict(weights, any_backend, tif, tmp_path / "fine.tif", *options).stdout)
+    assert result["members"] == 16
+    assert result["bands"] == ["elevation", "spread"]
+    residual = result["area_mean_residual_m"]
+    # float32 keeps 2,500 m to 1.2e-4 m.
+    assert residual["before"]["largest"] > 1
+    assert residual["after"]["largest"] < 2.5e-4
+    with rasterio.open(tmp_path / "fine.tif") as fine:
+        assert fine.descriptions == ("elevation", "spread")
+        assert fine.units == ("m", "m")
+    elevation, spread = (read_tif(tmp_path / "fine.tif", band) for band in (1, 2))
+    np.testing.assert_array_equal(np.isnan(elevation), np.isnan(spread))
+    assert np.nanmin(spread) >= 0
+    assert np.nanmax(spread) > 1
+    # One degree is some 0.007 % of a cell's height here: area means and plain means differ by less than rounding.
+    means = elevation.reshape(40, SCALE, 60, SCALE).astype(np.float64).mean(axis=(1, 3))
+    np.testing.assert_allclose(means, read_tif(tif), atol=0.01)
+
+
+def test_a_dry_run_says_what_it_would_do_and_writes_nothing(weights, any_backend, tif, tmp_path):
+    before = sorted(tmp_path.iterdir())
+    done = predict(weights, any_backend, tif, tmp_path / "fine.tif", "--dry-run", "--json")
+    result = json.loads(done.stdout)
+    assert result["output_shape"] == [200, 300]
+    assert result["windows"] == 1
+    assert result["bytes_uncompressed"] == 4 * 200 * 300
+    assert result["bytes_free"] > 0
+    assert result["estimated_seconds"] > 0
+    assert sorted(tmp_path.iterdir()) == before
+    text = predict(weights, any_backend, tif, tmp_path / "fine.tif", "--dry-run", "--tile", "16").stdout
+    assert "windows of 16 x 16 coarse cells" in text
+    assert "nothing was written" in text
+
+
+def test_gaussian_says_how_far_it_is_from_exact(weights, any_backend, tif, tmp_path):
+    words = ["--tile", "16", "--overlap", "0.5", "--compare-exact", "--json"]
+    result = json.loads(predict(weights, any_backend, tif, tmp_path / "a.tif", *words).stdout)
+    predict(weights, any_backend, tif, tmp_path / "b.tif", "--exact")
+    gap = np.nanmax(np.abs(read_tif(tmp_path / "a.tif") - read_tif(tmp_path / "b.tif")))
+    assert result["difference_from_exact_m"] == pytest.approx(float(gap), rel=1e-3)
+    assert result["compared_coarse_cells"] == 40 * 60
+
+
+def test_from_python_a_dataarray_in_and_one_out(weights, any_backend, tif):
+    model = earthsr.from_pretrained(weights, backend=any_backend)
+    values = read_tif(tif)
+    lat, lon = NORTH - (np.arange(40) + 0.5) * CELL, WEST + (np.arange(60) + 0.5) * CELL
+    array = xarray.DataArray(
+        values[::-1], {"lat": lat[::-1], "lon": lon}, ("lat", "lon"), name="topo", attrs={"units": "m"}
+    )
+    fine = earthsr.predict(model, array, mode="exact")
+    assert fine.dims == ("lat", "lon")
+    assert fine.shape == (200, 300)
+    assert fine.lat.values[0] < fine.lat.values[-1]
+    np.testing.assert_allclose(fine.lon.values, WEST + (np.arange(300) + 0.5) * CELL / SCALE, atol=1e-12)
+    expected = in_one_piece(weights, any_backend, values)
+    valid = np.isfinite(fine.values[::-1])
+    np.testing.assert_allclose(fine.values[::-1][valid], expected[valid], atol=0.02)
+    assert fine.attrs["units"] == "m"
+    both = earthsr.predict(model, array, symmetries=True)
+    assert set(both.data_vars) == {"elevation", "spread"}
+    part = earthsr.predict(model, array, mode="exact", bbox=(WEST, NORTH - 10 * CELL, WEST + 10 * CELL, NORTH))
+    np.testing.assert_allclose(part.values, fine.values[150:, :50], atol=0.02)
+    with pytest.raises(InputError, match="no option smoothness; it has mode"):
+        earthsr.predict(model, array, smoothness=3)
+    with pytest.raises(InputError, match="mode: options of a DataArray"):
+        earthsr.predict(model, values, mode="exact")
+
+
+def test_cells_of_another_size_are_warned_about(any_backend, tif, tmp_path):
+    model = write_model(tmp_path / "other.safetensors", cell=CELL / 5)
+    with pytest.warns(EarthsrWarning, match=r"cells of 0\.00416667 degrees; the model was trained on 0\.000833333"):
+        earthsr.inference.predict_raster(
+            earthsr.from_pretrained(model, backend=any_backend), tif, tmp_path / "fine.tif"
+        )
+
+
+def test_heights_that_no_patch_had_are_warned_about(weights, any_backend, tmp_path):
+    values = hills()
+    values[:, 30:] += 4000
+    path = write_tif(tmp_path / "high.tif", values)
+    model = earthsr.from_pretrained(weights, backend=any_backend)
+    with pytest.warns(EarthsrWarning, match="Gaussian mode, or a model with local_mean"):
+        earthsr.inference.predict_raster(model, path, tmp_path / "a.tif", earthsr.inference.Options("exact"))
+    local = write_model(tmp_path / "local.safetensors", local_mean=4)
+    model = earthsr.from_pretrained(local, backend=any_backend)
+    earthsr.inference.predict_raster(model, path, tmp_path / "b.tif", earthsr.inference.Options("exact"))
+
+
+# Bad input: one line, exit code 2, and nothing written
+
+
+def refused(weights, backend, source, target, *words, options=()):
+    folder = Path(target).parent
+    before = sorted(folder.rglob("*"))
+    done = call_cli("predict", weights, source, target, "--backend", backend, *options)
+    assert done.returncode == 2, (done.stdout, done.stderr)
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("warning")]
+    assert len(lines) == 1, done.stderr
+    for word in words:
+        assert word in lines[0], lines[0]
+    assert sorted(folder.rglob("*")) == before
+    return lines[0]
+
+
+def test_rasters_that_cannot_be_placed(weights, any_backend, tmp_path):
+    from affine import Affine
+
+    no_crs = write_tif(tmp_path / "no.tif", hills(), crs=None)
+    refused(weights, any_backend, no_crs, tmp_path / "o.tif", "no.tif", "CRS", "gdal_edit")
+    rotated = Affine.translation(WEST, NORTH) * Affine.rotation(20) * Affine.scale(CELL, -CELL)
+    turned = write_tif(tmp_path / "turned.tif", hills(), transform=rotated)
+    refused(weights, any_backend, turned, tmp_path / "o.tif", "turned.tif", "rotated", "gdalwarp")
+
+
+def test_values_that_are_no_elevations_in_metres(weights, any_backend, tmp_path):
+    feet = write_tif(tmp_path / "feet.tif", hills(), units="ft")
+    refused(weights, any_backend, feet, tmp_path / "o.tif", "feet.tif", "ft", "metres")
+    predict(weights, any_backend, feet, tmp_path / "forced.tif", "--units", "m")
+    void = write_tif(tmp_path / "void.tif", np.full((20, 20), np.nan))
+    refused(weights, any_backend, void, tmp_path / "o.tif", "void.tif", "no cell has a value", "--bbox")
+    values = hills()
+    values[7, 9] = -32768
+    fill = write_tif(tmp_path / "fill.tif", values, nodata=None)
+    line = refused(weights, any_backend, fill, tmp_path / "o.tif", "fill.tif", "-32768", "row 7, column 9", "--nodata")
+    assert "-12,000 to 9,500 m" in line
+    predict(weights, any_backend, fill, tmp_path / "filled.tif", "--nodata", "-32768")
+    assert np.isnan(read_tif(tmp_path / "filled.tif")[35:40, 45:50]).all()
+
+
+def test_options_that_do_not_fit(weights, any_backend, tif, tmp_path):
+    refused(
+        weights,
+        any_backend,
+        tif,
+        tmp_path / "o.tif",
+        "--bbox 50,50,51,51",
+        "outside",
+        options=["--bbox", "50,50,51,51"],
+    )
+    refused(
+        weights, any_backend, tif, tmp_path / "o.tif", "--bbox is '1,2,3'", "four numbers", options=["--bbox", "1,2,3"]
+    )
+    refused(weights, any_backend, tif, tmp_path / "o.tif", "west < east", options=["--bbox", "8,46,7,47"])
+    refused(weights, any_backend, tif, tmp_path / "o.tif", "--overlap is 1", options=["--overlap", "1"])
+    refused(weights, any_backend, tif, tmp_path / "o.tif", "--tile is 0", options=["--tile", "0"])
+    refused(weights, any_backend, tif, tmp_path / "o.tif", "--batch-size is -1", options=["--batch-size", "-1"])
+    other = write_model(tmp_path / "twice.safetensors", scale=2)
+    refused(weights, any_backend, tif, tmp_path / "o.tif", "enlarges by 2", options=["--ensemble", other])
+
+
+def test_places_that_cannot_be_written(weights, any_backend, tif, tmp_path):
+    refused(weights, any_backend, tif, tmp_path / "o.xyz", ".xyz", ".tif", ".nc", ".zarr")
+    (tmp_path / "there.tif").write_text("something")
+    refused(weights, any_backend, tif, tmp_path / "there.tif", "is there already", "--overwrite")
+    predict(weights, any_backend, tif, tmp_path / "there.tif", "--overwrite")
+    (tmp_path / "file").write_text("no folder")
+    refused(weights, any_backend, tif, tmp_path / "file" / "o.tif", "file")
+    refused(weights, any_backend, tmp_path / "absent.tif", tmp_path / "o.tif", "absent.tif: no such file")
+    cut = tmp_path / "cut.tif"
+    cut.write_bytes(tif.read_bytes()[:3000])
+    refused(weights, any_backend, cut, tmp_path / "o.tif", "cut.tif")
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".nc", ".zarr"])
+def test_a_read_only_folder(weights, any_backend, tif, tmp_path, suffix):
+    folder = tmp_path / "locked"
+    folder.mkdir()
+    folder.chmod(0o500)
+    if os.access(folder, os.W_OK):
+        # Root may write anywhere but where the kernel keeps its own.
+        folder = Path("/sys/kernel")
+        if not folder.is_dir():
+            pytest.skip("no folder here is read-only")
+    target = folder / f"fine{suffix}"
+    done = call_cli("predict", weights, tif, target, "--backend", any_backend)
+    assert done.returncode == 2, done.stderr
+    assert f"cannot write {target}" in done.stderr
+    assert not list(folder.glob("*fine*"))
+
+
+@pytest.mark.parametrize("suffix", [".tif", ".nc", ".zarr"])
+def test_a_full_disk_leaves_nothing_behind(weights, any_backend, tif, tmp_path, suffix):
+    # A limit on the size of files stands for the disk: writing fails half way.
+    code = (
+        "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000));"
+        "from earthsr.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    target = tmp_path / "out" / f"fine{suffix}"
+    words = ["predict", weights, tif, target, "--backend", any_backend]
+    done = subprocess.run([sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    lines = done.stderr.strip().splitlines()
+    assert lines[-1].startswith("error: ")
+    assert "fine" in lines[-1]
+    assert not any(target.parent.iterdir())
+
+
+@pytest.mark.slow
+def test_a_kill_leaves_no_file_that_looks_whole(any_backend, tmp_path):
+    weights = write_model(tmp_path / "big.safetensors", features=32, num_blocks=8)
+    source = write_tif(tmp_path / "coarse.tif", hills(900, 900))
+    target = tmp_path / "out" / "fine.tif"
+    words = [sys.executable, "-m", "earthsr", "predict", weights, source, target, "--backend", any_backend]
+    process = subprocess.Popen([str(word) for word in words], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (target.parent.is_dir() and any(target.parent.iterdir())) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    left = list(target.parent.iterdir())
+    assert left
+    assert all(path.name.startswith(".") for path in left)
