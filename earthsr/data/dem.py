@@ -215,8 +215,8 @@ class DemData:
                 sizes = np.asarray(handle["cell_size_deg"][...], np.float64)
                 if sizes.shape != (len(self),) or not ((sizes > 0) & (sizes < 90)).all():
                     raise DataError(
-                        f"{self.path}: cell_size_deg has shape {sizes.shape}, expected a positive number of degrees for "
-                        f"each of {len(self)} patches; remove or rewrite it"
+                        f"{self.path}: cell_size_deg has shape {sizes.shape}, expected a positive number of degrees "
+                        f"for each of {len(self)} patches; remove or rewrite it"
                     )
                 return sizes
         degrees = self.cell_size_deg

@@ -9,8 +9,7 @@ from earthsr.data.dem_archives.align import Alignment
 from earthsr.data.hdf5 import PLAUSIBLE_M
 from earthsr.data.rasters import Source, Window
 from earthsr.errors import DataError
-from earthsr.resample import keys
-from earthsr.resample import block_mean
+from earthsr.resample import block_mean, keys
 
 #: Positions so near to a cell's centre are that cell, whose value is then copied: georeferences are rounded.
 _SAME = 1e-4
