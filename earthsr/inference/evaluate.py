@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import logging
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +15,29 @@ from earthsr.config import Config
 from earthsr.data import Dataset, DemData, LandUseDataset, Patches
 from earthsr.evaluation import baseline
 from earthsr.evaluation.figures import comparison, save, score_bars
-from earthsr.evaluation.report import ELEVATION, score_table, write_report
+from earthsr.evaluation.region_figures import THIN, profile_figure
+from earthsr.evaluation.report import ELEVATION, Columns, score_table, write_report
 from earthsr.files import make_folder, write_json
 from earthsr.inference.evaluate_maps import evaluate_field, evaluate_maps
 from earthsr.inference.evaluation import Evaluation, provenance_of, run_curves
+from earthsr.inference.regions import draw_regions
+from earthsr.inference.watched import Watched
 from earthsr.tasks import LandField, LandUse, task_for
+
+#: Fine cells from which on the headline speaks of an offset, where it is beyond two standard errors.
+WORTH_SAYING: Final = 0.1
+
+OFFSETS: Columns = (
+    ("east_cells", "east (fine cells)", "+.3f"),
+    ("south_cells", "south (fine cells)", "+.3f"),
+    ("standard_error_cells", "standard error", ".3f"),
+)
+
+_REGION = "Errors share one scale, red where the surface is too high. Blank: no value, or no patch of the split."
+_PROFILES = (
+    "Root mean square error by slope and by elevation of the truth over the whole split, how far the model's is below "
+    f"bicubic's, and how many cells there are. Hollow: fewer than {THIN:,} cells."
+)
 
 
 class InferenceModule:
@@ -118,13 +137,14 @@ def evaluate_split(model: Model, config: Config, split: str, output: Path) -> Ev
     dataset = Dataset(source, num_workers=data.num_workers, shuffle=False, prefetch=data.prefetch_batches)
     dataset.create_dataset(data.batch_size)
     # Scoring reads every value, so damage shows before anything is written.
-    scores = task.score(model, dataset)
+    watched = Watched(model, source)
+    scores = task.score(watched, dataset)
     provenance = {
         **provenance_of(model, source, source.layout.attributes.get("source", "not stated in the file")),
         "definitions": f"bicubic: cubic convolution, a = -1/2, half-pixel centres; a border of {model.spec.scale} fine "
         "cells of each patch is left out of every score; bias is prediction minus truth",
     }
-    metrics = {**scores.to_dict(), "provenance": provenance}
+    metrics = {**scores.to_dict(), **watched.errors.to_dict(), "provenance": provenance}
     make_folder(output)
     figures: list[tuple[Path, str]] = []
     for name, index in _chosen_patches(source).items():
@@ -136,16 +156,21 @@ def evaluate_split(model: Model, config: Config, split: str, output: Path) -> Ev
         score_bars(metrics["scores"], f"{split} split, {metrics['samples']} patches"), output / "figures" / "scores.png"
     )
     figures.append((bars, "Root mean square and mean absolute error of the model and of interpolation."))
+    regions, left_out = draw_regions(model, source, output / "figures")
+    figures += [(path, f"{caption} {_REGION}") for path, caption in regions]
+    profiles = profile_figure(metrics["profiles"], f"{split} split: errors by slope and elevation of the truth")
+    figures.append((save(profiles, output / "figures" / "profiles.png"), _PROFILES))
     curves = run_curves(model, output)
     if curves is not None:
         figures.append((curves, "Training loss and learning rate by step; validation RMSE by epoch."))
     write_json(output / "metrics.json", metrics)
     headline = _headline(metrics)
+    not_drawn = [("Regions without a picture", f"<p>{html.escape(', '.join(left_out))}</p>")] if left_out else []
     report = write_report(
         output / "report.html",
         "DEM super-resolution: evaluation",
         headline,
-        [("Scores", score_table(metrics["scores"])), *_group_tables(metrics)],
+        [("Scores", score_table(metrics["scores"])), *_group_tables(metrics), *_offset_table(metrics), *not_drawn],
         figures,
         provenance,
     )
@@ -156,7 +181,24 @@ def _headline(metrics: dict[str, Any]) -> str:
     rmse, reduction = metrics["scores"]["model"]["rmse"], metrics.get("rmse_reduction_vs_bicubic_percent")
     gain = "" if reduction is None else f", {reduction:.2f} % below bicubic"
     shown = "–" if rmse is None else f"{rmse:.3f}"
-    return f"RMSE {shown} m{gain} on {metrics['samples']} patches of the {metrics['split']} split"
+    return f"RMSE {shown} m{gain} on {metrics['samples']} patches of the {metrics['split']} split{_shift(metrics)}"
+
+
+def _shift(metrics: dict[str, Any]) -> str:
+    """The model's offset where it is worth a word."""
+    offset = metrics["offset"]["model"]
+    east, south = offset["east_cells"] or 0.0, offset["south_cells"] or 0.0
+    error = offset["standard_error_cells"] or 0.0
+    if np.hypot(east, south) <= max(WORTH_SAYING, 2 * error):
+        return ""
+    words = f"{abs(east):.2f} fine cells {'east' if east > 0 else 'west'}"
+    words += f" and {abs(south):.2f} {'south' if south > 0 else 'north'}"
+    return f"; predictions lie {words} of the truth (standard error {error:.2f}, not corrected)"
+
+
+def _offset_table(metrics: dict[str, Any]) -> list[tuple[str, str]]:
+    heading = "Offset from the truth, fitted over the split (reported, never corrected)"
+    return [(heading, score_table(metrics["offset"], OFFSETS))]
 
 
 def _group_tables(metrics: dict[str, Any]) -> list[tuple[str, str]]:

@@ -61,7 +61,8 @@ def test_the_first_two_minutes(trained, any_backend):
         metrics["scores"]["model"]["rmse"] < metrics["scores"]["bicubic"]["rmse"] < metrics["scores"]["nearest"]["rmse"]
     )
     assert (folder / "report.html").stat().st_size > 50_000
-    assert len(list((folder / "figures").glob("*.png"))) == 4
+    # Two patches, scores, profiles, the region, and the course of training.
+    assert len(list((folder / "figures").glob("*.png"))) == 6
     assert done.stderr == ""
 
 

@@ -67,7 +67,8 @@ def test_mindearths_published_keys_load_as_they_are(tmp_path):
 
 
 def test_shipped_configurations_load():
-    files = sorted(CONFIGS.glob("*.yaml"))
+    # Those of tools/ have schemas of their own.
+    files = sorted(path for path in CONFIGS.glob("*.yaml") if not path.name.startswith("benchmark_"))
     assert len(files) >= 4
     for file in files:
         load_yaml_config(file)

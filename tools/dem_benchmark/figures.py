@@ -1,0 +1,165 @@
+"""Figures of a benchmark: regions, ablations, and curves of what more data, depth, context and time give."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from earthsr.evaluation.figures import new_figure, save
+
+from .results import MODELS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+_COLOURS = dict(zip(MODELS, ("0.55", "tab:blue", "#7fb2dd", "tab:green", "#93cf93"), strict=True))
+_LABEL = "RMSE below bicubic (%)"
+
+#: Curves: name, axis, key of an ablation's entry.
+CURVES = (
+    ("regions", "training regions", "training_regions"),
+    ("depth", "residual blocks", "blocks"),
+    ("patch", "patch side (coarse cells)", "patch_size"),
+)
+
+
+def draw(found: Mapping[str, Any], folder: Path) -> list[Path]:
+    """Draw what there is to draw; returns the files."""
+    drawn = []
+    for name, figure in (
+        ("regions", region_bars(found["rows"], found["cells"])),
+        ("ablations", ablation_bars(found["ablations"])),
+        ("curves", curves(found["ablations"], found["over_time"])),
+    ):
+        if figure is not None:
+            drawn.append(save(figure, folder / f"{name}.png"))
+    return drawn
+
+
+def region_bars(rows: Sequence[Mapping[str, Any]], cells: Mapping[str, Mapping[str, float] | None]) -> Figure | None:
+    """Percent below bicubic of every test region, land and ocean side by side."""
+    kinds = [kind for kind in ("land", "ocean") if any(row["kind"] == kind for row in rows)]
+    if not kinds:
+        return None
+    each = {kind: [row for row in rows if row["kind"] == kind] for kind in kinds}
+    figure = new_figure(max(2.0 + 0.85 * len(rows), 8.0), 4.8, gap=0.03)
+    grid = figure.subplots(
+        1, len(kinds), squeeze=False, sharey=True, width_ratios=[max(len(each[kind]), 2) for kind in kinds]
+    )
+    legend: dict[str, Any] = {}
+    for axes, kind in zip(grid[0], kinds, strict=True):
+        shown = [name for name in MODELS if any(name in row["percent_below_bicubic"] for row in each[kind])]
+        width = 0.84 / len(shown)
+        for i, name in enumerate(shown):
+            place = np.arange(len(each[kind])) + (i - (len(shown) - 1) / 2) * width
+            values = [row["percent_below_bicubic"].get(name, np.nan) for row in each[kind]]
+            words = MODELS[name] if not MODELS[name].startswith("…") else f"{MODELS[shown[i - 1]]}, symmetries"
+            axes.bar(place, values, 0.94 * width, color=_COLOURS[name], label=words)
+        names = [f"{row['region']}\n{row['rmse_m']['bicubic']:.1f} m" for row in each[kind]]
+        axes.set_xticks(np.arange(len(names)), names, fontsize=8, rotation=0 if len(rows) < 6 else 35)
+        if len(rows) >= 6:
+            for label in axes.get_xticklabels():
+                label.set_ha("right")
+        axes.axhline(0, color="0.3", lw=0.8)
+        axes.grid(axis="y", alpha=0.25)
+        size = cells[kind]
+        words = "" if size is None else f", {size['coarse']:g} to {size['fine']:g} arc-seconds"
+        axes.set_title(f"{kind}{words}", fontsize=9)
+        axes.set_xlabel("region, RMSE of bicubic", fontsize=9)
+        for handle, name in zip(*axes.get_legend_handles_labels(), strict=True):
+            legend.setdefault(name, handle)
+    grid[0, 0].set_ylabel(_LABEL)
+    figure.legend(legend.values(), legend.keys(), loc="outside upper center", ncols=3, fontsize=8, frameon=False)
+    return figure
+
+
+def ablation_bars(entries: Sequence[Mapping[str, Any]]) -> Figure | None:
+    """Percent below bicubic of every variant, by topic: of test regions, and of validation regions as a dot."""
+    if not entries:
+        return None
+    figure = new_figure(8.6, 0.9 + 0.3 * len(entries))
+    axes = figure.subplots()
+    place = -np.arange(len(entries), dtype=float)
+    values = [entry["test_percent_below_bicubic"] or 0.0 for entry in entries]
+    colours = [_bar_colour(entry) for entry in entries]
+    axes.barh(place, values, 0.72, color=colours, label="test regions")
+    for y, value in zip(place, values, strict=True):
+        axes.text(0.995, y, f"{value:.1f}", transform=axes.get_yaxis_transform(), ha="right", va="center", fontsize=8)
+    valid = [entry.get("valid_percent_below_bicubic") for entry in entries]
+    known = [(x, y) for x, y in zip(valid, place, strict=True) if x is not None]
+    if known:
+        axes.plot(*np.transpose(known), "d", color="0.2", ms=4.5, label="validation regions")
+    reference = next((entry for entry in entries if entry["topic"] == "reference"), None)
+    if reference is not None:
+        axes.axvline(reference["test_percent_below_bicubic"] or 0.0, color="0.4", lw=0.9, ls="--")
+    axes.axvline(0, color="0.3", lw=0.8)
+    names = [f"{'ocean, ' * (entry['kind'] == 'ocean')}{entry['topic']}: {entry['label']}" for entry in entries]
+    axes.set_yticks(place, names, fontsize=8)
+    axes.set_xlabel(_LABEL)
+    axes.margins(x=0.12, y=0.02)
+    axes.grid(axis="x", alpha=0.25)
+    axes.legend(fontsize=8, loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
+    return figure
+
+
+def _bar_colour(entry: Mapping[str, Any]) -> str:
+    if entry["kind"] == "ocean":
+        return "#93cf93"
+    return "tab:blue" if entry["topic"] in ("reference", "time") else "#7fb2dd"
+
+
+def curves(entries: Sequence[Mapping[str, Any]], over_time: Mapping[str, Any] | None) -> Figure | None:
+    """Percent below bicubic against training regions, depth, patch size and time: where more of it stops paying."""
+    points = {name: _points(entries, name, key) for name, _, key in CURVES}
+    if not any(points.values()) and over_time is None:
+        return None
+    figure = new_figure(9.6, 6.4, gap=0.06)
+    grid = figure.subplots(2, 2, sharey=True)
+    for axes, (name, label, _) in zip(grid.flat, CURVES, strict=False):
+        _curve(axes, points[name], label)
+    axes = grid[1, 1]
+    _axes(axes, "epoch of the long run")
+    for split, marker in (("test", "o-"), ("valid", "d--")):
+        course = (over_time or {}).get(split, [])
+        x, y = [p["epoch"] for p in course], [p["percent_below_bicubic"] for p in course]
+        axes.plot(x, y, marker, **_style(split))
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    shown = [axes for axes in grid.flat if any(len(line.get_xdata()) for line in axes.lines)]
+    shown[0].legend(fontsize=8)
+    for axes in grid[:, 0]:
+        axes.set_ylabel(_LABEL)
+    return figure
+
+
+def _points(entries: Sequence[Mapping[str, Any]], curve: str, key: str) -> list[Mapping[str, Any]]:
+    """Entries of a curve with the reference, by what they are drawn against."""
+    own = [entry for entry in entries if entry["curve"] == curve]
+    reference = [entry for entry in entries if entry["topic"] == "reference"]
+    return sorted([*own, *reference], key=lambda entry: entry[key]) if own else []
+
+
+def _style(split: str) -> dict[str, Any]:
+    test = split == "test"
+    label = "test regions" if test else "validation regions"
+    return {"color": "tab:blue" if test else "0.35", "ms": 5, "lw": 1.4, "label": label}
+
+
+def _axes(axes: Axes, label: str) -> None:
+    axes.set_xlabel(label)
+    axes.grid(alpha=0.25)
+
+
+def _curve(axes: Axes, points: Sequence[Mapping[str, Any]], label: str) -> None:
+    _axes(axes, label)
+    key = next(key for _, words, key in CURVES if words == label)
+    x = [point[key] for point in points]
+    for split, marker in (("test", "o-"), ("valid", "d--")):
+        axes.plot(x, [point[f"{split}_percent_below_bicubic"] for point in points], marker, **_style(split))
+    if points:
+        axes.set_xticks(x)
+    else:
+        axes.text(0.5, 0.5, "not run", ha="center", va="center", color="0.5", transform=axes.transAxes)
