@@ -154,12 +154,18 @@ def make_plan(
     tiles: Tiles = exact
     if options.mode == "gaussian":
         tiles = BlendedTiles(here.rows, here.columns, TILE if options.tile is None else options.tile, options.overlap)
-    size = options.batch_size or max(1, BATCH_CELLS // math.prod(tiles.shape))
-    if size < 1:
-        raise InputError(f"--batch-size is {size}, expected 1 or more windows")
-    return Plan(
-        group, source, options, wanted, tiles, exact, tuple(chunks(wanted, CHUNK)), group[0].model.spec.scale, size
-    )
+    if options.batch_size is not None and options.batch_size < 1:
+        raise InputError(f"--batch-size is {options.batch_size}, expected 1 or more windows")
+    parts = tuple(chunks(wanted, CHUNK))
+    size = options.batch_size or _batch_size(tiles, parts)
+    return Plan(group, source, options, wanted, tiles, exact, parts, group[0].model.spec.scale, size)
+
+
+def _batch_size(tiles: Tiles, parts: Sequence[Window]) -> int:
+    """Windows at once: few enough for memory, and such that the batches of a chunk are full."""
+    most = max(1, BATCH_CELLS // math.prod(tiles.shape))
+    count = max(sum(1 for _ in tiles.tiles(part)) for part in (parts[0], parts[len(parts) // 2]))
+    return math.ceil(count / math.ceil(count / most))
 
 
 @dataclass(frozen=True)

@@ -372,6 +372,7 @@ def test_a_read_only_folder(weights, any_backend, tif, tmp_path, suffix):
     assert not list(folder.glob("*fine*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".tif", ".nc", ".zarr"])
 def test_a_full_disk_leaves_nothing_behind(weights, any_backend, tif, tmp_path, suffix):
     # A limit on the size of files stands for the disk: writing fails half way.

@@ -1,6 +1,7 @@
 """tools/benchmark_dem.py: what is finished is kept, what was killed carries on, and everything runs for real."""
 
 import json
+import resource
 import shlex
 import subprocess
 import sys
@@ -45,8 +46,10 @@ def test_finished_stages_are_kept_and_failures_stop_only_what_needs_them(tmp_pat
     assert records.read("c") is None
     done = records.read("a")
     assert (done.state, done.attempts, done.threads) == ("done", 1, 1)
-    # A bare interpreter takes some megabytes and some hundredths of a second.
-    assert 3 < done.peak_mib < 500
+    # A bare interpreter takes some megabytes and some hundredths of a second; up to its exec Linux counts what this
+    # process holds as the child's.
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    assert 3 < done.peak_mib < max(500, 1.1 * own)
     assert 0.005 < done.seconds < 60
 
 

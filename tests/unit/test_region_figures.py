@@ -317,6 +317,7 @@ def evaluated(root, tmp_path, backend, shift=None):
     return evaluate_split(model, config, "test", tmp_path / "evaluation")
 
 
+@pytest.mark.slow
 def test_evaluating_reports_profiles_and_an_offset_worth_saying(tmp_path, any_backend):
     # The truth one fine cell farther west and two farther south: predictions lie east and north of it.
     result = evaluated(write_patches(tmp_path / "data", masks=True), tmp_path, any_backend, shift=(2, -1))
