@@ -68,6 +68,7 @@ class Ablations(Section):
 
     fold: str
     epochs: Count
+    set: list[str] = Field(default_factory=list, description="of all variants, and of the run they are compared with")
     average_last: int = Field(0, ge=0, description="newest checkpoints of the fold's long run whose mean is scored")
     variants: dict[str, Variant] = Field(default_factory=dict)
 
@@ -160,7 +161,9 @@ def _configurations(benchmark: Benchmark) -> list[tuple[str, list[str]]]:
     land = benchmark.land
     found = [(land.config, []), (land.baseline, [])]
     if benchmark.ablations is not None:
-        found += [(land.config, variant.set) for variant in benchmark.ablations.variants.values()]
+        common = benchmark.ablations.set
+        found.append((land.config, common))
+        found += [(land.config, [*common, *variant.set]) for variant in benchmark.ablations.variants.values()]
     if benchmark.ocean is not None:
         found.append((benchmark.ocean.config, []))
         found += [(benchmark.ocean.config, variant.set) for variant in benchmark.variants.values()]

@@ -130,7 +130,7 @@ class Plan:
         for name, variant in {"reference": reference(ablations), **ablations.variants}.items():
             data = self.variant_data(fold, variant)
             run = f"ablation/{name}"
-            overrides = [*variant.set, *([f"data.patch_size={variant.patch}"] if variant.patch else [])]
+            overrides = [*ablations.set, *variant.set, *([f"data.patch_size={variant.patch}"] if variant.patch else [])]
             self._train(run, land.config, data, variant.epochs or ablations.epochs, overrides=overrides)
             self._evaluate(run, fold, run, patches=variant.patch is not None)
 
