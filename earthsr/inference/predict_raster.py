@@ -6,7 +6,7 @@ import math
 import shutil
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -214,24 +214,31 @@ def _warn_of_cells(model: Model, raster: Source) -> None:
         )
 
 
-def _survey(plan: Plan) -> float | None:
-    """Mean of the whole raster where the exact mode needs it; in any case a look at what will be read."""
-    relative = any(takes_patch_means(member.model) for member in plan.group)
-    if relative:
-        found = survey(plan.source)
-        if plan.options.mode == "exact":
-            _warn_of_relief(plan, found.mean, found.minimum, found.maximum)
-        return found.mean
-    return survey(plan.source, plan.wanted).mean
+def _survey(plan: Plan) -> float:
+    """Look at what will be enlarged, and give its mean.
+
+    The exact mode of a model to which the mean matters looks at the whole raster, so that a part comes out as in the
+    whole. To others it does not matter, and a part of a global raster is not worth reading all of it.
+    """
+    models = [member.model for member in plan.group if _minds_the_mean(member.model)]
+    if plan.options.mode == "gaussian" or not models:
+        return survey(plan.source, plan.wanted).mean
+    found = survey(plan.source)
+    _warn_of_relief({id(model): model for model in models}.values(), found.mean, found.minimum, found.maximum)
+    return found.mean
 
 
-def _warn_of_relief(plan: Plan, mean: float, low: float, high: float) -> None:
+def _minds_the_mean(model: Model) -> bool:
+    """Whether a constant added to the input is more than a constant added to the output."""
+    absorbed = isinstance(model.spec, DemSRNetSpec) and model.spec.local_mean > 0
+    return takes_patch_means(model) and not absorbed
+
+
+def _warn_of_relief(models: Iterable[Model], mean: float, low: float, high: float) -> None:
     """Warn where a model that knows patches about their own mean is shown heights far from the raster's."""
-    for model in {id(member.model): member.model for member in plan.group}.values():
+    for model in models:
         normalisation = model.normalisation
         assert isinstance(normalisation, Normalisation)
-        if normalisation.kind != "patch" or (isinstance(model.spec, DemSRNetSpec) and model.spec.local_mean):
-            continue
         away = max(high - mean, mean - low) / normalisation.scale
         if away > _FAR:
             warnings.warn(

@@ -280,6 +280,30 @@ def test_heights_that_no_patch_had_are_warned_about(weights, any_backend, tmp_pa
     earthsr.inference.predict_raster(model, path, tmp_path / "b.tif", earthsr.inference.Options("exact"))
 
 
+def test_a_part_of_a_large_raster_does_not_read_all_of_it(weights, any_backend, tmp_path, monkeypatch):
+    from earthsr.data.rasters.geotiff import GdalSource
+
+    path = write_tif(tmp_path / "large.tif", hills(400, 1200))
+    local = write_model(tmp_path / "local.safetensors", local_mean=4)
+    box = ["--bbox", f"{WEST + 5 * CELL},{NORTH - 25 * CELL},{WEST + 25 * CELL},{NORTH - 5 * CELL}", "--overwrite"]
+    read = GdalSource.read
+    cells = []
+
+    def counted(self, window):
+        cells.append(window.rows * window.columns)
+        return read(self, window)
+
+    monkeypatch.setattr(GdalSource, "read", counted)
+    # The Gaussian mode normalises each window by itself; local means make the raster's own one immaterial.
+    for model, words in ((weights, []), (local, ["--exact"])):
+        cells.clear()
+        predict(model, any_backend, path, tmp_path / "part.tif", *box, *words)
+        assert 0 < sum(cells) < 400 * 1200 / 4
+    cells.clear()
+    predict(weights, any_backend, path, tmp_path / "part.tif", *box, "--exact")
+    assert sum(cells) > 400 * 1200
+
+
 # Bad input: one line, exit code 2, and nothing written
 
 
