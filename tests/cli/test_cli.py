@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
-from tests.conftest import CONFIGS, backend_parameters, installed, run_cli
+from tests.conftest import CONFIGS, backend_parameters, call_cli, installed, run_cli
 
 VERBS = ["train", "evaluate", "predict", "sample", "sample dem", "config", "config show", "info", "doctor"]
 
@@ -105,11 +105,12 @@ def test_predict_enlarges_what_it_is_given(trained, tmp_path, any_backend, suffi
             handle["elevation"] = elevation
             handle.attrs["cell_size_deg"] = 0.01
             handle.attrs["crs"] = "EPSG:4326"
-    done = run_cli("predict", trained, source, target, "--backend", any_backend, "--json", check=0)
+    done = call_cli("predict", trained, source, target, "--backend", any_backend, "--json")
+    assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["output_shape"] == [60, 45]
     # 0.01 degrees are not the 0.00417 of training, and it says so.
     assert "cells of 0.01 degrees; the model was trained on 0.00416667" in done.stderr
-    assert json.loads(run_cli("info", target, "--json", check=0).stdout)["kind"] in ("elevation", "data")
+    assert json.loads(call_cli("info", target, "--json").stdout)["kind"] in ("elevation", "data")
     if suffix == ".npz":
         with np.load(target) as archive:
             assert set(archive.files) == {
@@ -133,7 +134,7 @@ def test_predict_enlarges_what_it_is_given(trained, tmp_path, any_backend, suffi
 
 def test_predict_reads_a_split_of_patches(trained, tmp_path, any_backend):
     source = trained.parent / "data" / "test" / "test.h5"
-    run_cli("predict", trained, source, tmp_path / "o.npz", "--backend", any_backend, check=0)
+    assert call_cli("predict", trained, source, tmp_path / "o.npz", "--backend", any_backend).returncode == 0
     with np.load(tmp_path / "o.npz") as archive:
         assert archive["elevation"].shape == (5, 1, 80, 80)
 

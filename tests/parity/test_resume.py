@@ -42,11 +42,12 @@ def last_notes(folder):
     "legs",
     [
         ("torch", "mindspore"),
-        pytest.param(("mindspore", "torch"), marks=pytest.mark.slow),
-        pytest.param(("torch", "mindspore", "torch"), marks=pytest.mark.slow),
+        ("mindspore", "torch"),
+        ("torch", "mindspore", "torch"),
     ],
     ids="-then-".join,
 )
+@pytest.mark.slow
 def test_a_run_changes_the_framework(tiny, tmp_path, legs):
     trainer_of(tiny("whole", **SETTINGS), legs[0]).train()
     # Stops in the middle of an epoch (three steps each), so that the sampler's position counts.
