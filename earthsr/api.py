@@ -204,8 +204,9 @@ def predict(model: Model, elevation: Any, **options: Any) -> Any:
     Returns
     -------
     ndarray, xarray.DataArray or xarray.Dataset
-        As the input: a DataArray keeps the names of its axes, its CRS and its attributes. A Dataset of ``elevation``
-        and ``spread`` where ``symmetries`` are averaged.
+        As the input: a DataArray keeps the names of its axes, its CRS, units, long and standard name and vertical
+        datum, is called ``elevation``, and says in further attributes how it was made. A Dataset of ``elevation`` and
+        ``spread`` where ``symmetries`` are averaged.
 
     Raises
     ------

@@ -12,8 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 #: Rings of cells that are filled from the outside inwards. A filled value depends on cells at most so far away, so that
-#: tiles with a halo and the whole raster are filled alike.
-REACH: Final = 8
+#: tiles with a halo and the whole raster are filled alike. What is deeper in a void counts as the mean height of a
+#: patch or raster, which may be thousands of metres away: a network that takes local means off (over up to 8 cells to
+#: each side, twice that for the mean of means) shall see nothing of it near a cell with a value.
+REACH: Final = 8 + 2 * 8
 
 
 def fill_voids(field: NDArray[np.float32], reach: int = REACH) -> NDArray[np.float32]:

@@ -73,6 +73,8 @@ def predict(
     if amp_level not in (None, "O0", "O1", "O2", "O3"):
         raise InputError(f"--amp-level is {amp_level!r}, expected O0, O1, O2 or O3")
     create_logger()
+    if compare and exact:
+        raise InputError("--compare-exact compares the Gaussian mode with the exact one; leave --exact out")
     options = Options(
         mode="exact" if exact else "gaussian",
         tile=tile,
@@ -90,7 +92,15 @@ def predict(
     ]
     if target.suffix.lower() in _ARRAYS or Path(source).suffix.lower() in _ARRAYS:
         other = [bbox, tile, ensemble, nodata, units, batch_size]
-        if any(value is not None for value in other) or exact or symmetries or conserve or compare or dry_run:
+        if (
+            any(value is not None for value in other)
+            or overlap != 0.25
+            or exact
+            or symmetries
+            or conserve
+            or compare
+            or dry_run
+        ):
             raise InputError(
                 f"{source} to {target}: arrays are predicted in one piece, with --overwrite, --backend, --device and "
                 "--amp-level alone; other options are of rasters (.tif, .nc, .zarr)"
@@ -130,13 +140,11 @@ def _raster(
 def _planned(result: dict[str, Any], target: Path) -> list[str]:
     rows, columns = result["output_shape"]
     windows = " x ".join(str(side) for side in result["window_shape"])
-    free = result["bytes_free"]
     return [
         f"{target}: {rows} x {columns} cells, {', '.join(result['bands'])} ({result['mode']})",
         f"{result['chunks']} chunks, {result['windows']} windows of {windows} coarse cells",
         f"about {_duration(result['estimated_seconds'])} on this device",
-        f"{result['bytes_uncompressed'] / 1e9:.3f} GB before compression"
-        + ("" if free is None else f", {free / 1e9:.1f} GB free"),
+        f"{result['bytes_uncompressed'] / 1e9:.3f} GB before compression, {result['bytes_free'] / 1e9:.1f} GB free",
         "nothing was written (--dry-run)",
     ]
 

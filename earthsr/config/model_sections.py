@@ -41,7 +41,7 @@ class DemSRNetModel(_ModelSection):
         "none", description="interpolated surface that the network's output is added to"
     )
     local_mean: int = Field(
-        0, ge=0, le=64, description="coarse cells to each side whose mean the network does not see; 0: it sees heights"
+        0, ge=0, le=8, description="coarse cells to each side whose mean the network does not see; 0: it sees heights"
     )
 
     @model_validator(mode="after")

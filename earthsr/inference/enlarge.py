@@ -11,7 +11,7 @@ import math
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final, Literal
+from typing import Final, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,8 +29,12 @@ from earthsr.inference.tiling import BlendedTiles, ExactTiles, Tile, Tiles, chun
 
 Mode = Literal["gaussian", "exact"]
 
-#: Coarse cells per side of a chunk, and of what is kept of an exact window: halos of 40 to 100 cells cost little then.
-CHUNK: Final = 256
+#: Coarse cells per side of a chunk. Windows that touch two are predicted for both, so that no chunk waits for another:
+#: with Gaussian windows of 128 cells that overlap by a quarter that is a third more work, and three quarters more with
+#: chunks of 256.
+CHUNK: Final = 512
+#: Coarse cells per side that are kept of an exact window: halos of 60 to 120 cells cost little then.
+EXACT_TILE: Final = 256
 #: Coarse cells per side of a Gaussian window.
 TILE: Final = 128
 #: Coarse cells that a batch of windows holds at most, where it holds more than one.
@@ -142,14 +146,18 @@ def make_plan(
         If the models do not go together, sizes make no sense, or the box lies outside.
     """
     options = options or Options()
+    if options.mode not in get_args(Mode):
+        raise InputError(f"mode is {options.mode!r}, expected {' or '.join(map(repr, get_args(Mode)))}")
     group = members(models, options.symmetries)
     here = source.georeference
     wanted = Window(0, 0, here.rows, here.columns) if bbox is None else here.window(bbox)
     halo = halo_of(group)
     if options.mode == "exact":
-        side = CHUNK if options.tile is None else options.tile
+        # The cells around a chunk that conserving reads shall not ask for more windows.
+        whole = math.ceil((CHUNK + 2 * RING * options.conserve) / math.ceil(CHUNK / EXACT_TILE))
+        side = whole if options.tile is None else options.tile
     else:
-        side = CHUNK if options.compare else SAMPLE_CELLS
+        side = EXACT_TILE if options.compare else SAMPLE_CELLS
     exact = ExactTiles(here.rows, here.columns, side, halo)
     tiles: Tiles = exact
     if options.mode == "gaussian":
@@ -276,7 +284,8 @@ def _compute(plan: Plan, chunk: Window, piece: _Piece, offset: float | None) -> 
     mean = np.zeros((area.rows * scale, area.columns * scale), np.float32)
     spread = np.zeros_like(mean) if len(plan.group) > 1 else None
     for count, member in enumerate(plan.group, start=1):
-        field = _predict(plan, member, plan.tiles, area, piece, piece.tiles, _offset(member, offset) if exact else None)
+        taken = _offset(member, offset) if exact else None
+        field = _predict(plan, member, plan.tiles, area, piece, piece.tiles, taken, plan.batch_size)
         step = field - mean
         mean += step / count
         if spread is not None:
@@ -316,6 +325,7 @@ def _predict(
     piece: _Piece,
     wanted: list[Tile],
     offset: float | None,
+    size: int,
 ) -> NDArray[np.float32]:
     """One member's prediction of an area, metres; 0 where no window of it has a value."""
     sums = ChunkSums(tiles, area, plan.scale)
@@ -326,9 +336,9 @@ def _predict(
         for tile, prediction in zip(group, pending.result(), strict=True):
             sums.add(tile, prediction)
 
-    for group in batches([tile for tile in wanted if _any(piece, tile)], plan.batch_size):
+    for group in batches([tile for tile in wanted if _any(piece, tile)], size):
         windows = np.stack([piece.values[slices(tile.window, piece.cover)] for tile in group])[:, None]
-        waiting.append((group, member.start(windows, offset, plan.batch_size)))
+        waiting.append((group, member.start(windows, offset, size)))
         # A batch is started before the one before it is waited for.
         if len(waiting) > 1:
             take()
@@ -349,8 +359,9 @@ def _difference(plan: Plan, piece: _Piece, mean: NDArray[np.float32], offset: fl
     if not valid.any():
         return None
     tiles = list(plan.exact.tiles(sample))
+    # Exact windows are larger by their halo than those that a batch was sized for, and a sample is one of them.
     fields = [
-        _predict(plan, member, plan.exact, sample, piece, tiles, _offset(member, offset)) for member in plan.group
+        _predict(plan, member, plan.exact, sample, piece, tiles, _offset(member, offset), 1) for member in plan.group
     ]
     exact = np.mean(fields, axis=0, dtype=np.float64)
     gap = np.abs(mean[slices(sample, piece.area, plan.scale)] - exact)

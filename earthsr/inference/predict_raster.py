@@ -166,7 +166,7 @@ def dry_run(
     finally:
         raster.close()
     cells = plan.output.rows * plan.output.columns
-    folder = Path(target).absolute().parent
+    folder = next(folder for folder in Path(target).absolute().parents if folder.is_dir())
     return {
         **grids(plan),
         "chunks": len(plan.chunks),
@@ -174,7 +174,7 @@ def dry_run(
         "window_shape": list(plan.tiles.shape),
         "estimated_seconds": seconds,
         "bytes_uncompressed": 4 * cells * len(plan.bands),
-        "bytes_free": shutil.disk_usage(folder).free if folder.is_dir() else None,
+        "bytes_free": shutil.disk_usage(folder).free,
     }
 
 
@@ -189,7 +189,7 @@ def _seconds(member: Member, plan: Plan, size: int) -> float:
 
 
 def _sink(plan: Plan, target: str | Path, overwrite: bool) -> Sink:
-    side = CHUNK * plan.scale
+    side = CHUNK // 2 * plan.scale  # what a reader wants of a file at once; a chunk is four of these
     return open_sink(target, plan.output, plan.bands, (side, side), overwrite=overwrite)
 
 

@@ -77,14 +77,14 @@ VARIANTS = {
     ("variant", "kind"), list(zip(VARIANTS, ["patch", "global", "patch", "global", "patch"], strict=True))
 )
 def test_exact_equals_one_piece(backend, variant, kind):
-    values = hills(71, 83)
+    values = hills(97, 113)
     values[4:9, 10:16] = np.nan
     values[30, 30] = np.nan
-    values[:, 82] = np.nan
+    values[:, 112] = np.nan
     model = model_of(backend, kind=kind, **VARIANTS[variant])
     found, outcome, plan = run(model, values, Options("exact", tile=16))
-    assert len(plan.chunks) == 30
-    assert plan.tiles.shape[0] < 71  # there is something to cut
+    assert len(plan.chunks) == 56
+    assert plan.tiles.shape[0] < 97  # there is something to cut
     expected = in_one_piece(model, values)
     void = np.isnan(values).repeat(3, axis=0).repeat(3, axis=1)
     np.testing.assert_array_equal(np.isnan(found[0]), void)
@@ -95,11 +95,22 @@ def test_exact_equals_one_piece(backend, variant, kind):
 
 def test_a_halo_too_small_would_show(any_backend, small_chunks, monkeypatch):
     # What the test above would see if the receptive radius were one cell less than it is.
-    values = hills(71, 83)
+    values = hills(97, 113)
     model = model_of(any_backend)
     monkeypatch.setattr(module, "halo_of", lambda group: model.spec.receptive_radius - 1)
     found, _, _ = run(model, values, Options("exact", tile=16))
     assert np.abs(found[0] - in_one_piece(model, values)).max() > ROUNDING_M
+
+
+@pytest.mark.parametrize("mode", ["exact", "gaussian"])
+def test_what_is_taken_off_a_raster_does_not_matter_to_local_means(any_backend, mode):
+    # Not beside a void either, however wide: what is not filled of it stands at the offset, out of reach of any value.
+    values = hills(110, 110)
+    values[20:90, 20:90] = np.nan
+    model = model_of(any_backend, residual_over="conservative", local_mean=8)
+    fields = [run(model, values, Options(mode, tile=32), offset=offset)[0][0] for offset in (500.0, 3000.0)]
+    valid = np.isfinite(fields[0])
+    assert np.abs(fields[0] - fields[1])[valid].max() < ROUNDING_M
 
 
 @pytest.mark.usefixtures("small_chunks")
@@ -142,6 +153,31 @@ def test_gaussian_says_how_far_it_is_from_exact(any_backend):
     _, sampled, _ = run(model, values, Options(tile=16, overlap=0.5))
     assert 0 < sampled.difference <= largest * 1.001
     assert 0 < sampled.compared < 41 * 53
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_comparing_takes_no_more_memory_than_a_window_of_the_exact_mode(any_backend, monkeypatch):
+    # Small windows go in large batches; exact ones, which are larger by their halo, shall not be padded to these.
+    shapes = []
+    submit = Model.submit
+
+    def watched(self, coarse, pad_to=None, offset=None):
+        shapes.append((offset is not None, pad_to or len(coarse), *coarse.shape[-2:]))
+        return submit(self, coarse, pad_to, offset)
+
+    monkeypatch.setattr(Model, "submit", watched)
+    _, outcome, plan = run(model_of(any_backend), hills(64, 64), Options(tile=4, overlap=0.5))
+    assert plan.batch_size > 8
+    exact = {(size, rows, columns) for is_exact, size, rows, columns in shapes if is_exact}
+    assert exact == {(1, *plan.exact.shape)}
+    assert outcome.difference > 0
+
+
+@pytest.mark.usefixtures("small_chunks")
+def test_conserving_asks_for_no_more_exact_windows(any_backend):
+    source, model = source_of(hills(64, 48)), model_of(any_backend)
+    plain, conserving = (make_plan([model], source, Options("exact", conserve=wish)) for wish in (False, True))
+    assert plain.windows == conserving.windows == 12
 
 
 @pytest.mark.usefixtures("small_chunks")
@@ -266,3 +302,8 @@ def test_models_that_do_not_go_together_are_refused(any_backend):
         make_plan([near, far], source_of(hills(8, 8)))
     with pytest.raises(InputError, match="2 channels"):
         make_plan([model_of(any_backend, in_channels=2, out_channels=2)], source_of(hills(8, 8)))
+
+
+def test_a_mode_that_is_none_is_refused(any_backend):
+    with pytest.raises(InputError, match="mode is 'Exact', expected 'gaussian' or 'exact'"):
+        make_plan([model_of(any_backend)], source_of(hills(8, 8)), Options("Exact"))

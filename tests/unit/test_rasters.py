@@ -180,6 +180,18 @@ def test_packed_values_with_two_kinds_of_voids(tmp_path):
     np.testing.assert_array_equal(whole(open_source(tmp_path / "a.nc")), expected)
 
 
+def test_unsigned_values_have_unsigned_voids(tmp_path):
+    # As NetCDF 3 has it: 65535 is stored as -1, and so is the fill value that means it.
+    stored = np.arange(63, dtype=np.uint16).reshape(7, 9) + 40_000
+    stored[2, 3] = 65_535
+    attributes = {"scale_factor": 0.1, "_FillValue": np.int16(-1), "_Unsigned": "true"}
+    dataset_of(DEGREES, stored.view(np.int16), **attributes).to_netcdf(tmp_path / "a.nc", engine="h5netcdf")
+    source = open_source(tmp_path / "a.nc")
+    expected = np.where(stored == 65_535, np.nan, stored * 0.1)
+    np.testing.assert_allclose(whole(source), expected, rtol=1e-6)  # float32
+    assert source.georeference.nodata == 65_535
+
+
 def test_longitudes_count_as_in_the_file_and_coordinates_of_float32_are_mended(tmp_path):
     grid = replace(DEGREES, rows=48, columns=720, west=0.0, north=10.0, cell_x=0.5, cell_y=1 / 240)
     dataset = dataset_of(grid, ramp(grid), crs=False)

@@ -190,6 +190,9 @@ def test_a_sink_that_is_aborted_or_forgotten_leaves_nothing(tmp_path, suffix):
     del sink
     gc.collect()
     assert not list(tmp_path.iterdir())
+    sink = open_sink(tmp_path / "new" / "folder" / f"a{suffix}", DEGREES, block=(4, 4))
+    sink.abort()
+    assert not list(tmp_path.iterdir())
     sink = open_sink(tmp_path / f"a{suffix}", DEGREES, block=(4, 4))
     sink.finish({})
     sink.abort()

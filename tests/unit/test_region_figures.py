@@ -12,7 +12,7 @@ from earthsr.config import from_mapping
 from earthsr.data import DemData, Normalisation, Statistics
 from earthsr.data.patches import Patches
 from earthsr.data.write import Split, write_split
-from earthsr.evaluation.profile import BINS, GroundErrors, ground_errors
+from earthsr.evaluation.profile import BINS, Bins, GroundErrors, ground_errors
 from earthsr.evaluation.region_figures import THIN, bar_length, exaggeration, profile_figure, region_figure
 from earthsr.inference import evaluate_split
 from earthsr.inference.regions import choose_regions, view
@@ -354,3 +354,9 @@ def test_many_regions_are_listed_instead_of_drawn(tmp_path, any_backend):
     assert "<p>tile 8, tile 9</p>" in result.report.read_text()
     # Nothing was shifted, and whatever a few patches say is within two standard errors of that.
     assert "of the truth" not in result.headline
+
+
+def test_a_value_on_an_edge_is_in_the_bin_above():
+    bins = Bins("m", "height (m)", (0, 10, 20, 30))
+    values = np.array([0, 9.99, 10, 20, 30, -5, 99])
+    np.testing.assert_array_equal(bins.place(values), [0, 0, 1, 2, 2, 0, 2])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,7 @@ class FieldSource:
         except Exception as error:  # every library has errors of its own for a damaged block
             raise unreadable(self.name, window, error) from error
         said = array.attrs
-        if str(said.get("_Unsigned", "")).lower() == "true" and stored.dtype.kind == "i":
+        if _unsigned(said, stored.dtype):
             stored = stored.view(f"u{stored.dtype.itemsize}")
         scale, offset = float(said.get("scale_factor", 1.0)), float(said.get("add_offset", 0.0))
         values = physical(stored, self._nodata, scale, offset)
@@ -124,7 +124,15 @@ def _voids(array: Any) -> tuple[float, ...]:
         said = array.attrs.get(key, array.encoding.get(key))
         if said is not None and np.asarray(said).dtype.kind in "iuf":
             found += [float(number) for number in np.ravel(said)]
+    if _unsigned(array.attrs, array.dtype):
+        # NetCDF 3 has no unsigned type: fill values are stored as signed as the values are.
+        found = [number + 256**array.dtype.itemsize if number < 0 else number for number in found]
     return tuple(dict.fromkeys(found))
+
+
+def _unsigned(said: Mapping[str, Any], dtype: np.dtype) -> bool:
+    """Whether stored integers are unsigned though their type is not."""
+    return str(said.get("_Unsigned", "")).lower() == "true" and dtype.kind == "i"
 
 
 def _layer(array: Any, axes: Axes, name: str, band: int | None) -> dict[str, int]:

@@ -123,8 +123,10 @@ class Georeference:
             If it is empty or lies outside.
         """
         west, south, east, north = bbox
-        if not (west < east and south < north):
-            raise InputError(f"--bbox is {west:g},{south:g},{east:g},{north:g}, expected west < east and south < north")
+        if not (all(map(math.isfinite, bbox)) and west < east and south < north):
+            raise InputError(
+                f"--bbox is {west:g},{south:g},{east:g},{north:g}, expected finite numbers, west < east, south < north"
+            )
         # A box on the cells' edges takes these cells and no more, whatever its digits.
         slack = 1e-6
         left = max(math.floor((west - self.west) / self.cell_x + slack), 0)

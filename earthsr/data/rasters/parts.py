@@ -12,7 +12,7 @@ import os
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from earthsr.errors import InputError
@@ -57,12 +57,17 @@ class Part:
         if store and path.exists() and not path.is_dir():
             raise InputError(f"{path} is a file where a folder is to be; choose another name")
         self.path = path
+        made = [folder for folder in path.absolute().parents if not folder.exists()]
         make_folder(path.parent)
-        with disk_errors(path):
-            self.folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.part-", dir=path.parent))
+        try:
+            with disk_errors(path):
+                self.folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.part-", dir=path.parent))
+        except BaseException:
+            _remove_empty(made)
+            raise
         self.target = self.folder / path.name
         """Where to write."""
-        self._remove = weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
+        self._remove = weakref.finalize(self, _forget, self.folder, made)
 
     @property
     def open(self) -> bool:
@@ -95,3 +100,15 @@ class Part:
     def discard(self) -> None:
         """Remove what was begun."""
         self._remove()
+
+
+def _forget(folder: Path, made: Sequence[Path]) -> None:
+    """Remove what was begun, and the folders above it that were made for it, as far as nothing is in them."""
+    shutil.rmtree(folder, ignore_errors=True)
+    _remove_empty(made)
+
+
+def _remove_empty(folders: Sequence[Path]) -> None:
+    for folder in folders:  # the deepest one first
+        with contextlib.suppress(OSError):
+            folder.rmdir()
