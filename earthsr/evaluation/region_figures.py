@@ -30,7 +30,13 @@ _SHADED_DEGREES: Final = 25.0
 #: Bins with fewer cells than this are drawn pale: their errors are those of a few places.
 THIN: Final = 1000
 
-_COLOURS: Final[Mapping[str, str]] = {"model": "tab:blue", "bicubic": "0.35", "bilinear": "0.6", "nearest": "0.78"}
+_COLOURS: Final[Mapping[str, str]] = {
+    "model": "tab:blue",
+    "conservative": "tab:orange",
+    "bicubic": "0.35",
+    "bilinear": "0.6",
+    "nearest": "0.78",
+}
 
 
 def region_figure(

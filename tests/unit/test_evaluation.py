@@ -153,7 +153,7 @@ def test_the_score_of_bicubic_is_what_it_says(tmp_path):
     patches = source.read(np.arange(len(source)))
     error = (reference.bicubic(patches.coarse.astype(np.float64), 5) - patches.fine)[..., 5:-5, 5:-5]
     assert scores["scores"]["bicubic"]["rmse"] == pytest.approx(np.sqrt((error**2).mean()), rel=1e-5)
-    assert set(scores["scores"]) == {"nearest", "bilinear", "bicubic"}
+    assert set(scores["scores"]) == {"nearest", "bilinear", "bicubic", "conservative"}
 
 
 def test_groups_add_up_to_the_whole(tmp_path):

@@ -328,7 +328,7 @@ def test_evaluating_reports_profiles_and_an_offset_worth_saying(tmp_path, any_ba
         square = sum(n * (r or 0) ** 2 for n, r in zip(profile["count"], profile["rmse"][method], strict=True))
         assert np.sqrt(square / sum(profile["count"])) == pytest.approx(scores["rmse"], rel=1e-9), method
     offset = written["offset"]
-    assert set(offset) == {"model", "nearest", "bilinear", "bicubic"}
+    assert set(offset) == {"model", "nearest", "bilinear", "bicubic", "conservative"}
     # The model is bicubic interpolation here: in float32, to rounding.
     assert offset["model"]["east_cells"] == pytest.approx(offset["bicubic"]["east_cells"], abs=1e-5)
     assert offset["model"]["east_cells"] > 0.3

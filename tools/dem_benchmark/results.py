@@ -20,7 +20,7 @@ from .plan import Plan, reference
 from .run import Records, times
 from .splits import regions_of, split_file
 
-BASELINES = ("nearest", "bilinear", "bicubic")
+BASELINES = ("nearest", "bilinear", "bicubic", "conservative")
 
 #: Models of the table with their headings; the first word is the name of their scores.
 MODELS = {
@@ -85,7 +85,7 @@ def _row(plan: Plan, place: str, region: str, kind: str) -> dict[str, Any] | Non
         rmse[model] = group["scores"]["model"]["rmse"]
     if not rmse:
         return None
-    gains = {name: reduction(rmse[name], rmse["bicubic"]) for name in MODELS if name in rmse}
+    gains = {name: reduction(rmse[name], rmse["bicubic"]) for name in ("conservative", *MODELS) if name in rmse}
     fold = place if kind == "land" or plan.benchmark.ocean is None else plan.benchmark.ocean.fold
     return {
         "region": region,
