@@ -192,7 +192,7 @@ def test_every_stage_runs_and_the_table_is_whole(world, tmp_path):
     for row in found["rows"]:
         models = {"edsr", "demsrnet", "demsrnet-symmetries"}
         models |= {"finetuned", "finetuned-symmetries"} if row["kind"] == "ocean" else set()
-        assert set(row["rmse_m"]) == models | {"nearest", "bilinear", "bicubic"}
+        assert set(row["rmse_m"]) == models | {"nearest", "bilinear", "bicubic", "conservative"}
     assert {entry["name"] for entry in found["ablations"]} == {
         "reference", "shallow", "alone", "wide", "long", "averaged", "demsrnet-symmetries", "finetuned", "whole",
     }  # fmt: skip
