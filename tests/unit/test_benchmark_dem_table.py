@@ -255,3 +255,15 @@ def test_a_run_that_was_stopped_is_not_finished(trained, tmp_path):
     state.write_text(json.dumps(notes))
     with pytest.raises(InputError, match="training was stopped before its end"):
         require_finished(run)
+
+
+def test_scores_of_an_earlier_version_may_lack_a_baseline(scored):
+    plan, _ = scored
+    for model in ("edsr", "demsrnet", "demsrnet-symmetries"):
+        path = plan.score(f"one/{model}") / "metrics.json"
+        metrics = json.loads(path.read_text())
+        for group in metrics["groups"].values():
+            del group["scores"]["conservative"]
+        path.write_text(json.dumps(metrics))
+    lines = markdown(collect(plan), "").splitlines()
+    assert "| a | 4 | 20.00 | 15.00 | 10.00 | – | 10.50 | 8.00 | 7.80 | – |" in lines

@@ -80,8 +80,8 @@ def _row(plan: Plan, place: str, region: str, kind: str) -> dict[str, Any] | Non
         if group is None:
             continue
         patches = group["samples"]
-        for name in BASELINES:
-            rmse[name] = group["scores"][name]["rmse"]
+        # A score of an earlier version may lack a baseline.
+        rmse |= {name: group["scores"][name]["rmse"] for name in BASELINES if name in group["scores"]}
         rmse[model] = group["scores"]["model"]["rmse"]
     if not rmse:
         return None
