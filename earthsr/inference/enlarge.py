@@ -191,7 +191,6 @@ class _Piece:
 @dataclass(frozen=True)
 class _Made:
     bands: NDArray[np.float32]
-    coarse: NDArray[np.float32]
     before: Residual
     after: Residual
     difference: float | None
@@ -278,7 +277,7 @@ def _compute(plan: Plan, chunk: Window, piece: _Piece, offset: float | None) -> 
     kept = coarse[inside]
     if void[inside].all():
         empty = np.full((len(plan.bands), chunk.rows * scale, chunk.columns * scale), np.nan, np.float32)
-        return _Made(empty, kept, Residual(), Residual(), None, 0)
+        return _Made(empty, Residual(), Residual(), None, 0)
     exact = plan.options.mode == "exact"
     # One member's field at a time (Welford, 1962): memory does not grow with the ensemble.
     mean = np.zeros((area.rows * scale, area.columns * scale), np.float32)
@@ -305,7 +304,7 @@ def _compute(plan: Plan, chunk: Window, piece: _Piece, offset: float | None) -> 
     if spread is not None:
         bands.append(np.sqrt(spread[fine_inside] / len(plan.group)))
     blank = void[inside].repeat(scale, axis=0).repeat(scale, axis=1)
-    return _Made(np.where(blank, np.float32(np.nan), np.stack(bands)), kept, before, after, difference, compared)
+    return _Made(np.where(blank, np.float32(np.nan), np.stack(bands)), before, after, difference, compared)
 
 
 def _offset(member: Member, offset: float | None) -> float | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,14 +16,14 @@ from earthsr.config import Config
 from earthsr.data import Dataset, DemData, LandUseDataset, Patches
 from earthsr.evaluation import baseline
 from earthsr.evaluation.figures import comparison, save, score_bars
+from earthsr.evaluation.profile import GroundErrors, ground_errors
 from earthsr.evaluation.region_figures import THIN, profile_figure
 from earthsr.evaluation.report import ELEVATION, Columns, score_table, write_report
 from earthsr.files import make_folder, write_json
 from earthsr.inference.evaluate_maps import evaluate_field, evaluate_maps
 from earthsr.inference.evaluation import Evaluation, provenance_of, run_curves
 from earthsr.inference.regions import draw_regions
-from earthsr.inference.watched import Watched
-from earthsr.tasks import LandField, LandUse, task_for
+from earthsr.tasks import DemSR, LandField, LandUse, task_for
 
 #: Fine cells from which on the headline speaks of an offset, where it is beyond two standard errors.
 WORTH_SAYING: Final = 0.1
@@ -132,19 +133,26 @@ def evaluate_split(model: Model, config: Config, split: str, output: Path) -> Ev
         return evaluate_field(task, model, split, output)
     if isinstance(task, LandUse):
         return evaluate_maps(task, model, split, output)
+    assert isinstance(task, DemSR)
     source = task.data(split)
     data = config.data
     dataset = Dataset(source, num_workers=data.num_workers, shuffle=False, prefetch=data.prefetch_batches)
     dataset.create_dataset(data.batch_size)
     # Scoring reads every value, so damage shows before anything is written.
-    watched = Watched(model, source)
-    scores = task.score(watched, dataset)
+    cells, errors = source.fine_cell_size_m(), GroundErrors()
+
+    def observe(patches: Patches, methods: Mapping[str, NDArray[np.float32]]) -> None:
+        nonlocal errors
+        sizes = None if cells is None else cells[patches.indices]
+        errors += ground_errors(methods, patches.fine, patches.mask, border=model.spec.scale, cell_size_m=sizes)
+
+    scores = task.score(model, dataset, observe=observe)
     provenance = {
         **provenance_of(model, source, source.layout.attributes.get("source", "not stated in the file")),
         "definitions": f"bicubic: cubic convolution, a = -1/2, half-pixel centres; a border of {model.spec.scale} fine "
         "cells of each patch is left out of every score; bias is prediction minus truth",
     }
-    metrics = {**scores.to_dict(), **watched.errors.to_dict(), "provenance": provenance}
+    metrics = {**scores.to_dict(), **errors.to_dict(), "provenance": provenance}
     make_folder(output)
     figures: list[tuple[Path, str]] = []
     for name, index in _chosen_patches(source).items():

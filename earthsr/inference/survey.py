@@ -24,7 +24,6 @@ class Survey:
     """What a first pass over a raster found."""
 
     valid: int
-    cells: int
     mean: float
     minimum: float
     maximum: float
@@ -40,20 +39,19 @@ def survey(source: Source, window: Window | None = None) -> Survey:
     """
     here = source.georeference
     blocks = chunks(window or Window(0, 0, here.rows, here.columns), _BLOCK)
-    count, total, cells, low, high = 0, 0.0, 0, math.inf, -math.inf
+    count, total, low, high = 0, 0.0, math.inf, -math.inf
     shown = None if len(blocks) > 16 else True
     for block in tqdm(blocks, desc="survey", unit="block", disable=shown):
         values = source.read(block)
         require_plausible(values, source, block)
         found = values[np.isfinite(values)]
-        cells += values.size
         if found.size:
             count += found.size
             total += float(found.sum(dtype=np.float64))
             low, high = min(low, float(found.min())), max(high, float(found.max()))
     if not count:
         raise DataError(f"{source.name}: no cell has a value where it is wanted; check its nodata value and --bbox")
-    return Survey(count, cells, total / count, low, high)
+    return Survey(count, total / count, low, high)
 
 
 def require_plausible(values: NDArray[np.float32], source: Source, window: Window) -> None:

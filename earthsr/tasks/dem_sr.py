@@ -5,7 +5,7 @@ This room calls no framework. Whoever has an engine hands in a function that pre
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
@@ -144,7 +144,13 @@ class DemSR(Task):
         beside = valid.get("bicubic_rmse")
         return f"RMSE {valid['rmse']:.3f} m" + ("" if beside is None else f" (bicubic {beside:.3f} m)")
 
-    def score(self, model: Predictor | None, dataset: Dataset, baselines: bool = True) -> Scores:
+    def score(
+        self,
+        model: Predictor | None,
+        dataset: Dataset,
+        baselines: bool = True,
+        observe: Callable[[Patches, Mapping[str, NDArray[np.float32]]], None] | None = None,
+    ) -> Scores:
         """Score a model and the interpolation baselines over all patches of a data set.
 
         Parameters
@@ -154,7 +160,9 @@ class DemSR(Task):
         dataset : Dataset
             In its own order; every patch counts once, the short last batch included.
         baselines : bool
-            Score nearest, bilinear and bicubic beside the model.
+            Score the interpolations beside the model.
+        observe : callable, optional
+            Is shown every batch of patches with what each method made of it, metres.
         """
         source = dataset.generator
         scale = self.config.demsrnet.scale
@@ -171,6 +179,8 @@ class DemSR(Task):
                 methods["model"] = prediction.result()
             for method in BASELINES if baselines else ():
                 methods[method] = baseline(patches.coarse, scale, method)
+            if observe is not None:
+                observe(patches, methods)
             for name, fine in methods.items():
                 each = patch_statistics(
                     fine,
