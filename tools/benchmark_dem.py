@@ -5,8 +5,8 @@
 Land regions are left out in turn, whole; DEM-SRNet and EDSR are trained on the others and scored on those left out;
 DEM-SRNet is fine-tuned on ocean and scored there; short runs with one thing changed say what it bought. Every stage is
 commands that could be typed, and are printed; its time and peak memory are kept. After a kill at any moment the same
-command carries on. Results: `table.md`, `table.json`, `times.json` and `figures/` in the output folder, brought up to
-date after every stage.
+command carries on; two that run at once share the stages out. Results: `table.md`, `table.json`, `times.json` and
+`figures/` in the output folder, brought up to date after every stage.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from dem_benchmark.config import load_benchmark
 from dem_benchmark.figures import draw
 from dem_benchmark.plan import Folders, Plan
 from dem_benchmark.results import collect
-from dem_benchmark.run import Records, Runner, alone, duration, times
+from dem_benchmark.run import Records, Runner, duration, times
 from dem_benchmark.stages import chosen, keys
 from dem_benchmark.table import markdown
 
@@ -95,11 +95,9 @@ def main() -> int:
 def run(plan: Plan, options: argparse.Namespace) -> int:
     stages = chosen(plan.stages, options.only)
     commands = shlex.join(["python", "tools/benchmark_dem.py", *sys.argv[1:]])
-    with alone(options.output, say) as lock:
-        bad = Runner(options.output, options.threads, lock, say).run(
-            stages, keys(plan.stages), lambda: report(plan, commands)
-        )
-        report(plan, commands)
+    runner = Runner(options.output, options.threads, say)
+    bad = runner.run(stages, keys(plan.stages), lambda: report(plan, commands))
+    report(plan, commands)
     say(f"{options.output / 'table.md'}, {options.output / 'figures'}")
     if bad:
         print(f"error: {len(bad)} of {len(stages)} stages failed: {', '.join(bad)}; see logs/", file=sys.stderr)

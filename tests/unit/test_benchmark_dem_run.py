@@ -6,16 +6,16 @@ import shlex
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from earthsr.errors import DataError, InputError
+from earthsr.errors import DataError
 from earthsr.models import RunFolder, read_weights
 from tests.conftest import REPOSITORY, installed, terrain
 from tests.unit.benchmark_dem_cases import write_files
-from tools.dem_benchmark import run as running
-from tools.dem_benchmark.run import Records, Runner, alone
+from tools.dem_benchmark.run import Record, Records, Runner, held
 from tools.dem_benchmark.stages import Command, Stage, keys
 
 TOOL = REPOSITORY / "tools" / "benchmark_dem.py"
@@ -26,8 +26,7 @@ def python(code, result, name="a", **more):
 
 
 def run_all(output, stages, say=None):
-    with alone(output, print) as lock:
-        return Runner(output, 1, lock, say or (lambda _: None)).run(stages, keys(stages), lambda: None)
+    return Runner(output, 1, say or (lambda _: None)).run(stages, keys(stages), lambda: None)
 
 
 def test_finished_stages_are_kept_and_failures_stop_only_what_needs_them(tmp_path):
@@ -89,16 +88,27 @@ def test_a_result_that_is_wrong_or_missing_is_a_failure(tmp_path):
     assert records.read("wrong").error == "train and test share ground"
 
 
-def test_two_benchmarks_do_not_share_a_folder(tmp_path, monkeypatch):
-    monkeypatch.setattr(running, "PATIENCE_S", 0.1)
-    with (
-        alone(tmp_path, print),
-        pytest.raises(InputError, match="another benchmark, or a command of one, works in it"),
-        alone(tmp_path, print),
-    ):
-        pass
-    with alone(tmp_path, print):
-        pass
+def test_two_benchmarks_share_the_stages_out(tmp_path):
+    """While one is held, the others are run; it is looked at again, and found done."""
+    log = tmp_path / "log"
+
+    def stage(name, **more):
+        code = f"open({str(log)!r}, 'a').write('{name} '); open({str(tmp_path / name)!r}, 'w')"
+        return python(code, tmp_path / name, name, **more)
+
+    first, second, third = stage("first"), stage("second"), stage("third", needs=("first",))
+    stages, said = [first, second, third], []
+    with ThreadPoolExecutor(1) as threads:
+        with held(tmp_path / "out", "first") as lock:
+            assert lock is not None
+            run = threads.submit(run_all, tmp_path / "out", stages, said.append)
+            assert wait_for(lambda: log.exists() and "second" in log.read_text())
+            (tmp_path / "first").touch()
+            Records(tmp_path / "out").write(Record("first", keys(stages)["first"], "done"))
+        assert run.result(timeout=60) == []
+    assert log.read_text() == "second third "
+    assert "[1/3] first: another run works at it" in said
+    assert "[1/3] first: done before" in said
 
 
 def test_commands_end_with_a_benchmark_that_was_killed(tmp_path):
@@ -107,20 +117,20 @@ def test_commands_end_with_a_benchmark_that_was_killed(tmp_path):
     script = f"""
 import sys; sys.path.insert(0, {str(REPOSITORY)!r})
 from pathlib import Path
-from tools.dem_benchmark.run import Runner, alone
+from tools.dem_benchmark.run import Runner
 from tools.dem_benchmark.stages import Command, Stage, keys
 code = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
 stage = Stage("a", (Command(("python", "-c", code)),), Path("x"))
-with alone(Path({str(tmp_path)!r}), print) as lock:
-    Runner(Path({str(tmp_path)!r}), 1, lock, print).run([stage], keys([stage]), lambda: None)
+Runner(Path({str(tmp_path)!r}), 1, print).run([stage], keys([stage]), lambda: None)
 """
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.DEVNULL) as tool:
         log = tmp_path / "logs" / "a.log"
         child = wait_for(lambda: log.exists() and log.read_text().splitlines()[1:])
         tool.kill()
     assert wait_for(lambda: not Path(f"/proc/{int(child[0])}").exists())
-    with alone(tmp_path, print):
-        assert Records(tmp_path).read("a").state == "begun"
+    with held(tmp_path, "a") as lock:
+        assert lock is not None
+    assert Records(tmp_path).read("a").state == "begun"
 
 
 def wait_for(condition, seconds=60):

@@ -1,7 +1,8 @@
 """Running stages one by one, each command in a process of its own, so that a kill at any moment costs little.
 
 What is known of a stage lies in ``stages/NAME.json``: under which key it was begun, and whether it is done. A stage
-that was begun under the same key carries on; one whose key has changed begins anew.
+that was begun under the same key carries on; one whose key has changed begins anew. Several runs may share a folder:
+each takes what no other works at.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ from .stages import Command, Stage
 #: Seconds between records of how long a stage has run: as much is lost of its time, not of its work, by a kill.
 HEARTBEAT_S = 10.0
 
-#: Seconds to wait for what an earlier run may have left behind; its commands end with it, but write a checkpoint first.
-PATIENCE_S = 60.0
+#: Seconds between looks at a stage that another run works at.
+POLL_S = 0.5
 
 
 # Opened here: between fork and exec of a command there is no time for loading libraries.
@@ -88,32 +89,18 @@ class Records:
 
 
 @contextlib.contextmanager
-def alone(output: Path, say: Callable[[str], None]) -> Iterator[int]:
-    """Hold an output folder alone; gives a file descriptor that commands inherit, and hold it with.
-
-    Raises
-    ------
-    InputError
-        If another benchmark, or a command that one left behind, still works in it.
-    """
-    make_folder(output)
-    handle = os.open(output / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+def held(output: Path, name: str) -> Iterator[int | None]:
+    """Hold a stage; gives a descriptor that commands inherit, and hold it with, or None where another run has it."""
+    folder = output / ".locks"
+    make_folder(folder)
+    handle = os.open(folder / name.replace("/", "__"), os.O_RDWR | os.O_CREAT, 0o644)
     try:
-        waited = 0.0
-        while True:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if waited == 0:
-                    say(f"waiting for what works in {output} already")
-                if waited >= PATIENCE_S:
-                    raise InputError(
-                        f"{output}: another benchmark, or a command of one, works in it; wait for its end, or end it"
-                    ) from None
-                time.sleep(0.5)
-                waited += 0.5
-        yield handle
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield None
+        else:
+            yield handle
     finally:
         os.close(handle)
 
@@ -133,48 +120,69 @@ class Runner:
         Folder of the benchmark.
     threads : int
         Threads of each command.
-    lock : int
-        Descriptor that commands inherit.
     say : callable
         Where progress goes.
     """
 
-    def __init__(self, output: Path, threads: int, lock: int, say: Callable[[str], None]) -> None:
+    def __init__(self, output: Path, threads: int, say: Callable[[str], None]) -> None:
         self.output = output
         self.threads = threads
-        self.lock = lock
         self.say = say
         self.records = Records(output)
 
     def run(self, stages: Sequence[Stage], keys: Mapping[str, str], after: Callable[[], None]) -> list[str]:
         """Run what is not done, in order; returns the names of stages that failed or could not begin.
 
-        A stage that fails does not stop those that do not need it. ``after`` is called after each that ran.
+        A stage that fails does not stop those that do not need it; one that another run works at is passed over, and
+        looked at again until it is done. ``after`` is called after each that ran.
         """
         bad: list[str] = []
-        for number, stage in enumerate(stages, start=1):
-            title = f"[{number}/{len(stages)}] {stage.name}"
-            state = self.records.state(stage, keys[stage.name])
-            if state == "done":
-                self.say(f"{title}: done before")
-                continue
-            missing = [name for name in stage.needs if name in bad]
-            if missing:
-                self.say(f"{title}: left out, {missing[0]} failed")
-                bad.append(stage.name)
-                continue
-            changed = "" if state != "other" else ": was made from other inputs or settings, begins anew"
-            self.say(f"{title}{changed}")
-            record = self._stage(stage, keys[stage.name])
-            if record.state == "done":
-                self.say(f"    {duration(record.seconds)}, at most {record.peak_mib:,.0f} MiB")
-            else:
-                self.say(f"    failed: {record.error}")
-                bad.append(stage.name)
-            after()
+        told: set[str] = set()
+        pending = {stage.name: (number, stage) for number, stage in enumerate(stages, start=1)}
+        while pending:
+            before = len(pending)
+            for number, stage in list(pending.values()):
+                if any(name in pending for name in stage.needs):
+                    continue
+                title = f"[{number}/{len(stages)}] {stage.name}"
+                missing = [name for name in stage.needs if name in bad]
+                if missing:
+                    self.say(f"{title}: left out, {missing[0]} failed")
+                    bad.append(stage.name)
+                    del pending[stage.name]
+                    continue
+                with held(self.output, stage.name) as lock:
+                    if lock is None:
+                        if stage.name not in told:
+                            self.say(f"{title}: another run works at it")
+                            told.add(stage.name)
+                        continue
+                    del pending[stage.name]
+                    if not self._ran(stage, keys[stage.name], title, lock):
+                        continue
+                    if self.records.state(stage, keys[stage.name]) != "done":
+                        bad.append(stage.name)
+                after()
+            if len(pending) == before:
+                time.sleep(POLL_S)
         return bad
 
-    def _stage(self, stage: Stage, key: str) -> Record:
+    def _ran(self, stage: Stage, key: str, title: str, lock: int) -> bool:
+        """Run a stage where it is not done; returns whether it was run."""
+        state = self.records.state(stage, key)
+        if state == "done":
+            self.say(f"{title}: done before")
+            return False
+        changed = "" if state != "other" else ": was made from other inputs or settings, begins anew"
+        self.say(f"{title}{changed}")
+        record = self._stage(stage, key, lock)
+        if record.state == "done":
+            self.say(f"    {duration(record.seconds)}, at most {record.peak_mib:,.0f} MiB")
+        else:
+            self.say(f"    failed: {record.error}")
+        return True
+
+    def _stage(self, stage: Stage, key: str, lock: int) -> Record:
         before = self.records.read(stage.name)
         carry_on = before is not None and before.key == key and before.state != "done"
         record = Record(stage.name, key, "begun", threads=self.threads)
@@ -189,7 +197,7 @@ class Runner:
             record = replace(record, commands=(*record.commands, shlex.join(words)))
             self.records.write(record)
             self.say(f"    $ {shlex.join(words)}")
-            record, code, last = self._command(Command(words), record)
+            record, code, last = self._command(Command(words), record, lock)
             if code != 0:
                 record = replace(record, state="failed", error=last or f"exit code {code}")
                 self.records.write(record)
@@ -206,7 +214,7 @@ class Runner:
         self.records.write(record)
         return record
 
-    def _command(self, command: Command, record: Record) -> tuple[Record, int, str]:
+    def _command(self, command: Command, record: Record, lock: int) -> tuple[Record, int, str]:
         """Run one command to its end; returns the record with its time and memory, its exit code, its last line."""
         log = self.output / "logs" / f"{record.name.replace('/', '__')}.log"
         make_folder(log.parent)
@@ -221,7 +229,7 @@ class Runner:
                 stdout=out,
                 stderr=subprocess.STDOUT,
                 env=environment,
-                pass_fds=(self.lock,),
+                pass_fds=(lock,),
                 # Ctrl-C on a terminal shall reach this process alone, which then asks the command once to end.
                 start_new_session=True,
                 preexec_fn=die_with_parent,
