@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _INPUT = "Elevation in metres: GeoTIFF, NetCDF (FILE.nc:VARIABLE), Zarr; or .npz and .h5 of bare arrays."
 _OUTPUT = "Where to write: .tif (Cloud Optimized GeoTIFF), .nc or .zarr; .npz or .h5 for arrays."
+_BBOX = "Part to enlarge, in units of the raster's CRS; of a global raster, W > E goes across the dateline."
 _EXACT = "Windows with a halo, one normalisation for the whole raster: what a prediction in one piece gives."
 _ARRAYS = (".npz", ".h5", ".hdf5")
 
@@ -23,9 +24,7 @@ def predict(
     checkpoint: Checkpoint,
     source: Annotated[str, typer.Argument(metavar="INPUT", help=_INPUT)],
     target: Annotated[Path, typer.Argument(metavar="OUTPUT", help=_OUTPUT)],
-    bbox: Annotated[
-        str | None, typer.Option("--bbox", metavar="W,S,E,N", help="Part to enlarge, in units of the raster's CRS.")
-    ] = None,
+    bbox: Annotated[str | None, typer.Option("--bbox", metavar="W,S,E,N", help=_BBOX)] = None,
     exact: Annotated[bool, typer.Option("--exact", help=_EXACT)] = False,
     tile: Annotated[
         int | None, typer.Option("--tile", help="Coarse cells per window side; with --exact, kept of a window.")
@@ -107,7 +106,7 @@ def predict(
             )
         _arrays(models[0], source, target, overwrite, as_json)
         return
-    _raster(models, source, target, options, _box(bbox), nodata, units, dry_run, overwrite, as_json)
+    _raster(models, source, target, options, box_of(bbox), nodata, units, dry_run, overwrite, as_json)
 
 
 def _arrays(model: Model, source: str, target: Path, overwrite: bool, as_json: bool) -> None:
@@ -178,7 +177,8 @@ def _duration(seconds: float) -> str:
     return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def _box(text: str | None) -> tuple[float, float, float, float] | None:
+def box_of(text: str | None) -> tuple[float, float, float, float] | None:
+    """Read W,S,E,N."""
     from earthsr.errors import InputError
 
     if text is None:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthsr.data.rasters import Window
-from earthsr.inference.tiling import BlendedTiles, Tile, Tiles, slices
+from earthsr.inference.tiling import BlendedTiles, Lattice, Tile, Tiles, slices
 
 #: Standard deviation of the bell over the side of a window (as in MONAI's sliding windows).
 SIGMA: Final = 0.125
@@ -25,17 +25,15 @@ def bell(cells: int) -> NDArray[np.float64]:
     return np.exp(-0.5 * np.square(position / (SIGMA * cells)))
 
 
-def axis_weights(tiles: BlendedTiles, first: int, count: int, extent: int, scale: int) -> dict[int, NDArray]:
+def axis_weights(axis: Lattice, first: int, count: int, scale: int) -> dict[int, NDArray]:
     """Weights along one axis of the windows that touch a part of it.
 
     Parameters
     ----------
-    tiles : BlendedTiles
-        The lattice.
+    axis : Lattice
+        Where the windows are.
     first, count : int
         First coarse cell of the part, and number.
-    extent : int
-        Coarse cells of the axis.
     scale : int
         Fine cells per coarse cell.
 
@@ -45,12 +43,11 @@ def axis_weights(tiles: BlendedTiles, first: int, count: int, extent: int, scale
         By the window's first coarse cell: float32 weights of the fine cells that it shares with the part. At every cell
         they add up to 1.
     """
-    side = min(tiles.tile, extent)
-    one = bell(side * scale)
+    one = bell(axis.side * scale)
     total = np.zeros(count * scale)
     found: dict[int, tuple[slice, NDArray]] = {}
-    for start in tiles.starts(first, first + count, extent):
-        low, high = max(start, first), min(start + side, first + count)
+    for start in axis.starts(first, first + count):
+        low, high = max(start, first), min(start + axis.side, first + count)
         place = slice((low - first) * scale, (high - first) * scale)
         weights = one[(low - start) * scale : (high - start) * scale]
         total[place] += weights
@@ -77,9 +74,10 @@ class ChunkSums:
         self._part, self._scale = part, scale
         self._weights: tuple[dict[int, NDArray], dict[int, NDArray]] | None = None
         if isinstance(tiles, BlendedTiles):
+            down, across = tiles.axes
             self._weights = (
-                axis_weights(tiles, part.row, part.rows, tiles.rows, scale),
-                axis_weights(tiles, part.column, part.columns, tiles.columns, scale),
+                axis_weights(down, part.row, part.rows, scale),
+                axis_weights(across, part.column, part.columns, scale),
             )
         self.values = np.zeros((channels, part.rows * scale, part.columns * scale), np.float32)
         """(channels, fine rows, fine columns): complete once every tile of the part was added."""

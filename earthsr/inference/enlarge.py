@@ -3,6 +3,9 @@
 Two modes. *Exact*: windows with a halo that is cut off and one normalisation for the whole raster: what a prediction in
 one piece would give, up to float32's rounding. *Gaussian*: overlapping windows, normalised as training patches were,
 blended with bell-shaped weights. Memory follows the chunk and the window, not the raster.
+
+In both, windows of a raster that goes once round the globe go round too, and it does not matter with which longitude
+its columns begin.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from numpy.typing import NDArray
 from earthsr.backend import Model, Pending
 from earthsr.data import Normalisation
 from earthsr.data.rasters import Georeference, Sink, Source, Window
+from earthsr.data.rasters.around import read_around
 from earthsr.errors import InputError
 from earthsr.inference.blend import ChunkSums, batches
 from earthsr.inference.conserve import Residual, area_weights, conserved
@@ -73,7 +77,7 @@ class Plan:
     source: Source
     options: Options
     wanted: Window
-    """Coarse cells that are enlarged."""
+    """Coarse cells that are enlarged; on a periodic raster its columns may be negative or beyond the last one."""
     tiles: Tiles
     exact: ExactTiles
     """Windows of the exact mode, whichever mode is taken."""
@@ -99,7 +103,7 @@ class Plan:
     def area(self, chunk: Window) -> Window:
         """Coarse cells that are predicted for a chunk."""
         here = self.source.georeference
-        return grown(chunk, RING, here.rows, here.columns) if self.options.conserve else chunk
+        return grown(chunk, RING, here.rows, here.columns, here.periodic) if self.options.conserve else chunk
 
 
 @dataclass
@@ -139,6 +143,8 @@ def make_plan(
         The mode and its sizes.
     bbox : tuple of float, optional
         West, south, east, north in units of the CRS; cells that it touches are enlarged, and others around it read.
+        West > east is a box across the dateline of a raster that goes once round the globe: see
+        :meth:`earthsr.data.rasters.Georeference.window`.
 
     Raises
     ------
@@ -158,10 +164,13 @@ def make_plan(
         side = whole if options.tile is None else options.tile
     else:
         side = EXACT_TILE if options.compare else SAMPLE_CELLS
-    exact = ExactTiles(here.rows, here.columns, side, halo)
+    exact = ExactTiles(here.rows, here.columns, side, halo, here.periodic)
     tiles: Tiles = exact
     if options.mode == "gaussian":
-        tiles = BlendedTiles(here.rows, here.columns, TILE if options.tile is None else options.tile, options.overlap)
+        blended = TILE if options.tile is None else options.tile
+        tiles = BlendedTiles(
+            here.rows, here.columns, blended, options.overlap, periodic=here.periodic, origin=here.dateline
+        )
     if options.batch_size is not None and options.batch_size < 1:
         raise InputError(f"--batch-size is {options.batch_size}, expected 1 or more windows")
     parts = tuple(chunks(wanted, CHUNK))
@@ -197,7 +206,9 @@ class _Made:
     compared: int
 
 
-def enlarge(plan: Plan, sink: Sink, offset: float | None = None, label: str = "predict") -> Outcome:
+def enlarge(
+    plan: Plan, sink: Sink, offset: float | None = None, label: str = "predict", compare: bool = True
+) -> Outcome:
     """Enlarge a raster into a sink, which stays to be finished.
 
     Parameters
@@ -211,6 +222,8 @@ def enlarge(plan: Plan, sink: Sink, offset: float | None = None, label: str = "p
         mean needs it.
     label : str
         Of the progress bar.
+    compare : bool
+        Gaussian: compare with the exact prediction at some places, or everywhere as the options say.
 
     Raises
     ------
@@ -218,7 +231,7 @@ def enlarge(plan: Plan, sink: Sink, offset: float | None = None, label: str = "p
         If a value is no elevation, or the raster cannot be read.
     """
     outcome = Outcome()
-    sampled = _sampled(plan)
+    sampled = _sampled(plan) if compare else {}
 
     def read(chunk: Window) -> _Piece:
         area = plan.area(chunk)
@@ -228,7 +241,7 @@ def enlarge(plan: Plan, sink: Sink, offset: float | None = None, label: str = "p
         if sample is not None:
             wanted += list(plan.exact.tiles(sample))
         cover = covering(wanted)
-        values = plan.source.read(cover)
+        values = read_around(plan.source, cover)
         require_plausible(values, plan.source, cover)
         return _Piece(area, tiles, cover, values, sample)
 

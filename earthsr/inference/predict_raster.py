@@ -64,7 +64,8 @@ def predict_raster(
     options : Options, optional
         Mode, windows, ensemble, conservation.
     bbox : tuple of float, optional
-        West, south, east, north in units of the CRS.
+        West, south, east, north in units of the CRS; west > east goes across the dateline of a global raster, and the
+        output's longitudes are then contiguous, such as 170 to 190.
     nodata, units : optional
         In place of what the file says.
     overwrite : bool
@@ -114,7 +115,8 @@ def predict_dataarray(
     options : Options, optional
         Mode, windows, ensemble, conservation.
     bbox : tuple of float, optional
-        West, south, east, north in units of the coordinates.
+        West, south, east, north in units of the coordinates; west > east goes across the dateline of a global array,
+        and the result's longitudes are then contiguous, such as 170 to 190.
 
     Returns
     -------

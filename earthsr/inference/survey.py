@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from earthsr.data.hdf5 import PLAUSIBLE_M
 from earthsr.data.rasters import Source, Window
+from earthsr.data.rasters.around import read_around
 from earthsr.errors import DataError
 from earthsr.inference.tiling import chunks
 
@@ -42,7 +43,7 @@ def survey(source: Source, window: Window | None = None) -> Survey:
     count, total, low, high = 0, 0.0, math.inf, -math.inf
     shown = None if len(blocks) > 16 else True
     for block in tqdm(blocks, desc="survey", unit="block", disable=shown):
-        values = source.read(block)
+        values = read_around(source, block)
         require_plausible(values, source, block)
         found = values[np.isfinite(values)]
         if found.size:
@@ -67,7 +68,9 @@ def require_plausible(values: NDArray[np.float32], source: Source, window: Windo
     bad = (values < low) | (values > high)
     if bad.any():
         row, column = (int(i) for i in np.argwhere(bad)[0])
+        # Windows of a periodic raster go round; the column is the one that the file has.
+        place = (window.column + column) % source.georeference.columns
         raise DataError(
             f"{source.name}: holds {float(values[row, column]):g} in row {window.row + row}, column "
-            f"{window.column + column}, and elevations are {low:,} to {high:,} m; name a fill value with --nodata"
+            f"{place}, and elevations are {low:,} to {high:,} m; name a fill value with --nodata"
         )

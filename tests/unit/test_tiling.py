@@ -11,7 +11,7 @@ from earthsr.errors import InputError
 from earthsr.inference.blend import ChunkSums, bell
 from earthsr.inference.conserve import Residual, area_mean, area_weights, conserved
 from earthsr.inference.flow import flow
-from earthsr.inference.tiling import BlendedTiles, ExactTiles, chunks, covering, grown, slices
+from earthsr.inference.tiling import BlendedTiles, ExactTiles, Lattice, chunks, covering, grown, slices
 from earthsr.resample import block_mean, interpolate
 
 extents = st.integers(1, 70)
@@ -66,6 +66,122 @@ def test_blended_windows_add_up_to_one_and_to_the_same_in_any_part(rows, columns
     np.testing.assert_allclose(filled(whole), field, atol=2e-6)
     for chunk in chunks(part, side):
         np.testing.assert_array_equal(filled(chunk), filled(whole)[(slice(None), *slices(chunk, whole, scale))])
+
+
+@given(extents, extents, st.integers(1, 40), st.integers(0, 40), st.integers(1, 50), st.integers(-90, 90))
+@settings(max_examples=80, deadline=None)
+def test_exact_tiles_round_the_globe_have_their_halo_everywhere(rows, columns, tile, halo, side, left):
+    plan = ExactTiles(rows, columns, tile, halo, periodic=True)
+    wanted = Window(0, left, rows, columns)
+    seen = np.zeros((rows, columns), int)
+    for chunk in chunks(wanted, side):
+        tiles = list(plan.tiles(chunk))
+        # Unwrapped: what is read is what the part has, and the halo to each side of it.
+        cover = covering(tiles)
+        assert cover.column == chunk.column - halo
+        assert cover.columns < chunk.columns + 2 * halo + min(tile, columns)
+        for each in tiles:
+            assert each.window[2:] == plan.shape
+            assert each.window.row >= 0
+            assert each.window.row + each.window.rows <= rows
+            before, behind = each.keep.column - each.window.column, each.keep.column + each.keep.columns
+            assert before == halo
+            assert each.window.column + each.window.columns - behind >= halo
+            for column in range(each.keep.column, behind):
+                seen[each.keep.row : each.keep.row + each.keep.rows, column % columns] += 1
+    np.testing.assert_array_equal(seen, 1)
+
+
+@given(extents, st.integers(1, 70), st.integers(1, 70), st.integers(-90, 90))
+@settings(max_examples=80, deadline=None)
+def test_a_periodic_lattice_closes_upon_itself(extent, side, step, origin):
+    side = min(side, extent)
+    axis = Lattice(extent, side, min(step, side), True, origin)
+    starts = [axis.start(i) for i in range(axis.count + 1)]
+    # As many windows as are needed, as even as whole cells allow; the one after the last is the first, a turn farther.
+    assert axis.count == -(-extent // axis.step)
+    assert starts == [origin + round(i * extent / axis.count) for i in range(axis.count + 1)]
+    assert starts[-1] == origin + extent
+    gaps = np.diff(starts)
+    assert gaps.max() <= axis.step
+    assert gaps.max() - gaps.min() <= 1
+    # Every window that touches a part is found, whichever turn it is of.
+    everything = [axis.start(i) for i in range(-3 * axis.count, 4 * axis.count)]
+    for first in range(origin - 2 * extent, origin + 2 * extent, 7):
+        last = first + min(9, extent)
+        assert axis.starts(first, last) == [start for start in everything if start < last and start + side > first]
+
+
+@given(
+    st.integers(1, 20),
+    extents,
+    st.integers(1, 40),
+    st.floats(0, 0.9),
+    st.integers(1, 50),
+    st.integers(-90, 90),
+    st.integers(-90, 90),
+)
+@settings(max_examples=80, deadline=None)
+def test_periodic_windows_add_up_to_one_and_to_the_same_in_any_turn(rows, columns, tile, overlap, side, left, origin):
+    plan = BlendedTiles(rows, columns, tile, overlap, periodic=True, origin=origin)
+    noise = np.random.default_rng(0).normal(size=(3, rows, columns)).astype(np.float32)
+
+    def filled(part, agree):
+        sums = ChunkSums(plan, part, 1)
+        for each in plan.tiles(part):
+            row, column, height, width = each.window
+            assert (height, width) == plan.shape
+            assert 0 <= row <= rows - height
+            # Each window has numbers of its own, the same ones in each turn; or those of the one field.
+            field = noise[0 if agree else (row + column % columns) % 3]
+            sums.add(each, field[None, row : row + height][:, :, np.arange(column, column + width) % columns])
+        return sums.values
+
+    # More than a turn: the same cells come again.
+    part = Window(0, left, rows, columns + 9)
+    turns = np.arange(left, left + columns + 9) % columns
+    np.testing.assert_allclose(filled(part, True), noise[:1][:, :, turns], atol=2e-6)
+    whole = filled(Window(0, 0, rows, columns), False)
+    np.testing.assert_array_equal(filled(part, False), whole[:, :, turns])
+    for chunk in chunks(part, side):
+        expected = whole[
+            :, chunk.row : chunk.row + chunk.rows, np.arange(chunk.column, chunk.column + chunk.columns) % columns
+        ]
+        np.testing.assert_array_equal(filled(chunk, False), expected)
+
+
+def test_columns_are_periodic_and_rows_are_not():
+    down, across = BlendedTiles(64, 64, 20, 0.25, periodic=True).axes
+    assert (down.starts(0, 64), across.starts(0, 64)) == ([0, 15, 30, 44], [-13, 0, 13, 26, 38, 51])
+    down, across = BlendedTiles(64, 64, 20, 0.25).axes
+    assert down.starts(0, 64) == across.starts(0, 64) == [0, 15, 30, 44]
+    assert grown(Window(1, 5, 3, 3), 2, 10, 9, periodic=True) == Window(0, 3, 6, 7)
+    assert grown(Window(1, 0, 9, 9), 2, 10, 9, periodic=True) == Window(0, -2, 10, 13)
+
+
+@given(extents, extents, st.integers(1, 90), st.floats(0, 0.8), st.integers(9, 50), st.booleans())
+@settings(max_examples=40, deadline=None)
+def test_whole_tiles_keep_their_side_and_still_add_up_to_one(rows, columns, tile, overlap, side, periodic):
+    periodic = periodic and columns >= tile
+    plan = BlendedTiles(rows, columns, tile, overlap, periodic=periodic, whole=True)
+    for part in chunks(Window(0, 0, rows, columns), side):
+        sums = ChunkSums(plan, part, 1)
+        for each in plan.tiles(part):
+            assert each.window[2:] == plan.shape == (tile, tile)
+            for start, extent, wraps in ((each.window.row, rows, False), (each.window.column, columns, periodic)):
+                if tile > extent:
+                    assert start == (extent - tile) // 2  # the raster is in the middle
+                elif not wraps:
+                    assert 0 <= start <= extent - tile  # moved inwards, as ever
+            sums.add(each, np.ones((1, tile, tile), np.float32))
+        np.testing.assert_allclose(sums.values, 1, atol=2e-6)
+
+
+def test_whole_tiles_do_not_overlap_themselves():
+    assert BlendedTiles(10, 64, 64, 0.25, periodic=True, whole=True).shape == (64, 64)
+    with pytest.raises(InputError, match="once round the globe in 63 columns, and tiles of 64 cells"):
+        BlendedTiles(10, 63, 64, 0.25, periodic=True, whole=True)
+    assert BlendedTiles(10, 63, 64, 0.25, periodic=True).shape == (10, 63)
 
 
 def test_blending_forgets_the_edges_of_windows():

@@ -70,6 +70,15 @@ class Georeference:
         """Whether the columns go once round the globe."""
         return self.geographic and abs(self.columns * self.cell_x - 360) < 1e-6 * 360
 
+    @property
+    def dateline(self) -> int:
+        """First column east of longitude 180: the same place on Earth, whichever longitude a periodic grid begins with.
+
+        Where the meridian cuts a cell, that cell or the next one, always the same of the two.
+        """
+        # Grids have the meridian on an edge or a centre: a quarter of a cell keeps rounding away from either.
+        return math.floor((180 - self.west) / self.cell_x + 0.25) % self.columns
+
     def x(self) -> NDArray[np.float64]:
         """Centres of the columns."""
         return self.west + (np.arange(self.columns) + 0.5) * self.cell_x
@@ -115,7 +124,14 @@ class Georeference:
         Parameters
         ----------
         bbox : tuple of float
-            West, south, east, north in units of the CRS.
+            West, south, east, north in units of the CRS. On a periodic grid west > east is a box across the dateline,
+            and longitudes may count otherwise than the grid's, from -360 to 540.
+
+        Returns
+        -------
+        Window
+            On a periodic grid its columns may be negative or lie beyond the last one: neighbours follow each other, and
+            :meth:`part` gives the box's own longitudes, 170 to 190 for 170 to -170. It never has more than a turn.
 
         Raises
         ------
@@ -123,14 +139,27 @@ class Georeference:
             If it is empty or lies outside.
         """
         west, south, east, north = bbox
-        if not (all(map(math.isfinite, bbox)) and west < east and south < north):
+        around = self.periodic and west > east
+        if not (all(map(math.isfinite, bbox)) and (west < east or around) and south < north):
+            crosses = self.geographic and not self.periodic and -360 <= east < west <= 540
+            hint = "; a box across the dateline needs a raster that goes once round the globe" if crosses else ""
             raise InputError(
                 f"--bbox is {west:g},{south:g},{east:g},{north:g}, expected finite numbers, west < east, south < north"
+                f"{hint}"
             )
         # A box on the cells' edges takes these cells and no more, whatever its digits.
         slack = 1e-6
-        left = max(math.floor((west - self.west) / self.cell_x + slack), 0)
-        right = min(math.ceil((east - self.west) / self.cell_x - slack), self.columns)
+        end = east + 360 if around else east
+        left = math.floor((west - self.west) / self.cell_x + slack)
+        right = math.ceil((end - self.west) / self.cell_x - slack)
+        if not self.periodic:
+            left, right = max(left, 0), min(right, self.columns)
+        elif end - west >= 360 + self.cell_x:
+            left, right = 0, self.columns
+        elif west >= -360 and end <= 540:
+            right = min(right, left + self.columns)
+        else:
+            left = right
         top = max(math.floor((self.north - north) / self.cell_y + slack), 0)
         bottom = min(math.ceil((self.north - south) / self.cell_y - slack), self.rows)
         if left >= right or top >= bottom:
