@@ -56,6 +56,10 @@ def landuse(
     held_out_years: Annotated[
         int, typer.Option("--held-out-years", metavar="N", help="Years at the end that only the test file has.")
     ] = 10,
+    archives: Annotated[
+        bool,
+        typer.Option("--archives", help="Write DIR/archives too: the world as rasters, for earthsr reconstruct."),
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace data that DIR holds.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -65,13 +69,21 @@ def landuse(
     """
     from earthsr.data.sample_landuse import write_sample_landuse
     from earthsr.data.world import WorldSpec
+    from earthsr.data.world.archives import OUTPUT, shell_text
 
     spec = WorldSpec(rows=rows, columns=columns, cell_deg=cell, years=_years(years), seed=seed)
-    written = write_sample_landuse(folder, spec, tile, held_out_last=held_out_years, overwrite=overwrite, stride=stride)
+    written = write_sample_landuse(
+        folder, spec, tile, held_out_last=held_out_years, overwrite=overwrite, stride=stride, archives=archives
+    )
     first, last = spec.years[0], spec.years[-1]
     counts = ", ".join(f"{count} {name}" for name, count in written.counts.items())
     held = f"{last - held_out_years + 1} to {last} held out" if held_out_years else "none held out"
     text = f"{folder}: synthetic world, {counts} tiles of {tile} x {tile}, years {first} to {last} ({held})"
+    if written.archives is not None:
+        made = written.archives
+        command = shell_text(made.command(made.folder, folder / OUTPUT))
+        text += f"\n{made.folder}: {', '.join(made.files)}"
+        text += f"\nnext, with the run folder of a model that was trained on {folder}:\n{command}"
     show({"folder": str(folder), "synthetic": True, "seed": seed, **written.to_dict()}, as_json, text)
 
 

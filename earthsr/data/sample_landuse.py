@@ -6,17 +6,39 @@ import contextlib
 import os
 import shutil
 import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from earthsr.data.landuse_source import COARSE_CELL_DEG
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from earthsr.data.landuse_source import COARSE_CELL_DEG, Forcing, aggregate
 from earthsr.data.landuse_write import SPLITS, SplitPlan, Written, write_landuse
 from earthsr.data.world import SyntheticWorld, WorldSpec
+from earthsr.data.world.archive_files import Fractions
+from earthsr.data.world.archives import Archives, check_archives, remove_archives, write_archives
 from earthsr.errors import InputError
 from earthsr.files import make_folder
 
 #: Fine cells between the bands of the splits: one coarse cell of 0.25 degrees in the default world.
 BUFFER_CELLS: Final = 16
+
+_ARCHIVES: Final = "archives"
+
+
+@dataclass
+class SampleWritten(Written):
+    """What was written, with archives where these were asked for."""
+
+    archives: Archives | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-able description; nothing of archives where there are none."""
+        values = super().to_dict() | {"archives": None if self.archives is None else self.archives.to_dict()}
+        return {key: value for key, value in values.items() if key != "archives" or value is not None}
 
 
 def _cells_per_coarse(cell_deg: float) -> int:
@@ -33,7 +55,8 @@ def write_sample_landuse(
     held_out_last: int = 10,
     overwrite: bool = False,
     stride: int | None = None,
-) -> Written:
+    archives: bool = False,
+) -> SampleWritten:
     """Make a synthetic world and write ``{train,valid,test}/{train,valid,test}.h5`` of it.
 
     The coarse fractions are aggregated from the fine classes (``forcing: oracle``).
@@ -54,22 +77,25 @@ def write_sample_landuse(
         Replace data that the folder holds already.
     stride : int, optional
         Fine cells between training tiles; the tile size (no overlap) where absent.
+    archives : bool
+        Write ``archives/`` too: the world as rasters and NetCDF, for ``earthsr reconstruct``. Maps are those of the
+        first and the last year and of the anchor, which is the last year that training sees.
 
     Returns
     -------
-    Written
-        Tiles and years per split.
+    SampleWritten
+        Tiles and years per split, and archives.
 
     Raises
     ------
     InputError
-        If the world, the tiles or the years do not fit, the folder holds data already, or it is not writable; then
-        nothing is written.
+        If the world, the tiles or the years do not fit, the folder holds data already, it is not writable, or a package
+        that archives need is missing; then nothing is written.
     """
     spec = spec or WorldSpec()
     spec.check()
     root = Path(root)
-    for name in SPLITS:
+    for name in (*SPLITS, _ARCHIVES) if archives else SPLITS:
         if (root / name).exists() and not overwrite:
             raise InputError(f"{root / name} is there already; choose another folder, or --overwrite")
     if not 0 <= held_out_last < len(spec.years):
@@ -88,6 +114,8 @@ def write_sample_landuse(
     )
     # What does not fit is said before the world is made, which takes a while.
     world = SyntheticWorld(spec)
+    if archives:
+        check_archives(world.grid.coarse(COARSE_CELL_DEG))
     plan.check(world)
     plan.tiles(world.grid)
     # All splits or none: the last one may turn out to be sea.
@@ -98,7 +126,15 @@ def write_sample_landuse(
     except OSError as error:
         raise InputError(f"cannot write into {root}: {error.strerror}; choose a writable place") from error
     try:
-        written = write_landuse(staging, world, plan)
+        forcing = aggregate(world)
+        written = SampleWritten(**vars(write_landuse(staging, world, plan, forcing)))
+        if archives:
+            written.archives = _write_archives(staging, root, world, forcing)
+        if overwrite:
+            remove_archives(root / _ARCHIVES)
+        if written.archives is not None:
+            for file in written.archives.files:
+                os.replace(staging / _ARCHIVES / file, make_folder(root / _ARCHIVES) / file)
         for name in SPLITS:
             path = root / name / f"{name}.h5"
             if name in written.counts:
@@ -113,3 +149,16 @@ def write_sample_landuse(
             with contextlib.suppress(OSError):
                 root.rmdir()  # only if it is empty
     return written
+
+
+def _write_archives(staging: Path, root: Path, world: SyntheticWorld, forcing: Forcing) -> Archives:
+    """Write archives where the splits were written, for ``root`` to have them."""
+    with h5py.File(staging / "train" / "train.h5") as handle:
+        anchor_year = int(handle.attrs["anchor_year"])
+
+    def read(years: Sequence[int], row: int, rows: int) -> NDArray[np.float32]:
+        return forcing.fractions[[forcing.years.index(year) for year in years], :, row : row + rows]
+
+    fractions = Fractions(forcing.grid, forcing.channels, read)
+    written = write_archives(staging / _ARCHIVES, world, fractions, anchor_year, (world.years[0], world.years[-1]))
+    return replace(written, folder=root / _ARCHIVES)
