@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from earthsr.data.archives.maps import ClassMaps
-from earthsr.data.archives.statics import StaticFields
+from earthsr.data.archives.statics import StaticField, StaticFields
 from earthsr.data.archives.times import spans
 from earthsr.data.landuse_source import ContinuousField, Window
 from earthsr.errors import InputError
@@ -76,19 +76,26 @@ class ArchiveSource:
 
     def describe(self, scenario: Iterable[Path], parameters: dict[str, Any], notes: list[str]) -> None:
         """Write the provenance: files by name, checksum and size, parameters, and what was assumed."""
-        statics = [
-            {"name": each.channel.name, "units": each.channel.units}
-            | ({"file": fingerprint(each.path)} if each.path is not None else {})
-            | ({"note": each.note} if each.note else {})
-            for each in self._statics.fields
-        ]
         self.attributes = {
             "classes": _fingerprints(self._maps.paths(self.years)),
-            "static": statics,
+            "static": describe_statics(self._statics.fields),
             "scenario": _fingerprints(scenario),
             "parameters": parameters,
             "notes": notes,
         }
+
+
+def describe_statics(fields: Iterable[StaticField]) -> list[dict[str, Any]]:
+    """Name, units, file and how it was made, of each static field."""
+    fields = list(fields)
+    # Several fields may come from one large file.
+    files = {path: fingerprint(path) for path in {each.path for each in fields} if path is not None}
+    return [
+        {"name": each.channel.name, "units": each.channel.units}
+        | ({"file": files[each.path]} if each.path is not None else {})
+        | ({"note": each.note} if each.note else {})
+        for each in fields
+    ]
 
 
 def fingerprint(path: Path) -> dict[str, Any]:

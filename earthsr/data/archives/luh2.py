@@ -6,18 +6,17 @@ Fractions are of the whole cell. Oceans have no value there; here they have frac
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from earthsr.areas import Grid
-from earthsr.data.archives.grids import Cut, box_of, cut, difference, part_of
-from earthsr.data.archives.rasters import NetCdf, open_dataset
-from earthsr.data.archives.times import require_yearly, spans
+from earthsr.data.archives.grids import Cut, box_of
+from earthsr.data.archives.scenario import Scenario
+from earthsr.data.archives.scenario_files import Place, ScenarioFile, around, close_files, open_files, place_years
+from earthsr.data.archives.times import spans
 from earthsr.data.classes import ClassTable
 from earthsr.data.landuse_source import Forcing
 from earthsr.errors import DataError, InputError
@@ -27,24 +26,8 @@ STATES: Final = (
     *("c3ann", "c4ann", "c3per", "c4per", "c3nfx"),
     *("pastr", "range"),
 )
-#: Fill values that a file does not declare: netCDF's 9.97e36 and CF's habit 1e20.
-_FILL: Final = 1e19
 
 _logger = logging.getLogger("earthsr")
-
-
-@dataclass
-class _File:
-    """One open scenario file."""
-
-    name: str
-    dataset: Any
-    fields: dict[str, NetCdf]
-    years: tuple[int, ...]
-
-    @property
-    def grid(self) -> Grid:
-        return next(iter(self.fields.values())).grid
 
 
 def read_scenario(
@@ -83,25 +66,21 @@ def read_scenario(
     if not named:
         raise InputError(f"class table {table.name} names no forcing; give its classes `forcing: [variable, …]`")
     said = [] if notes is None else notes
-    files: list[_File] = []
+    files = open_files(paths, lambda name, dataset: _variables(name, dataset, named, table))
     try:
-        for each in paths:
-            files.append(_open(each, named, table))
-            differs = difference(files[-1].grid, files[0].grid)
-            if differs is not None:
-                raise DataError(f"{files[-1].name} is not on the grid of {files[0].name}: {differs}")
         chosen = _choose(files, sorted(set(years)), said)
         channels = [c for c in (*STATES, *named) if all(c in f.fields for f in files)]
         channels = list(dict.fromkeys(channels))
         _report_uncommon(files, channels)
         part = _around(files[0], grid)
+        of_class = {each.name: each.forcing for each in table.classes if each.forcing}
+        scenario = Scenario(files, chosen, channels, part, of_class)
         shape = (len(chosen), len(channels), part.grid.rows, part.grid.columns)
         fractions = np.empty(shape, np.float32)
         source = ", ".join(file.name for file in files)
         dry, partial = 0, 0
-        for y, (file, layer) in enumerate(chosen.values()):
-            for c, channel in enumerate(channels):
-                fractions[y, c] = _without_fill(file.fields[channel].values(part.window, layer))
+        for y, year in enumerate(chosen):
+            fractions[y] = scenario.raw(year)
             void = np.isnan(fractions[y])
             dry = max(dry, int(void.all(axis=0).sum()))
             partial += int((void.any(axis=0) & ~void.all(axis=0)).sum())
@@ -112,53 +91,27 @@ def read_scenario(
             said.append(f"{source}: some, not all fractions have no value in {partial} cells and years: taken as 0")
             _logger.warning(said[-1])
     finally:
-        for file in files:
-            file.dataset.close()
-    of_class = {each.name: each.forcing for each in table.classes if each.forcing}
+        close_files(files)
     forcing = Forcing("scenario", part.grid, tuple(channels), tuple(chosen), fractions, of_class)
     forcing.check(source)
     return forcing
 
 
-def _open(path: Path, named: Sequence[str], table: ClassTable) -> _File:
-    if not path.is_file():
-        raise DataError(f"{path}: no such scenario file")
-    dataset = open_dataset(path)
-    try:
-        missing = [name for name in dict.fromkeys(named) if name not in dataset.data_vars]
-        if missing:
-            held = [name for name in STATES if name in dataset.data_vars]
-            raise DataError(
-                f"{path.name}: has no variable {', '.join(missing)}, which the classes of table {table.name} are tied "
-                f"to; of LUH2's states it has {', '.join(held) or 'none'}"
-            )
-        wanted = dict.fromkeys(name for name in (*STATES, *named) if name in dataset.data_vars)
-        fields = {name: NetCdf(path, name, dataset) for name in wanted}
-        first = next(iter(fields.values()))
-        for field in fields.values():
-            if field.years is None:
-                raise DataError(f"{field.name} has no dimension time, expected one step a year")
-            if field.years != first.years:
-                raise DataError(f"{field.name} has other years than {first.name}")
-        years = first.years or ()
-        require_yearly(years, path.name)
-        return _File(path.name, dataset, fields, years)
-    except BaseException:
-        dataset.close()
-        raise
+def _variables(name: str, dataset: Any, named: Sequence[str], table: ClassTable) -> dict[str, str]:
+    """Variables to read, by their own names: what the classes are tied to, and LUH2's states that are there."""
+    missing = [each for each in dict.fromkeys(named) if each not in dataset.data_vars]
+    if missing:
+        held = [each for each in STATES if each in dataset.data_vars]
+        raise DataError(
+            f"{name}: has no variable {', '.join(missing)}, which the classes of table {table.name} are tied "
+            f"to; of LUH2's states it has {', '.join(held) or 'none'}"
+        )
+    return {each: each for each in (*STATES, *named) if each in dataset.data_vars}
 
 
-def _choose(files: list[_File], years: list[int], notes: list[str]) -> dict[int, tuple[_File, int]]:
+def _choose(files: Sequence[ScenarioFile], years: list[int], notes: list[str]) -> Mapping[int, Place]:
     """Find file and layer of each year, and report the years that only one side has."""
-    place: dict[int, tuple[_File, int]] = {}
-    for file in files:
-        twice = sorted(set(file.years) & set(place))
-        if twice:
-            first = {place[year][0].name: None for year in twice}
-            notes.append(f"{file.name} also has {spans(twice)}: taken from {', '.join(first)}")
-            _logger.warning(notes[-1])
-        for layer, year in enumerate(file.years):
-            place.setdefault(year, (file, layer))
+    place = place_years(files, notes)
     source = ", ".join(file.name for file in files)
     chosen = {year: place[year] for year in years if year in place}
     if not chosen:
@@ -173,29 +126,20 @@ def _choose(files: list[_File], years: list[int], notes: list[str]) -> dict[int,
     return chosen
 
 
-def _report_uncommon(files: list[_File], channels: list[str]) -> None:
+def _report_uncommon(files: Sequence[ScenarioFile], channels: list[str]) -> None:
     for file in files:
         alone = [name for name in file.fields if name not in channels]
         if alone:
             _logger.warning("%s: %s left out, which not every scenario file has", file.name, ", ".join(alone))
 
 
-def _around(file: _File, fine: Grid) -> Cut:
+def _around(file: ScenarioFile, fine: Grid) -> Cut:
     """Part of the scenario's grid that touches the fine one, with one cell around; all of it where that is global."""
-    box, here = box_of(fine), box_of(file.grid)
-    part = cut(file.grid, box, margin=1)
+    part = around(file.grid, fine)
     if part is None:
+        box, here = box_of(fine), box_of(file.grid)
         raise DataError(
             f"{file.name} covers {here.south:g} to {here.north:g} N, {here.west:g} to {here.east:g} E, which does not "
             f"reach the class maps at {box.south:g} to {box.north:g} N, {box.west:g} to {box.east:g} E"
         )
-    if file.grid.periodic and part.window.columns >= file.grid.columns:
-        # Once around the Earth, and no cell twice.
-        window = part.window._replace(column=0, columns=file.grid.columns)
-        part = Cut(window, part_of(file.grid, window))
     return part
-
-
-def _without_fill(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    fill = np.isfinite(values) & (np.abs(values) > _FILL)
-    return np.where(fill, np.float32(np.nan), values)

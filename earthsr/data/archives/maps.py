@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -24,6 +25,8 @@ _BLOCK: Final = 512
 _CACHE_BYTES: Final = 256 * 2**20
 
 _GIVEN_YEAR = re.compile(r"^(\d{1,4})=(.+)$", re.DOTALL)
+#: Index that no class has, in tables of what bytes mean.
+_UNKNOWN: Final = 254
 _YEAR_IN_NAME = re.compile(r"(?<!\d)(1[5-9]\d\d|2[0-4]\d\d|2500)(?!\d)")
 
 
@@ -48,10 +51,27 @@ def year_of_name(path: Path) -> int:
 
 
 class ClassMaps:
-    """Class rasters, read as class indices."""
+    """Class rasters, read as class indices.
 
-    def __init__(self, specs: Sequence[str], table: ClassTable) -> None:
+    Parameters
+    ----------
+    specs : sequence of str
+        ``PATH`` or ``YEAR=PATH``.
+    table : ClassTable
+        What codes mean.
+    pick : bool
+        ``YEAR=`` takes one year of a raster of several; without this it is refused there.
+
+    Raises
+    ------
+    InputError, DataError
+        If rasters are of the same year, on other grids, or not of class codes.
+    """
+
+    def __init__(self, specs: Sequence[str], table: ClassTable, pick: bool = False) -> None:
         self.table = table
+        self._pick = pick
+        self._meanings: dict[tuple[np.dtype, float | None], NDArray[np.uint8]] = {}
         self._rasters: list[Raster] = []
         self._layers: dict[int, _Layer] = {}
         self._cache: OrderedDict[tuple[int, int, int], NDArray[np.uint8]] = OrderedDict()
@@ -80,19 +100,26 @@ class ClassMaps:
             )
         if raster.scale != 1 or raster.offset != 0:
             raise DataError(f"{raster.name}: is packed with a scale, expected codes of classes")
-        if raster.years is None:
-            years: tuple[int, ...] = (year_of_name(raster.path) if given is None else given,)
-        elif given is None:
-            require_yearly(raster.years, raster.name)
-            years = raster.years
-        elif len(raster.years) == 1:
-            years = (given,)
-        else:
-            raise InputError(f"{raster.name} has the years {spans(raster.years)}; give it without {given}=")
-        for index, year in enumerate(years):
+        for year, number in self._years(raster, given).items():
             if year in self._layers:
                 raise InputError(f"{raster.name} and {self._layers[year].raster.name} are both of {year}; give one")
-            self._layers[year] = _Layer(raster, index)
+            self._layers[year] = _Layer(raster, number)
+
+    def _years(self, raster: Raster, given: int | None) -> dict[int, int]:
+        """Number of the layer of each year."""
+        if raster.years is None:
+            return {year_of_name(raster.path) if given is None else given: 0}
+        if given is not None and len(raster.years) == 1:
+            return {given: 0}
+        if given is not None and not self._pick:
+            raise InputError(f"{raster.name} has the years {spans(raster.years)}; give it without {given}=")
+        wanted = [year for year in raster.years if given in (None, year)]
+        if not wanted:
+            raise InputError(f"{raster.name} has no map of {given}; it has {spans(raster.years)}")
+        # Of maps every tenth year one can be taken, of twelve maps a year none.
+        if not self._pick or len(set(wanted)) < len(wanted):
+            require_yearly(wanted, raster.name)
+        return {year: number for number, year in enumerate(raster.years) if year in wanted}
 
     @property
     def grid(self) -> Grid:
@@ -165,9 +192,55 @@ class ClassMaps:
         stored = raster.read(window, layer)
         if stored.dtype.kind not in "iuf":
             raise DataError(f"{raster.name}: holds {stored.dtype}, expected codes of classes as numbers")
+        if stored.dtype.kind in "iu" and stored.dtype.itemsize == 1:
+            found = self._meaning(stored.dtype, raster.nodata)[stored.view(np.uint8)]
+            if not (found == _UNKNOWN).any():
+                return found
         return self.table.index(stored, f"{raster.name} ({year})", raster.nodata, (window.row, window.column))
+
+    def _meaning(self, kind: np.dtype, nodata: float | None) -> NDArray[np.uint8]:
+        """Class index of each byte: looking it up takes a tenth of the time of comparing with every code."""
+        key = (kind, nodata)
+        if key not in self._meanings:
+            found = np.full(256, _UNKNOWN, np.uint8)
+            for byte in range(256):
+                code = np.full((1, 1), byte, np.uint8).view(kind)
+                with contextlib.suppress(DataError):
+                    found[byte] = self.table.index(code, "", nodata)[0, 0]
+            self._meanings[key] = found
+        return self._meanings[key]
 
     def close(self) -> None:
         """Close all files."""
         for raster in self._rasters:
             raster.close()
+
+
+def open_anchor(spec: str, table: ClassTable) -> tuple[ClassMaps, int]:
+    """Open the class raster that a rollout begins with.
+
+    Parameters
+    ----------
+    spec : str
+        ``PATH`` or ``YEAR=PATH``; a raster of several years needs the year.
+    table : ClassTable
+        What codes mean.
+
+    Returns
+    -------
+    tuple
+        Maps of one year, and the year.
+
+    Raises
+    ------
+    InputError
+        If it has several years and none is named, or not the one that is.
+    DataError
+        If it cannot be read.
+    """
+    maps = ClassMaps([spec], table, pick=True)
+    if len(maps.years) > 1:
+        maps.close()
+        path = maps.paths(maps.years)[0]
+        raise InputError(f"{path.name} has the years {spans(maps.years)}; write YEAR={path.name} to take one as anchor")
+    return maps, maps.years[0]

@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthsr.areas import Grid, overlap, window_matrix
-from earthsr.data.archives.grids import Box, box_of, covers, cut, difference, part_of
+from earthsr.data.archives.grids import box_of, covers, cut, part_of
 from earthsr.data.archives.maps import ClassMaps
 from earthsr.data.archives.rasters import Raster, geo_module, open_raster
+from earthsr.data.archives.windows import aligned, centres_of, fill
 from earthsr.data.landuse_source import Channel, Window
 from earthsr.errors import DataError, InputError
 
@@ -58,7 +59,21 @@ class StaticFields:
             raster.close()
 
 
-def open_statics(specs: Sequence[str], maps: ClassMaps, first_year: int, notes: list[str]) -> StaticFields:
+class _InMemory(Raster):
+    """A field that was computed on a grid."""
+
+    def __init__(self, name: str, values: NDArray[np.float32], grid: Grid) -> None:
+        super().__init__(Path(name), name, grid, "", False, None, COMPUTED[name])
+        self._values = values
+
+    def _stored(self, layer: int, window: Window) -> NDArray:
+        row, column, rows, columns = window
+        return self._values[row : row + rows, column : column + columns]
+
+
+def open_statics(
+    specs: Sequence[str], maps: ClassMaps, first_year: int, notes: list[str], grid: Grid | None = None
+) -> StaticFields:
     """Open what ``--static`` names.
 
     Parameters
@@ -66,11 +81,13 @@ def open_statics(specs: Sequence[str], maps: ClassMaps, first_year: int, notes: 
     specs : sequence of str
         ``NAME=PATH``, ``NAME:UNITS=PATH``, or the name of a field that needs no file.
     maps : ClassMaps
-        Their grid is the fine one; the coast is where they have no class.
+        The coast is where they have no class.
     first_year : int
         Year whose cells without a class are the sea.
     notes : list of str
         Units that file and command line name differently are added.
+    grid : Grid, optional
+        The fine grid: that of the maps where absent, else a part of it, or one of other cells.
 
     Raises
     ------
@@ -80,21 +97,19 @@ def open_statics(specs: Sequence[str], maps: ClassMaps, first_year: int, notes: 
     if not specs:
         raise InputError("no static field is given; --static latitude needs no file")
     found = StaticFields([], [])
-    fine = maps.grid
+    fine = maps.grid if grid is None else grid
     try:
         for spec in specs:
-            match = _SPEC.match(spec)
-            if match is None:
-                raise InputError(f"--static {spec!r} is not NAME=PATH, NAME:UNITS=PATH or one of {', '.join(COMPUTED)}")
+            match = _match(spec)
             name = match["name"]
             if any(each.channel.name == name for each in found.fields):
                 raise InputError(f"--static {name} is given twice; name each field once")
             if match["path"] is not None:
                 found.fields.append(_from_raster(name, match["units"], match["path"], fine, found.rasters, notes))
             elif name in ("latitude", "longitude"):
-                found.fields.append(_coordinate(name, fine))
+                found.fields.append(_coordinate(name, fine, maps.grid))
             elif name == "distance_to_coast":
-                found.fields.append(_distance(maps, first_year))
+                found.fields.append(_distance(maps, first_year, fine))
             elif name == "slope":
                 found.fields.append(StaticField(Channel(name, COMPUTED[name]), _unready))
             else:
@@ -108,6 +123,24 @@ def open_statics(specs: Sequence[str], maps: ClassMaps, first_year: int, notes: 
     return found
 
 
+def static_names(specs: Sequence[str]) -> dict[str, bool]:
+    """Names of what ``--static`` names, and whether each has a file of its own; nothing is opened.
+
+    Raises
+    ------
+    InputError
+        If a specification cannot be read.
+    """
+    return {match["name"]: match["path"] is not None for match in map(_match, specs)}
+
+
+def _match(spec: str) -> re.Match[str]:
+    match = _SPEC.match(spec)
+    if match is None:
+        raise InputError(f"--static {spec!r} is not NAME=PATH, NAME:UNITS=PATH or one of {', '.join(COMPUTED)}")
+    return match
+
+
 def _unready(window: Window) -> NDArray[np.float32]:
     raise NotImplementedError  # stands for the slope until all rasters are known
 
@@ -119,7 +152,7 @@ def _from_raster(
     rasters.append(raster)
     if raster.years is not None and len(raster.years) > 1:
         raise DataError(f"{raster.name}: static field {name} has {len(raster.years)} steps, expected one; take one out")
-    centres = _centres(fine)
+    centres = centres_of(fine)
     if not covers(raster.grid, centres):
         here = box_of(raster.grid)
         raise DataError(
@@ -129,12 +162,19 @@ def _from_raster(
         )
     if raster.units and units and raster.units != units:
         notes.append(f"{name}: the units of {raster.name} are {raster.units}, not {units} as the command line has them")
-    channel = Channel(name, raster.units or units or "1")
-    if difference(raster.grid, fine) is None:
-        return StaticField(channel, lambda window: _finite(raster.values(window)), raster.path)
+    read, way = _onto(raster, fine)
+    return StaticField(Channel(name, raster.units or units or "1"), read, raster.path, way)
+
+
+def _onto(raster: Raster, fine: Grid) -> tuple[Field, str]:
+    """How windows of the fine grid are read from a raster that covers it, and what that is in words."""
+    place = aligned(fine, raster.grid)
+    if place is not None:
+        top, left = place
+        return lambda w: _finite(raster.values(w._replace(row=w.row + top, column=w.column + left))), ""
     ways = [_way(raster.grid.cell_lat_deg, fine.cell_lat_deg), _way(raster.grid.cell_lon_deg, fine.cell_lon_deg)]
     note = f"{ways[0]} onto the fine grid" if ways[0] == ways[1] else f"{ways[0]} along rows, {ways[1]} along columns"
-    return StaticField(channel, lambda window: resample(raster, fine, window), raster.path, note)
+    return lambda window: resample(raster, fine, window), note
 
 
 def _finite(values: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -143,12 +183,6 @@ def _finite(values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _way(cell: float, fine_cell: float) -> str:
     return "averaged by area" if cell < fine_cell * (1 - 1e-6) else "interpolated bilinearly"
-
-
-def _centres(grid: Grid) -> Box:
-    """Outermost centres of a grid: what an interpolation onto it must reach."""
-    box, half_lon, half_lat = box_of(grid), grid.cell_lon_deg / 2, grid.cell_lat_deg / 2
-    return Box(box.west + half_lon, box.east - half_lon, box.south + half_lat, box.north - half_lat)
 
 
 def resample(raster: Raster, fine: Grid, window: Window) -> NDArray[np.float32]:
@@ -200,22 +234,29 @@ def _bilinear(centres: NDArray[np.float64], first: float, step: float, count: in
     return full
 
 
-def _coordinate(name: str, fine: Grid) -> StaticField:
+def _coordinate(name: str, fine: Grid, whole: Grid) -> StaticField:
+    east = whole.west_deg + 360 if whole.periodic else np.inf
+
     def read(window: Window) -> NDArray[np.float32]:
         shape = (window.rows, window.columns)
         if name == "latitude":
             return np.broadcast_to(fine.latitudes(window.row, window.rows)[:, None], shape).astype(np.float32)
-        return np.broadcast_to(fine.longitudes(window.column, window.columns), shape).astype(np.float32)
+        longitudes = fine.longitudes(window.column, window.columns)
+        # A part across the dateline has there the values that the whole has.
+        longitudes = np.where(longitudes >= east, longitudes - 360, longitudes)
+        return np.broadcast_to(longitudes, shape).astype(np.float32)
 
     return StaticField(Channel(name, COMPUTED[name]), read)
 
 
-def _distance(maps: ClassMaps, year: int) -> StaticField:
+def _distance(maps: ClassMaps, year: int, fine: Grid) -> StaticField:
     grid = maps.grid
-    if grid.rows * grid.columns > _LARGEST_MASK:
+    # The coast that is nearest may lie beyond the dateline.
+    turn = grid.columns // 2 if grid.periodic else 0
+    if grid.rows * (grid.columns + 2 * turn) > _LARGEST_MASK:
         raise InputError(
             f"distance_to_coast of {grid.rows} x {grid.columns} cells needs the whole mask in memory, at most "
-            f"{_LARGEST_MASK:g} cells; give a raster of it: distance_to_coast:km=PATH"
+            f"{_LARGEST_MASK // (2 if turn else 1):g} cells; give a raster of it: distance_to_coast:km=PATH"
         )
     land = maps.mask(year)
     if land.all():
@@ -224,16 +265,14 @@ def _distance(maps: ClassMaps, year: int) -> StaticField:
     middle = np.deg2rad((box.south + box.north) / 2)
     spacing = (grid.cell_lat_deg * KM_PER_DEGREE, grid.cell_lon_deg * KM_PER_DEGREE * float(np.cos(middle)))
     transform = geo_module("scipy.ndimage").distance_transform_edt
-    distance = transform(land, sampling=spacing).astype(np.float32)
-
-    def read(window: Window) -> NDArray[np.float32]:
-        return distance[window.row : window.row + window.rows, window.column : window.column + window.columns]
-
+    distance = transform(np.pad(land, ((0, 0), (turn, turn)), mode="wrap"), sampling=spacing)
+    values = distance[:, turn : turn + grid.columns].astype(np.float32)
+    read, way = _onto(_InMemory("distance_to_coast", values, grid), fine)
     note = (
         f"distance of each cell to the nearest one without a class in {year}, cells being {spacing[0]:.4f} km high and "
         f"{spacing[1]:.4f} km wide everywhere (those of the raster's middle latitude); what lies beyond the raster's "
         "edges is not known"
-    )
+    ) + (f"; {way}" if way else "")
     return StaticField(Channel("distance_to_coast", COMPUTED["distance_to_coast"]), read, note=note)
 
 
@@ -247,11 +286,12 @@ def _slope(fields: list[StaticField], fine: Grid) -> StaticField:
 
     def read(window: Window) -> NDArray[np.float32]:
         # One cell around the window, so that differences are central but at the raster's edges.
-        top, left = max(window.row - 1, 0), max(window.column - 1, 0)
-        bottom = min(window.row + window.rows + 1, fine.rows)
-        right = min(window.column + window.columns + 1, fine.columns)
+        top, left = max(window.row - 1, 0), window.column - 1
+        bottom, right = min(window.row + window.rows + 1, fine.rows), window.column + window.columns + 1
+        if not fine.periodic:
+            left, right = max(left, 0), min(right, fine.columns)
         wide = Window(top, left, bottom - top, right - left)
-        metres = source(wide).astype(np.float64)
+        metres = fill(np.empty((wide.rows, wide.columns)), fine, wide, source)
         north = fine.cell_lat_deg * KM_PER_DEGREE * 1000
         east = fine.cell_lon_deg * KM_PER_DEGREE * 1000 * np.cos(np.deg2rad(fine.latitudes(top, wide.rows)))
         rise_y, rise_x = np.gradient(metres, north, axis=0), np.gradient(metres, axis=1) / east[:, None]
