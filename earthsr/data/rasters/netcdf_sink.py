@@ -22,7 +22,7 @@ class NetCdfSink(FileSink):
     def _begin(self, target: Path) -> None:
         h5netcdf = geo_module("h5netcdf")
         g = self.georeference
-        self._handle = _Handle(target)
+        self._handle = GuardedFile(target)
         self._file = h5netcdf.File(self._handle, "w")
         y, x = ("lat", "lon") if g.geographic else ("y", "x")
         self._file.dimensions = {y: g.rows, x: g.columns}
@@ -66,7 +66,7 @@ class NetCdfSink(FileSink):
             self._handle.close()
 
 
-class _Handle:
+class GuardedFile:
     """A file for HDF5 that keeps the first error for us.
 
     HDF5 itself loses a block that a full disk does not take without a word, and crashes when it closes the file.
