@@ -41,3 +41,7 @@ class BackendError(InputError):
 
 class TrainingError(EarthsrError):
     """Training cannot go on, for example because the loss is not finite."""
+
+
+class WorkError(EarthsrError):
+    """Work cannot go on for a reason that lies outside of it, for example another process that has died."""

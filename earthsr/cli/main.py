@@ -16,6 +16,7 @@ from earthsr.cli import inspect as inspect_verbs
 from earthsr.cli import parity as parity_verbs
 from earthsr.cli import predict as predict_verbs
 from earthsr.cli import prepare as prepare_verbs
+from earthsr.cli import reconstruct as reconstruct_verbs
 from earthsr.cli import sample as sample_verbs
 from earthsr.cli import work as work_verbs
 
@@ -48,6 +49,7 @@ def _root(
 app.command("train")(work_verbs.train)
 app.command("evaluate")(work_verbs.evaluate)
 app.command("predict")(predict_verbs.predict)
+app.command("reconstruct")(reconstruct_verbs.reconstruct)
 app.add_typer(sample_verbs.app, name="sample")
 app.add_typer(prepare_verbs.app, name="prepare")
 app.add_typer(config_verbs.app, name="config")

@@ -96,6 +96,8 @@ class TileTask(Task):
             "coarse_interpolation": dataset.options.method,
             "output_cell_size_deg": [layout.fine.cell_lat_deg, layout.fine.cell_lon_deg],
             "input_cell_size_deg": [layout.coarse.cell_lat_deg, layout.coarse.cell_lon_deg],
+            "tile_size": layout.tile_size,
+            "directions": list(dataset.options.directions),
             "data_source": layout.source,
         }
 

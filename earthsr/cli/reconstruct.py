@@ -1,0 +1,152 @@
+"""The verb reconstruct: annual land-use maps of a whole grid from a scenario and an anchor."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from earthsr.cli.options import Backend, Checkpoint, Device, Json, show
+
+_SCENARIO = "states.nc of LUH2, or of its form; repeat for files that follow each other: the first has the overlap."
+_FIXED = "Class whose cells never change; repeat for more."
+_BBOX = "Part to map, degrees; W > E is across the dateline."
+_TABLE = "Class table; else the model's."
+_RANK = "Which process this is; else as the launcher says."
+_STATIC = "Static field of the checkpoint, as in prepare landuse; repeat for each."
+_ANCHOR = "Raster of class codes from which the rollout starts; its grid is that of the maps."
+_YEARS = "First and last year; the rollout goes from the anchor's year forwards and backwards."
+_OUTPUT = "maps.zarr, maps.nc, or maps.tif for one Cloud Optimized GeoTIFF a year (maps_YEAR.tif)."
+_CHUNK = "Fine cells per side of what is computed, written and restarted at once: memory follows it."
+
+
+def reconstruct(
+    checkpoint: Checkpoint,
+    scenario: Annotated[list[Path], typer.Option("--scenario", metavar="FILE", help=_SCENARIO)],
+    static: Annotated[list[str], typer.Option("--static", metavar="NAME[:UNITS][=PATH]", help=_STATIC)],
+    anchor: Annotated[str, typer.Option("--anchor", metavar="[YEAR=]PATH", help=_ANCHOR)],
+    years: Annotated[str, typer.Option("--years", metavar="A:B", help=_YEARS)],
+    output: Annotated[Path, typer.Option("--output", metavar="PATH", help=_OUTPUT)],
+    bbox: Annotated[
+        str | None,
+        typer.Option("--bbox", metavar="W,S,E,N", help=_BBOX),
+    ] = None,
+    cell_size: Annotated[
+        float | None, typer.Option("--cell-size", help="Degrees per cell of the maps; the anchor's where absent.")
+    ] = None,
+    match_areas: Annotated[
+        bool, typer.Option("--match-areas", help="Make class areas of each coarse cell those of the scenario.")
+    ] = False,
+    fixed: Annotated[
+        list[str] | None,
+        typer.Option("--fixed", metavar="CLASS", help=_FIXED),
+    ] = None,
+    protected: Annotated[
+        list[str] | None,
+        typer.Option("--protected", metavar="PATH", help="Raster, not 0 where cells never change; repeat for more."),
+    ] = None,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option("--keep", metavar="LAYER", help="confidence or probabilities, written too; may be repeated."),
+    ] = None,
+    table: Annotated[Path | None, typer.Option("--table", metavar="YAML", help=_TABLE)] = None,
+    tile: Annotated[int | None, typer.Option("--tile", help="Fine cells per window side; else as in training.")] = None,
+    overlap: Annotated[float, typer.Option("--overlap", help="Share of its side that a window shares.")] = 0.25,
+    chunk: Annotated[int, typer.Option("--chunk", help=_CHUNK)] = 2048,
+    batch_size: Annotated[int | None, typer.Option("--batch-size", help="Windows at once.")] = None,
+    rank: Annotated[int | None, typer.Option("--rank", help=_RANK)] = None,
+    world_size: Annotated[int | None, typer.Option("--world-size", help="Processes that share the work.")] = None,
+    patience: Annotated[float, typer.Option("--patience", help="Minutes to wait for another process's chunk.")] = 60.0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say windows, hours and disk, and write nothing.")] = False,
+    backend: Backend = None,
+    device: Device = None,
+    amp_level: Annotated[str | None, typer.Option("--amp-level", help="O0 (float32) where absent.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there, and what was begun.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Map land use year by year from a scenario's fractions, each year's map the next one's prior.
+
+    Memory follows the chunk, not the grid. After a kill the same command carries on from what lies in OUTPUT.work.
+    Several processes share the work, under torchrun, msrun, SLURM or with --rank and --world-size: they need a common
+    folder and nothing else. Report and figures by year and decade are in OUTPUT's name with _report.
+    """
+    from earthsr.api import create_logger, from_pretrained
+    from earthsr.cli.predict import box_of
+    from earthsr.errors import InputError
+    from earthsr.inference import reconstruct as work
+    from earthsr.models import Precision
+
+    if amp_level not in (None, "O0", "O1", "O2", "O3"):
+        raise InputError(f"--amp-level is {amp_level!r}, expected O0, O1, O2 or O3")
+    if patience <= 0:
+        raise InputError(f"--patience is {patience:g}, expected more than 0 minutes")
+    if (rank is None) != (world_size is None):
+        raise InputError("--rank and --world-size go together: give both, or neither")
+    create_logger()
+    place = work.rank_of() if rank is None or world_size is None else work.Rank(rank, world_size)
+    span = _years(years)
+    inputs = work.Inputs(anchor, tuple(scenario), tuple(static), tuple(protected or ()), table, box_of(bbox), cell_size)
+    options = work.Options(tile, overlap, chunk, batch_size, match_areas, tuple(fixed or ()), tuple(keep or ()))
+    precision = Precision(amp_level or "O0")  # type: ignore[arg-type]
+    model = from_pretrained(checkpoint, backend=backend, device=work.device_of(device or "auto"), precision=precision)
+    if dry_run:
+        planned = work.dry_run(model, inputs, span, output, options, world_size=place.of, overwrite=overwrite)
+        show(planned, as_json, "\n".join(_planned(planned, output)))
+        return
+    done = work.reconstruct(
+        model, inputs, span, output, options, rank=place, patience_s=60 * patience, overwrite=overwrite
+    )
+    show(done, as_json, "\n".join(_done(done, output)))
+
+
+def _years(text: str) -> tuple[int, int]:
+    from earthsr.errors import InputError
+
+    try:
+        first, last = (int(part) for part in text.split(":"))
+    except ValueError:
+        first, last = 1, 0
+    if first > last:
+        raise InputError(f"--years is {text!r}, expected FIRST:LAST, such as 1850:2100")
+    return first, last
+
+
+def _planned(result: dict[str, Any], output: Path) -> list[str]:
+    rows, columns = result["grid"]
+    first, last = result["years"]
+    height, width = result["chunk"]
+    return [
+        f"{output}: {result['maps']} maps of {rows} x {columns} cells, {first} to {last}, anchor {result['anchor']}",
+        f"{result['chunks']} chunks of up to {height} x {width} cells; {result['windows_per_year']} windows of "
+        f"{result['tile']} x {result['tile']} a year ({result['windows_computed_twice_percent']:.0f} % of them twice, "
+        "for two chunks)",
+        f"about {result['estimated_hours']:.3g} hours on each of {result['world_size']} such device(s)",
+        f"{result['bytes_maps_uncompressed'] / 1e9:.3g} GB of maps before compression, "
+        f"{result['bytes_static'] / 1e9:.3g} GB of static fields while it runs, "
+        f"{result['bytes_free'] / 1e9:.3g} GB free",
+        "nothing was written (--dry-run)",
+    ]
+
+
+def _done(result: dict[str, Any], output: Path) -> list[str]:
+    if result.get("carried_on"):
+        return [f"{output}: was finished before, from the same inputs"]
+    lines = [
+        f"rank {result['rank']} of {result['world_size']}: {result['chunks']} chunks in {result['seconds']:.0f} s"
+        if result["world_size"] > 1
+        else f"{result['chunks']} chunks in {result['seconds']:.0f} s"
+    ]
+    if not result["finished"]:
+        return [*lines, f"{result['missing']} chunks of other processes are missing; the last one writes {output}"]
+    if "decades" not in result:
+        return [*lines, f"{output}: put together by {result['by']}"]
+    for each in result["decades"]:
+        text = f"{each['years'][0]} to {each['years'][1]}: {each['changed_percent']:.2f} % of the land changes a year"
+        text += f", {each['reverted_percent']:.2f} % changes back"
+        if each["area_error_percent"] is not None:
+            text += f"; areas {each['area_error_percent']:.2f} % off"
+        if each["area_error_percent_without_decoder"] is not None:
+            text += f" ({each['area_error_percent_without_decoder']:.2f} without the decoder)"
+        lines.append(text)
+    return [*lines, f"{output}, {output.with_name(output.stem + '_report')}/report.html"]

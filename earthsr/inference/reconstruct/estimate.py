@@ -1,0 +1,77 @@
+"""What a reconstruction would take: windows, hours, disk."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from earthsr.backend import Model
+from earthsr.data.landuse_samples import stack
+from earthsr.inference.reconstruct.output import require_free
+from earthsr.inference.reconstruct.plan import Options, Plan, make_plan
+from earthsr.inference.reconstruct.run import Inputs, describe_plan, open_inputs, require_kind, survey
+from earthsr.inference.reconstruct.windows import Ground, WindowFields, scalars_of
+
+
+def dry_run(
+    model: Model,
+    inputs: Inputs,
+    years: tuple[int, int],
+    target: str | Path,
+    options: Options | None = None,
+    *,
+    world_size: int = 1,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Say what :func:`reconstruct` would do, after reading the anchor and predicting one batch for the time it takes.
+
+    Returns
+    -------
+    dict
+        Grid, chunks, windows, estimated hours of each process, bytes before compression, bytes free.
+    """
+    path = Path(target)
+    require_kind(path)
+    world = open_inputs(model, inputs)
+    try:
+        plan = make_plan(model, world, years, options or Options())
+        require_free(path, plan, overwrite)
+        windows, _ = survey(plan)
+        seconds = _seconds_per_window(plan) * sum(windows) * (len(plan.steps) - 1)
+    finally:
+        world.close()
+    folder = next(folder for folder in path.absolute().parents if folder.is_dir())
+    return {
+        **describe_plan(plan, windows),
+        "estimated_hours": seconds / 3600 / world_size,
+        "world_size": world_size,
+        "bytes_free": shutil.disk_usage(folder).free,
+    }
+
+
+def _seconds_per_window(plan: Plan) -> float:
+    """Seconds of one window in a full batch; the first batch, which compiles and warms up, does not count."""
+    if len(plan.steps) < 2:
+        return 0.0
+    step = plan.steps[1]
+    assert step.before is not None
+    spec = plan.model.spec
+    tile = next(iter(plan.tiles.tiles(plan.whole)))
+    world = plan.world
+    fields = WindowFields(
+        plan.grid,
+        world.scenario.grid,
+        plan.tiles.tile,
+        plan.model.metadata.get("coarse_interpolation", "bilinear"),
+        tuple(each.name for each in spec.inputs),
+    )
+    static = plan.normalisation.static(world.static(tile.window))
+    ground = Ground(tile.window, static, world.anchor(tile.window), world.scenario.fractions(step.year))
+    scalars = scalars_of(plan.normalisation, step.year, step.before)
+    batch = stack([fields.of(tile.window, ground, scalars)] * plan.batch_size)
+    plan.model.submit_fields(batch, pad_to=plan.batch_size).result()
+    began = time.perf_counter()
+    plan.model.submit_fields(batch, pad_to=plan.batch_size).result()
+    return (time.perf_counter() - began) / plan.batch_size

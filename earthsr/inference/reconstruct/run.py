@@ -1,0 +1,360 @@
+"""A reconstruction from beginning to end: begun or carried on, shared among processes, put into its final form."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from earthsr.backend import Model
+from earthsr.data.archives.world_inputs import WorldInputs, open_world
+from earthsr.data.classes import NODATA, ClassTable
+from earthsr.data.maps import Maps, MapsSpec, Scratch, create_maps, open_maps
+from earthsr.errors import InputError
+from earthsr.inference.flow import FlowTimes, flow
+from earthsr.inference.reconstruct.chunk import Made, Piece, Worker
+from earthsr.inference.reconstruct.output import KINDS, finish, require_free
+from earthsr.inference.reconstruct.plan import Options, Plan, Step, make_plan, require_land_use
+from earthsr.inference.reconstruct.progress import Chunk, Progress
+from earthsr.inference.reconstruct.ranks import Rank, shares
+from earthsr.inference.reconstruct.work import WorkFolder
+from earthsr.inference.tiling import slices
+from earthsr.models import resolve_checkpoint
+
+_logger = logging.getLogger("earthsr")
+
+Box = tuple[float, float, float, float]
+
+#: Seconds to wait for a chunk of another process.
+PATIENCE_S = 3600.0
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Files of a reconstruction, as the command line names them."""
+
+    anchor: str
+    """``[YEAR=]PATH`` of a class raster."""
+    scenario: tuple[Path, ...]
+    """Files of LUH2's form; of two that have a year the first gives it."""
+    static: tuple[str, ...]
+    """``NAME=PATH``, or fields that need no file."""
+    protected: tuple[str, ...] = ()
+    """Rasters that are not 0 where cells keep their class."""
+    table: Path | None = None
+    """Class table; the checkpoint's own where absent."""
+    bbox: Box | None = None
+    cell_size_deg: float | None = None
+
+
+def open_inputs(model: Model, inputs: Inputs) -> WorldInputs:
+    """Open all files and check them against the model.
+
+    Raises
+    ------
+    InputError, DataError, CheckpointError
+        If something is missing or does not fit; the message names file, channel and year.
+    """
+    require_land_use(model)
+    source = str(model.metadata.get("source", "the model"))
+    if inputs.table is None:
+        table = ClassTable.from_json(model.metadata["class_table"], source)
+    else:
+        table = ClassTable.from_yaml(inputs.table)
+        trained = ClassTable.from_json(model.metadata["class_table"], source).names
+        if table.names != trained:
+            raise InputError(
+                f"{inputs.table}: has the classes {', '.join(table.names)}; {source} was trained on "
+                f"{', '.join(trained)}"
+            )
+    world = open_world(
+        inputs.anchor,
+        inputs.static,
+        inputs.scenario,
+        table,
+        static_names=tuple(model.metadata["static_channels"]),
+        coarse_channels=tuple(model.metadata["coarse_channels"]),
+        protected=inputs.protected,
+        bbox=inputs.bbox,
+        cell_size_deg=inputs.cell_size_deg,
+    )
+    trained_deg = model.metadata.get("output_cell_size_deg")
+    here = (world.grid.cell_lat_deg, world.grid.cell_lon_deg)
+    if trained_deg and any(abs(a / b - 1) > 0.01 for a, b in zip(here, trained_deg, strict=True)):
+        _logger.warning(
+            "cells are %.6g x %.6g degrees, the model was trained on %.6g x %.6g: maps may be worse than its scores",
+            *here,
+            *trained_deg,
+        )
+    return world
+
+
+def identity_of(plan: Plan, inputs: Inputs) -> dict[str, Any]:
+    """What decides the maps: a reconstruction is carried on by a command with the same of all these."""
+    weights = resolve_checkpoint(str(plan.model.metadata["source"]))
+    provenance = json.dumps(plan.world.provenance, sort_keys=True, default=str)
+    return {
+        "checkpoint": hashlib.sha256(Path(weights).read_bytes()).hexdigest(),
+        "inputs": hashlib.sha256(provenance.encode()).hexdigest(),
+        "grid": asdict(plan.grid),
+        "years": list(plan.years),
+        "anchor": plan.world.anchor_year,
+        "options": {**asdict(plan.options), "tile": plan.tiles.tile, "batch_size": plan.batch_size},
+        "backend": plan.model.backend.name,
+        "precision": str(plan.model.precision),
+        "bbox": None if inputs.bbox is None else list(inputs.bbox),
+    }
+
+
+def survey(plan: Plan) -> tuple[list[int], list[bool]]:
+    """Windows that each chunk predicts a year, and whether it has a cell with a class; reads the anchor once."""
+    windows, valid = [], []
+    for chunk in tqdm(plan.lattice, desc="survey", unit="chunk", disable=None):
+        area = plan.area(chunk)
+        classes = plan.world.anchor(area)
+        has = classes != NODATA
+        valid.append(bool(has[slices(plan.window(chunk), area)].any()))
+        free = has & ~np.isin(classes, plan.fixed) & ~plan.world.protected(area)
+        tiles = plan.tiles.tiles(area) if free.any() else ()
+        windows.append(sum(bool(free[slices(tile.keep, area)].any()) for tile in tiles))
+    return windows, valid
+
+
+@dataclass(frozen=True)
+class Share:
+    """What one process does."""
+
+    plan: Plan
+    rank: Rank
+    work: WorkFolder
+    manifest: Mapping[str, Any]
+
+    @property
+    def chunks(self) -> tuple[Chunk, ...]:
+        """Its chunks, row by row."""
+        return tuple(c for c, owner in zip(self.plan.lattice, self.owners, strict=True) if owner == self.rank.number)
+
+    @property
+    def owners(self) -> list[int]:
+        """Rank of each chunk of the lattice."""
+        return shares(self.manifest["windows"], self.rank.of)
+
+    @property
+    def empty(self) -> frozenset[Chunk]:
+        """Chunks without a cell that has a class: nothing is computed for them."""
+        return frozenset(c for c, has in zip(self.plan.lattice, self.manifest["valid"], strict=True) if not has)
+
+    def progress(self, patience_s: float) -> Progress:
+        """Return the markers that all processes share."""
+        owner = dict(zip(self.plan.lattice, self.owners, strict=True))
+
+        def words(chunk: Chunk) -> str:
+            return f"rank {owner[chunk]} of {self.rank.of}"
+
+        return Progress(self.work.done, words, patience_s, self.plan.world.anchor_year, self.empty)
+
+
+def reconstruct(
+    model: Model,
+    inputs: Inputs,
+    years: tuple[int, int],
+    target: str | Path,
+    options: Options | None = None,
+    *,
+    rank: Rank | None = None,
+    patience_s: float = PATIENCE_S,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Roll a land-use model out over years and write the maps.
+
+    The same call carries on after a kill, and several processes share the work when each is told its rank.
+
+    Parameters
+    ----------
+    model : Model
+        Of land-use classes.
+    inputs : Inputs
+        Anchor, scenario and static fields.
+    years : tuple of int
+        First and last year; those between them and the anchor are made too.
+    target : str or Path
+        ``.zarr``, ``.nc``, or ``.tif`` (one file a year, ``NAME_YEAR.tif``).
+    options : Options, optional
+        Windows, chunks, decoder.
+    rank : Rank, optional
+        Which of several processes this is.
+    patience_s : float
+        Seconds to wait for a chunk of another process.
+    overwrite : bool
+        Replace an output that is there, and what was begun for it from other inputs.
+
+    Returns
+    -------
+    dict
+        What was done, and, from the process that finished, figures by year and decade.
+
+    Raises
+    ------
+    InputError
+        If files, years or options do not fit; nothing is written then.
+    WorkError
+        If another process does not give what is waited for.
+    """
+    began, rank, work = time.perf_counter(), rank or Rank(), WorkFolder(Path(target))
+    require_kind(work.target)
+    world = open_inputs(model, inputs)
+    try:
+        plan = make_plan(model, world, years, options or Options())
+        _warn(plan)
+        identity = identity_of(plan, inputs)
+        if not overwrite and work.finished(identity) and not work.manifest.exists():
+            return {"output": str(target), "finished": True, "carried_on": True, "chunks": 0, "seconds": 0.0}
+        manifest = _begun(plan, work, identity, overwrite)
+        share = Share(plan, rank, work, manifest)
+        maps, times, done = _roll_out(share, patience_s)
+        result: dict[str, Any] = {
+            "output": str(target),
+            "rank": rank.number,
+            "world_size": rank.of,
+            "chunks": done,
+            "seconds": time.perf_counter() - began,
+            "seconds_waiting_for_reads": times.waited_for_reads,
+            "seconds_computing": times.computed,
+            "seconds_waiting_for_writes": times.waited_for_writes,
+        }
+        return {**result, **_finished(share, maps, overwrite, time.perf_counter() - began)}
+    finally:
+        world.close()
+
+
+def _warn(plan: Plan) -> None:
+    """Say what the model has not learnt."""
+    trained = plan.model.metadata.get("directions")
+    for direction, word in ((1, "forwards"), (-1, "backwards")):
+        asked = [step.year for step in plan.steps[1:] if step.direction == direction]
+        if asked and trained is not None and word not in trained:
+            _logger.warning(
+                "%d maps are rolled out %s in time, which the model was not trained to do (data.directions is %s): "
+                "expect drift, and see the report",
+                len(asked),
+                word,
+                ", ".join(trained),
+            )
+
+
+def require_kind(target: Path) -> None:
+    """Check the suffix of an output.
+
+    Raises
+    ------
+    InputError
+        If it is of no known kind.
+    """
+    if target.suffix.lower() not in KINDS:
+        raise InputError(f"{target}: expected a name that ends in {', '.join(KINDS)}")
+
+
+def _begun(plan: Plan, work: WorkFolder, identity: Mapping[str, Any], overwrite: bool) -> dict[str, Any]:
+    """Make the shared folder, or find it made."""
+    with work.locked():
+        if overwrite:
+            found = work.read_manifest()
+            if found is not None and found["identity"] != json.loads(json.dumps(identity)):
+                work.clear()
+        found = work.require_same(identity)
+        if found is not None:
+            return found
+        try:
+            require_free(work.target, plan, overwrite)
+        except InputError:
+            work.remove()
+            raise
+        work.clear()
+        windows, valid = survey(plan)
+        if not any(valid):
+            work.remove()
+            raise InputError(f"{plan.world.provenance.get('anchor', 'the anchor')}: no cell has a class")
+        layers = ("land_use", *plan.options.keep)
+        spec = MapsSpec(plan.grid, plan.world.crs, plan.years, plan.world.table, plan.side, layers)
+        create_maps(work.maps, spec, {"title": "earthsr reconstruct, not finished"})
+        Scratch.create_or_open(work.scratch, plan.grid, len(plan.world.static_channels) + 1, plan.side)
+        manifest = {"identity": dict(identity), "windows": windows, "valid": valid, "begun": time.time()}
+        work.begin(manifest)
+        found = work.read_manifest()
+        assert found is not None
+        return found
+
+
+def _roll_out(share: Share, patience_s: float) -> tuple[Maps, FlowTimes, int]:
+    """Do what is this process's to do."""
+    plan, work = share.plan, share.work
+    maps = open_maps(work.maps)
+    scratch = Scratch.create_or_open(work.scratch, plan.grid, len(plan.world.static_channels) + 1, plan.side)
+    worker, progress = Worker(plan, maps, scratch), share.progress(patience_s)
+    items = [(step, chunk) for step in plan.steps for chunk in share.chunks if not progress.done(step.year, chunk)]
+
+    def read(item: tuple[Step, Chunk]) -> Piece | None:
+        step, chunk = item
+        if step.before is None:
+            return None
+        progress.wait(step.before, worker.needs(chunk))
+        return worker.read(step, chunk)
+
+    def compute(item: tuple[Step, Chunk], piece: Piece | None) -> Made:
+        step, chunk = item
+        return worker.begin(chunk) if piece is None else worker.compute(step, chunk, piece)
+
+    def write(item: tuple[Step, Chunk], made: Made) -> None:
+        step, chunk = item
+        worker.write(step, chunk, made)
+        progress.mark(step.year, chunk, made.record)
+
+    label = "reconstruct" if share.rank.of == 1 else f"reconstruct {share.rank.number}/{share.rank.of}"
+    return maps, flow(items, read, compute, write, depth=1, label=label), len(items)
+
+
+def _finished(share: Share, maps: Maps, overwrite: bool, seconds: float) -> dict[str, Any]:
+    """Put the maps into their final form, if nothing is missing."""
+    plan, work = share.plan, share.work
+    progress = share.progress(0.0)
+    missing = sum(not progress.done(year, chunk) for year in plan.years for chunk in plan.lattice)
+    if missing:
+        return {"finished": False, "missing": missing}
+    with work.locked():
+        if not work.manifest.exists():
+            work.remove()  # what the lock made
+            return {"finished": True, "by": "another process"}
+        figures = finish(plan, maps, progress, work, share.manifest, overwrite, seconds)
+        work.remove()
+    return {"finished": True, **figures}
+
+
+def describe_plan(plan: Plan, windows: Sequence[int]) -> dict[str, Any]:
+    """What a plan comes to, for people and programs."""
+    cells = plan.grid.rows * plan.grid.columns
+    layers = {"land_use": 1, "confidence": 1, "probabilities": len(plan.world.table)}
+    kept = ("land_use", *plan.options.keep)
+    # Windows that touch two chunks are predicted for both.
+    once = sum(1 for _ in plan.tiles.tiles(plan.whole)) if len(plan.lattice) > 1 else None
+    every = sum(sum(1 for _ in plan.tiles.tiles(plan.area(chunk))) for chunk in plan.lattice)
+    return {
+        "grid": [plan.grid.rows, plan.grid.columns],
+        "years": [plan.years[0], plan.years[-1]],
+        "anchor": plan.world.anchor_year,
+        "maps": len(plan.years),
+        "chunks": len(plan.lattice),
+        "chunk": list(plan.side),
+        "tile": plan.tiles.tile,
+        "windows_per_year": sum(windows),
+        "windows_computed_twice_percent": 0.0 if once is None else 100 * (every / once - 1),
+        "bytes_maps_uncompressed": cells * len(plan.years) * sum(layers[name] for name in kept),
+        "bytes_static": 4 * cells * (len(plan.world.static_channels) + 1),
+    }
