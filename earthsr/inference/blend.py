@@ -6,12 +6,14 @@ no division at the end, and memory follows the chunk that is filled, not the ras
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from earthsr.backend import Pending
 from earthsr.data.rasters import Window
 from earthsr.inference.tiling import BlendedTiles, Lattice, Tile, Tiles, slices
 
@@ -68,9 +70,18 @@ class ChunkSums:
         Fine cells per coarse cell.
     channels : int
         Of the predictions.
+    buffer : ndarray, optional
+        Flat float32 memory that is used where it is large enough: new memory of this size is slow on its first use.
     """
 
-    def __init__(self, tiles: Tiles, part: Window, scale: int, channels: int = 1) -> None:
+    def __init__(
+        self,
+        tiles: Tiles,
+        part: Window,
+        scale: int,
+        channels: int = 1,
+        buffer: NDArray[np.float32] | None = None,
+    ) -> None:
         self._part, self._scale = part, scale
         self._weights: tuple[dict[int, NDArray], dict[int, NDArray]] | None = None
         if isinstance(tiles, BlendedTiles):
@@ -79,7 +90,12 @@ class ChunkSums:
                 axis_weights(down, part.row, part.rows, scale),
                 axis_weights(across, part.column, part.columns, scale),
             )
-        self.values = np.zeros((channels, part.rows * scale, part.columns * scale), np.float32)
+        shape = (channels, part.rows * scale, part.columns * scale)
+        if buffer is not None and buffer.size >= math.prod(shape):
+            self.values = buffer[: math.prod(shape)].reshape(shape)
+            self.values.fill(0)
+        else:
+            self.values = np.zeros(shape, np.float32)
         """(channels, fine rows, fine columns): complete once every tile of the part was added."""
 
     def add(self, tile: Tile, prediction: NDArray[np.float32]) -> None:
@@ -90,7 +106,33 @@ class ChunkSums:
             self.values[place] = kept
             return
         rows, columns = self._weights
-        self.values[place] += kept * rows[tile.window.row][:, None] * columns[tile.window.column]
+        weights = np.outer(rows[tile.window.row], columns[tile.window.column])
+        self.values[place] += kept * weights
+
+
+def fill(sums: ChunkSums, started: Iterable[tuple[list[Tile], Pending[NDArray[np.float32]]]]) -> None:
+    """Add predictions to sums, in their order.
+
+    Parameters
+    ----------
+    sums : ChunkSums
+        What is filled.
+    started : iterable
+        Windows and their predictions. Asking for the next one starts it; that is done before the one before it is
+        waited for.
+    """
+
+    def take(group: list[Tile], pending: Pending[NDArray[np.float32]]) -> None:
+        for tile, prediction in zip(group, pending.result(), strict=True):
+            sums.add(tile, prediction)
+
+    before = None
+    for group, pending in started:
+        if before is not None:
+            take(*before)
+        before = group, pending
+    if before is not None:
+        take(*before)
 
 
 def batches(tiles: Iterator[Tile] | list[Tile], size: int) -> Iterator[list[Tile]]:

@@ -11,8 +11,7 @@ its columns begin.
 from __future__ import annotations
 
 import math
-from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, get_args
 
@@ -24,7 +23,7 @@ from earthsr.data import Normalisation
 from earthsr.data.rasters import Georeference, Sink, Source, Window
 from earthsr.data.rasters.around import read_around
 from earthsr.errors import InputError
-from earthsr.inference.blend import ChunkSums, batches
+from earthsr.inference.blend import ChunkSums, batches, fill
 from earthsr.inference.conserve import Residual, area_weights, conserved
 from earthsr.inference.flow import FlowTimes, flow
 from earthsr.inference.members import Member, halo_of, members
@@ -341,21 +340,13 @@ def _predict(
 ) -> NDArray[np.float32]:
     """One member's prediction of an area, metres; 0 where no window of it has a value."""
     sums = ChunkSums(tiles, area, plan.scale)
-    waiting: deque[tuple[list[Tile], Pending[NDArray[np.float32]]]] = deque()
 
-    def take() -> None:
-        group, pending = waiting.popleft()
-        for tile, prediction in zip(group, pending.result(), strict=True):
-            sums.add(tile, prediction)
+    def started() -> Iterator[tuple[list[Tile], Pending[NDArray[np.float32]]]]:
+        for group in batches([tile for tile in wanted if _any(piece, tile)], size):
+            windows = np.stack([piece.values[slices(tile.window, piece.cover)] for tile in group])[:, None]
+            yield group, member.start(windows, offset, size)
 
-    for group in batches([tile for tile in wanted if _any(piece, tile)], size):
-        windows = np.stack([piece.values[slices(tile.window, piece.cover)] for tile in group])[:, None]
-        waiting.append((group, member.start(windows, offset, size)))
-        # A batch is started before the one before it is waited for.
-        if len(waiting) > 1:
-            take()
-    while waiting:
-        take()
+    fill(sums, started())
     return sums.values[0]
 
 

@@ -12,7 +12,7 @@ from earthsr.errors import InputError, WorkError
 from earthsr.inference.reconstruct import Rank, device_of, rank_of
 from earthsr.inference.reconstruct.counts import add_up, count
 from earthsr.inference.reconstruct.drift import by_decade, yearly
-from earthsr.inference.reconstruct.plan import area_km2, cells_of, steps_of
+from earthsr.inference.reconstruct.plan import area_km2, cells_of, chunk_side, steps_of
 from earthsr.inference.reconstruct.progress import Chunk, Progress
 from earthsr.inference.reconstruct.ranks import shares
 
@@ -113,9 +113,9 @@ def test_counts_by_hand():
     classes = np.array([[0, 1], [1, 255]], np.uint8)
     before = np.array([[1, 1], [1, 255]], np.uint8)
     earlier = np.array([[0, 0], [1, 255]], np.uint8)
-    index = np.array([[0, 1], [0, 1]])
+    cells = np.array([0, 0]), np.array([0, 1])
     fractions = np.array([[[0.5, 0.0]], [[0.5, 0.5]]], np.float32)
-    found = count(classes, 2, np.array([1.0, 3.0]), np.array([True, True]), index, fractions, before, earlier)
+    found = count(classes, 2, np.array([1.0, 3.0]), np.array([True, True]), cells, fractions, before, earlier)
     assert found.valid_km2 == 5
     assert found.areas_km2 == [1, 4]
     # Either coarse cell has 4 km2, of which fractions are; 3 of the right one are sea.
@@ -129,7 +129,7 @@ def test_counts_by_hand():
 def test_cells_of_which_the_scenario_says_nothing_count_in_no_error():
     classes = np.array([[0, 1]], np.uint8)
     fractions = np.array([[[0.0, 1.0]], [[0.0, 0.0]]], np.float32)
-    found = count(classes, 2, np.array([1.0]), np.array([True, True]), np.array([[0, 1]]), fractions)
+    found = count(classes, 2, np.array([1.0]), np.array([True, True]), (np.zeros(1, int), np.arange(2)), fractions)
     assert found.covered_km2 == 1
     assert found.difference_km2 == [1, 1]
 
@@ -137,14 +137,21 @@ def test_cells_of_which_the_scenario_says_nothing_count_in_no_error():
 def test_classes_that_the_scenario_does_not_know_count_in_no_error():
     classes = np.array([[0, 1]], np.uint8)
     fractions = np.array([[[0.25]], [[np.nan]]], np.float32)
-    found = count(classes, 2, np.array([1.0]), np.array([True, False]), np.zeros((1, 2), int), fractions)
+    found = count(classes, 2, np.array([1.0]), np.array([True, False]), (np.zeros(1, int), np.zeros(2, int)), fractions)
     assert found.forcing_km2 == [0.5, 0]
     assert found.difference_km2 == [0.5, 0]
 
 
 def test_sums_of_chunks_are_added_up_and_drift_follows():
     classes = np.array([[0, 1]], np.uint8)
-    one = count(classes, 2, np.array([2.0]), np.array([True, True]), np.zeros((1, 2), int), np.full((2, 1, 1), 0.5))
+    one = count(
+        classes,
+        2,
+        np.array([2.0]),
+        np.array([True, True]),
+        (np.zeros(1, int), np.zeros(2, int)),
+        np.full((2, 1, 1), 0.5),
+    )
     two = count(classes, 2, np.array([2.0]), np.array([True, True]), before=np.array([[0, 0]], np.uint8))
     total = add_up([one.to_dict(), two.to_dict()])
     assert total["areas_km2"] == [4, 4]
@@ -168,3 +175,20 @@ def test_coarse_cells_of_a_window_over_the_dateline():
     rows, columns = cells_of(coarse, fine, Window(358, -3, 4, 6))
     assert rows.tolist() == [179, 179, -1, -1]
     assert columns.tolist() == [358, 359, 359, 0, 0, 1]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "extent", "ratio", "side"),
+    [
+        (2048, 43_200, 30, 2070),  # 21 chunks instead of 22, of which the last would be a sliver
+        (2048, 2048, 30, 2048),
+        (2048, 36_000, 25, 2000),
+        (32, 48, 16, 32),
+        (32, 256, 16, 32),
+        (10, 100, 30, 30),  # never less than a coarse cell
+        (10, 100, 7.3, 10),  # nothing to keep whole
+        (2048, 500, 30, 500),
+    ],
+)
+def test_chunks_hold_whole_coarse_cells_and_none_is_a_sliver(wanted, extent, ratio, side):
+    assert chunk_side(wanted, extent, ratio) == side

@@ -97,14 +97,22 @@ class Scratch:
     def read(self, window: AnyWindow) -> NDArray[np.float32]:
         """Read a window, (C, rows, columns).
 
-        Columns wrap around where the grid is periodic; what lies beyond the grid is NaN.
+        Columns wrap around where the grid is periodic; what lies beyond the grid is NaN. A window of one chunk comes
+        as a view of its file, which cannot be written: memory for a copy is slower than the file.
 
         Raises
         ------
         DataError
             If a chunk that the window touches is not written yet, or damaged.
         """
-        values = np.full((self.channels, *window[2:]), np.nan, np.float32)
+        row, column, rows, columns = window
+        i, j = row // self.chunk[0], column // self.chunk[1]
+        if row >= 0 and column >= 0 and row < self.grid.rows and column < self.grid.columns:
+            of = chunk_window(i, j, self.grid, self.chunk)
+            if row + rows <= of.row + of.rows and column + columns <= of.column + of.columns:
+                top, left = row - of.row, column - of.column
+                return np.asarray(self._open(i, j))[:, top : top + rows, left : left + columns]
+        values = np.full((self.channels, rows, columns), np.nan, np.float32)
         for piece, row, column in pieces(window, self.grid):
             # Where the first cell of the grid would lie in the result.
             up, left = row - piece.row, column - piece.column

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
@@ -11,12 +10,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from earthsr.backend import Pending
 from earthsr.data.classes import NODATA
 from earthsr.data.landuse_samples import Fields, stack
 from earthsr.data.maps import Maps, Scratch
 from earthsr.data.rasters import Window
-from earthsr.inference.blend import ChunkSums, batches
+from earthsr.inference.blend import ChunkSums, batches, fill
 from earthsr.inference.reconstruct.counts import Ledger, count
 from earthsr.inference.reconstruct.plan import Plan, Step, area_km2, cells_of, fractions_of_classes
 from earthsr.inference.reconstruct.progress import Chunk
@@ -69,13 +67,14 @@ class Worker:
     maps : Maps
         Where maps lie.
     scratch : Scratch
-        Where static fields lie that were read once: the world's channels, then the marks.
+        Where static fields lie that were read once: the world's channels, normalised, then the marks.
     """
 
     def __init__(self, plan: Plan, maps: Maps, scratch: Scratch) -> None:
         self.plan, self.maps, self.scratch = plan, maps, scratch
         method = plan.model.metadata.get("coarse_interpolation", "bilinear")
         names = tuple(each.name for each in plan.model.spec.inputs)
+        self._memory: NDArray[np.float32] | None = None
         self._fields = WindowFields(plan.grid, plan.world.scenario.grid, plan.tiles.tile, method, names)
 
     def needs(self, chunk: Chunk) -> tuple[Chunk, ...]:
@@ -87,7 +86,8 @@ class Worker:
         """Take over the anchor's classes, and keep the static fields for all years."""
         world, window, began = self.plan.world, self.plan.window(chunk), time.perf_counter()
         classes = world.anchor(window)
-        self.scratch.write(chunk.i, chunk.j, np.concatenate([world.static(window), self._marks(window, classes)[None]]))
+        static = self.plan.normalisation.static(world.static(window))
+        self.scratch.write(chunk.i, chunk.j, np.concatenate([static, self._marks(window, classes)[None]]))
         ledger = self._ledger(window, classes, None, None, None)
         return Made(classes, {}, {**ledger.to_dict(), "windows": 0, "seconds": time.perf_counter() - began})
 
@@ -105,12 +105,14 @@ class Worker:
         cover = covering(tiles)
         fields = self.scratch.read(cover)
         marks = fields[-1][slices(area, cover)]
+        beyond = not plan.grid.periodic or cover.row < 0 or cover.row + cover.rows > plan.grid.rows
         free = marks == FREE
         wanted = [tile for tile in tiles if free[slices(tile.keep, area)].any()]
         prior = self.maps.read("land_use", step.before, cover)
         ground = None
         if wanted:
-            static = plan.normalisation.static(fields[:-1])
+            # Beyond the grid there is no value, for which the mean stands.
+            static = np.nan_to_num(fields[:-1], nan=0.0) if beyond else fields[:-1]
             ground = Ground(cover, static, prior, plan.world.scenario.fractions(step.year))
         earlier = None if step.earlier is None else self.maps.read("land_use", step.earlier, window)
         return Piece(area, wanted, ground, marks, prior[slices(window, cover)], earlier)
@@ -124,16 +126,17 @@ class Worker:
         classes, layers, decoded = kept[inside], {}, None
         if piece.ground is not None:
             probabilities = self._probabilities(step, piece)
-            found = probabilities.argmax(axis=0).astype(np.uint8)
-            plain = np.where(free, found, kept)
+            found = np.where(free, likeliest(probabilities), kept)
+            plain = found[inside]
             if plan.options.match_areas:
-                found, decoded = self._matched(piece, probabilities, kept)
-            classes = np.where(free, found, kept)[inside]
+                matched, decoded = self._matched(piece, probabilities, kept)
+                found = np.where(free, matched, kept)
+            classes = found[inside]
             layers = self._layers(probabilities, free, inside)
         ledger = self._ledger(window, classes, piece.before, piece.earlier, step.year)
         record = {**ledger.to_dict(), "windows": len(piece.tiles), "seconds": time.perf_counter() - began}
         if decoded is not None:
-            before = self._ledger(window, plain[inside], piece.before, None, step.year)
+            before = self._ledger(window, plain, piece.before, None, step.year)
             record["decoder"] = {**decoded, "difference_km2_before": before.to_dict()["difference_km2"]}
         return Made(classes, layers, record)
 
@@ -145,24 +148,14 @@ class Worker:
             self.maps.write(name, step.year, window, values)
 
     def _probabilities(self, step: Step, piece: Piece) -> NDArray[np.float32]:
-        """Blended probabilities (K, rows, columns) of an area; 0 where no window was predicted."""
+        """Blended probabilities (K, rows, columns) of an area, until the next call; 0 where no window was predicted."""
         assert step.before is not None
         plan = self.plan
-        sums = ChunkSums(plan.tiles, piece.area, 1, len(plan.world.table))
-        waiting: deque[tuple[list[Tile], Pending[NDArray[np.float32]]]] = deque()
-
-        def take() -> None:
-            group, pending = waiting.popleft()
-            for tile, prediction in zip(group, pending.result(), strict=True):
-                sums.add(tile, prediction)
-
-        for group, fields in self.inputs(step, piece):
-            waiting.append((group, plan.model.submit_fields(fields, pad_to=plan.batch_size)))
-            # A batch is started before the one before it is waited for.
-            if len(waiting) > 1:
-                take()
-        while waiting:
-            take()
+        sums = ChunkSums(plan.tiles, piece.area, 1, len(plan.world.table), self._memory)
+        if self._memory is None or sums.values.size > self._memory.size:
+            self._memory = sums.values.reshape(-1)
+        size = plan.batch_size
+        fill(sums, ((group, plan.model.submit_fields(f, pad_to=size)) for group, f in self.inputs(step, piece)))
         return sums.values
 
     def inputs(self, step: Step, piece: Piece) -> Iterator[tuple[list[Tile], Fields]]:
@@ -180,11 +173,13 @@ class Worker:
         """Classes whose areas are the scenario's, and what that took."""
         assert piece.ground is not None
         plan, area = self.plan, piece.area
-        index, fractions = self.cells(area, piece.ground.coarse)
+        (rows, columns), fractions = self.cells(area, piece.ground.coarse)
+        index = rows[:, None] * fractions.shape[2] + columns
+        outside = (piece.marks == VOID) | (rows < 0)[:, None] | (columns < 0)
         found = match_areas(
             probabilities,
             fractions,
-            np.where(piece.marks == VOID, -1, index),
+            np.where(outside, -1, index),
             plan.known,
             fixed=kept,
             pixel_area=area_km2(plan.grid, area),
@@ -195,15 +190,20 @@ class Worker:
             "coarse_cells_unmet": found.statistics.unmet,
         }
 
-    def cells(self, window: Window, coarse: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-        """Index (rows, columns) into the flat coarse cells that a window touches, and their fractions (K, h, w)."""
-        i, j = cells_of(self.plan.world.scenario.grid, self.plan.grid, window)
-        rows, i = np.unique(i, return_inverse=True)
-        columns, j = np.unique(j, return_inverse=True)
-        fractions = fractions_of_classes(self.plan, coarse[:, rows[:, None], columns])
-        index = i[:, None] * len(columns) + j
-        outside = (rows < 0)[i][:, None] | (columns < 0)[j]
-        return np.where(outside, -1, index), fractions
+    def cells(
+        self, window: Window, coarse: NDArray[np.float32]
+    ) -> tuple[tuple[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float32]]:
+        """Coarse row (rows,) and column (columns,) of a window's cells, -1 for none, and their fractions (K, h, w).
+
+        They are numbered among those that the window touches.
+        """
+        places, picked = [], []
+        for axis in cells_of(self.plan.world.scenario.grid, self.plan.grid, window):
+            touched, place = np.unique(axis, return_inverse=True)
+            outside = int(touched[0] < 0)
+            places.append(place - outside)
+            picked.append(touched[outside:])
+        return (places[0], places[1]), fractions_of_classes(self.plan, coarse[:, picked[0][:, None], picked[1]])
 
     def _layers(
         self, probabilities: NDArray[np.float32], free: NDArray[np.bool_], inside: tuple[slice, slice]
@@ -227,10 +227,18 @@ class Worker:
     ) -> Ledger:
         """Count a map; against the scenario where the year is one of it."""
         plan, scenario = self.plan, self.plan.world.scenario
-        index, fractions = None, None
+        cells, fractions = None, None
         if (classes != NODATA).any():
             at = plan.world.anchor_year if year is None else year
             if at in scenario.years:
-                index, fractions = self.cells(window, scenario.fractions(at))
+                cells, fractions = self.cells(window, scenario.fractions(at))
         areas = area_km2(plan.grid, window)
-        return count(classes, len(plan.world.table), areas, plan.known, index, fractions, before, earlier)
+        return count(classes, len(plan.world.table), areas, plan.known, cells, fractions, before, earlier)
+
+
+def likeliest(probabilities: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Class of the largest probability (rows, columns), the first of equal ones; in bands that stay in the cache."""
+    found = np.empty(probabilities.shape[1:], np.uint8)
+    for top in range(0, len(found), 32):
+        found[top : top + 32] = probabilities[:, top : top + 32].argmax(axis=0)
+    return found

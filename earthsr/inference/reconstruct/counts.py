@@ -38,12 +38,14 @@ def count(
     k: int,
     row_km2: NDArray[np.float64],
     known: NDArray[np.bool_],
-    index: NDArray[np.int64] | None = None,
+    cells: tuple[NDArray[np.int64], NDArray[np.int64]] | None = None,
     fractions: NDArray[np.float32] | None = None,
     before: NDArray[np.uint8] | None = None,
     earlier: NDArray[np.uint8] | None = None,
 ) -> Ledger:
     """Count one map.
+
+    Cells are counted by row, as whole numbers, and rows weighed after that: areas differ between rows alone.
 
     Parameters
     ----------
@@ -55,42 +57,46 @@ def count(
         Area of one cell of each row, km2.
     known : ndarray of shape (K,)
         Whether the scenario knows the class.
-    index : ndarray of shape (H, W), optional
-        Flat coarse cell of every cell, -1 for none.
+    cells : tuple of ndarray of shape (H,) and (W,), optional
+        Row and column of ``fractions`` in which each row and column lies, -1 for none.
     fractions : ndarray of shape (K, h, w), optional
         The scenario's.
     before, earlier : ndarray of shape (H, W), optional
         The maps one and two steps before.
     """
-    valid = classes < k
-    weights = np.broadcast_to(row_km2[:, None], classes.shape)
-    here, area = classes[valid].astype(np.int64), weights[valid]
-    areas = np.bincount(here, area, k)
+    rows, columns = cells if cells is not None else (np.zeros(len(classes), int), np.zeros(classes.shape[1], int))
+    # The last column stands for cells that lie in none, the last class for cells without one.
+    w = (fractions.shape[2] if fractions is not None else 1) + 1
+    lines = np.arange(len(classes))[:, None]
+    key = (lines * w + np.where(columns < 0, w - 1, columns)) * (k + 1) + np.minimum(classes, k)
+    found = np.bincount(key.ravel(), minlength=len(classes) * w * (k + 1)).reshape(len(classes), w, k + 1)
+    areas = np.einsum("h,hwk->k", row_km2, found[:, :, :k])
     forcing, difference, covered = None, None, 0.0
-    if index is not None and fractions is not None:
-        place = index[valid]
-        said = fractions.reshape(k, -1).astype(np.float64)
+    if cells is not None and fractions is not None:
+        inside = rows >= 0
+        h = fractions.shape[1]
+        spread = np.zeros((h, len(rows)))
+        spread[rows[inside], np.flatnonzero(inside)] = row_km2[inside]
+        made = np.einsum("ih,hwk->iwk", spread, found[:, :-1], optimize=True)
+        said = np.where(known[:, None, None], np.nan_to_num(fractions.astype(np.float64)), 0.0)
         # A cell of the sea has fractions of 0 throughout: nothing is said of it.
-        silent = ~(np.nan_to_num(said[known]).sum(axis=0) > 0)
-        told = (place >= 0) & ~silent[place]
-        n = said.shape[1]
-        made = np.bincount(place[told] * k + here[told], area[told], n * k).reshape(n, k)
+        told = said.sum(axis=0) > 0
         # Fractions are of the whole coarse cell, the sea included.
-        inside = index >= 0
-        extent = np.bincount(index[inside], weights[inside], n)[:, None] * ~silent[:, None]
-        wanted = np.where(known, np.nan_to_num(said.T), 0.0) * extent
-        forcing = wanted.sum(axis=0).tolist()
-        difference = np.where(known, np.abs(made - wanted), 0.0).sum(axis=0).tolist()
+        wanted = said * np.where(told, made.sum(axis=-1), 0.0)
+        made = np.where(told[..., None], made[..., :k], 0.0)
+        forcing = wanted.sum(axis=(1, 2)).tolist()
+        gap = np.abs(made.transpose(2, 0, 1) - wanted).sum(axis=(1, 2))
+        difference = np.where(known, gap, 0.0).tolist()
         covered = float(made.sum())
     transitions, reverted = None, 0.0
     if before is not None:
-        both = valid & (before < k)
-        pairs = before[both].astype(np.int64) * k + classes[both]
-        transitions = np.bincount(pairs, weights[both], k * k).reshape(k, k).tolist()
+        pairs = (lines * (k + 1) + np.minimum(before, k)) * (k + 1) + np.minimum(classes, k)
+        moves = np.bincount(pairs.ravel(), minlength=len(classes) * (k + 1) ** 2).reshape(-1, k + 1, k + 1)
+        transitions = np.einsum("h,hij->ij", row_km2, moves[:, :k, :k]).tolist()
         if earlier is not None:
-            back = both & (earlier == classes) & (before != classes)
-            reverted = float(weights[back].sum())
-    return Ledger(float(area.sum()), areas.tolist(), forcing, difference, covered, transitions, reverted)
+            back = (earlier == classes) & (before != classes) & (classes < k) & (before < k)
+            reverted = float(back.sum(axis=1) @ row_km2)
+    return Ledger(float(areas.sum()), areas.tolist(), forcing, difference, covered, transitions, reverted)
 
 
 def add_up(records: list[dict[str, Any]]) -> dict[str, Any]:

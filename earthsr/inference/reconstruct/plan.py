@@ -262,8 +262,8 @@ def make_plan(model: Model, world: WorldInputs, years: tuple[int, int], options:
         grid.rows, grid.columns, tile, options.overlap, periodic=grid.periodic, whole=True, origin=origin
     )
     side = (
-        min(_side(options.chunk, coarse.cell_lat_deg / grid.cell_lat_deg), grid.rows),
-        min(_side(options.chunk, coarse.cell_lon_deg / grid.cell_lon_deg), grid.columns),
+        chunk_side(options.chunk, grid.rows, coarse.cell_lat_deg / grid.cell_lat_deg),
+        chunk_side(options.chunk, grid.columns, coarse.cell_lon_deg / grid.cell_lon_deg),
     )
     size = options.batch_size or max(1, BATCH_CELLS // tile**2)
     return Plan(model, world, options, steps, tiles, side, size)
@@ -286,12 +286,23 @@ def require_land_use(model: Model) -> UNetSpec:
     return model.spec
 
 
-def _side(wanted: int, ratio: float) -> int:
-    """Cells of a chunk: whole coarse cells where these are whole fine cells."""
+def chunk_side(wanted: int, extent: int, ratio: float) -> int:
+    """Cells of a chunk along one axis: nearly all of one size, and whole coarse cells where these are whole fine cells.
+
+    Parameters
+    ----------
+    wanted : int
+        About so many; a tenth more where that saves a chunk.
+    extent : int
+        Cells of the axis.
+    ratio : float
+        Fine cells in a coarse one.
+    """
+    count = max(1, math.ceil(extent / wanted - 0.1))
     whole = round(ratio)
     if whole < 1 or abs(ratio - whole) > 1e-6 * ratio:
-        return wanted
-    return max(1, wanted // whole) * whole
+        whole = 1
+    return min(math.ceil(extent / count / whole) * whole, extent)
 
 
 def area_km2(grid: Grid, window: Window) -> NDArray[np.float64]:
