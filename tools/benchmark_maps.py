@@ -173,7 +173,7 @@ def one_landuse(options: argparse.Namespace) -> dict[str, Any]:
 
             def slide(predictor: Any) -> Any:
                 return sliding_window_inference(
-                    raster, (side, side), options.batch, predictor, overlap=options.overlap, mode="gaussian"
+                    raster, (side, side), plan.batch_size, predictor, overlap=options.overlap, mode="gaussian"
                 ).argmax(1)
 
             slide(looked)
@@ -244,7 +244,7 @@ def one_dem(options: argparse.Namespace) -> dict[str, Any]:
         def slide(predictor: Any) -> Any:
             roi = (options.tile, options.tile)
             return sliding_window_inference(
-                raster, roi, options.batch, predictor, overlap=options.overlap, mode="gaussian"
+                raster, roi, plan.batch_size, predictor, overlap=options.overlap, mode="gaussian"
             )
 
         slide(looked)
@@ -360,7 +360,6 @@ def overhead(options: argparse.Namespace) -> list[dict[str, Any]]:
                     size=options.size if kind == "landuse" else 2560,
                     tile=tile,
                     overlap=overlap,
-                    batch=4,
                     times=options.times,
                     method=method,
                     west=options.west,
@@ -407,7 +406,6 @@ def seams(options: argparse.Namespace) -> list[dict[str, Any]]:
             size=options.size,
             tile=256,
             overlap=overlap,
-            batch=4,
             west=options.west,
             amp_level=options.amp_level,
         )

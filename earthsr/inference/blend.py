@@ -135,6 +135,15 @@ def fill(sums: ChunkSums, started: Iterable[tuple[list[Tile], Pending[NDArray[np
         take(*before)
 
 
+def batch_size(count: int, most: int) -> int:
+    """Windows at once, between half of ``most`` and ``most``, with which ``count`` windows fill their batches best.
+
+    The last batch is padded, so that one compiled graph serves all: what it lacks is computed for nothing.
+    """
+    sizes = range(max(1, most), max(1, most // 2) - 1, -1)
+    return min(sizes, key=lambda size: -(-count // size) * size)
+
+
 def batches(tiles: Iterator[Tile] | list[Tile], size: int) -> Iterator[list[Tile]]:
     """Tiles in their order, ``size`` at a time."""
     group: list[Tile] = []

@@ -23,7 +23,7 @@ from earthsr.data import Normalisation
 from earthsr.data.rasters import Georeference, Sink, Source, Window
 from earthsr.data.rasters.around import read_around
 from earthsr.errors import InputError
-from earthsr.inference.blend import ChunkSums, batches, fill
+from earthsr.inference.blend import ChunkSums, batch_size, batches, fill
 from earthsr.inference.conserve import Residual, area_weights, conserved
 from earthsr.inference.flow import FlowTimes, flow
 from earthsr.inference.members import Member, halo_of, members
@@ -180,8 +180,7 @@ def make_plan(
 def _batch_size(tiles: Tiles, parts: Sequence[Window]) -> int:
     """Windows at once: few enough for memory, and such that the batches of a chunk are full."""
     most = max(1, BATCH_CELLS // math.prod(tiles.shape))
-    count = max(sum(1 for _ in tiles.tiles(part)) for part in (parts[0], parts[len(parts) // 2]))
-    return math.ceil(count / math.ceil(count / most))
+    return batch_size(max(sum(1 for _ in tiles.tiles(part)) for part in (parts[0], parts[len(parts) // 2])), most)
 
 
 @dataclass(frozen=True)
@@ -297,10 +296,12 @@ def _compute(plan: Plan, chunk: Window, piece: _Piece, offset: float | None) -> 
     for count, member in enumerate(plan.group, start=1):
         taken = _offset(member, offset) if exact else None
         field = _predict(plan, member, plan.tiles, area, piece, piece.tiles, taken, plan.batch_size)
+        if spread is None:
+            mean = field
+            break
         step = field - mean
         mean += step / count
-        if spread is not None:
-            spread += step * (field - mean)
+        spread += step * (field - mean)
     difference, compared = None, 0
     if piece.sample is not None:
         difference = _difference(plan, piece, mean, offset)

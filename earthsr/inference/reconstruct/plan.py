@@ -20,6 +20,7 @@ from earthsr.data.archives.times import spans
 from earthsr.data.archives.world_inputs import WorldInputs
 from earthsr.data.rasters import Window
 from earthsr.errors import CheckpointError, InputError
+from earthsr.inference.blend import batch_size
 from earthsr.inference.reconstruct.progress import Chunk
 from earthsr.inference.tiling import BlendedTiles
 from earthsr.models import UNetSpec
@@ -265,7 +266,8 @@ def make_plan(model: Model, world: WorldInputs, years: tuple[int, int], options:
         chunk_side(options.chunk, grid.rows, coarse.cell_lat_deg / grid.cell_lat_deg),
         chunk_side(options.chunk, grid.columns, coarse.cell_lon_deg / grid.cell_lon_deg),
     )
-    size = options.batch_size or max(1, BATCH_CELLS // tile**2)
+    count = sum(1 for _ in tiles.tiles(Window(0, 0, *side)))
+    size = options.batch_size or batch_size(count, max(1, BATCH_CELLS // tile**2))
     return Plan(model, world, options, steps, tiles, side, size)
 
 

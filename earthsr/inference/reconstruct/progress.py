@@ -6,10 +6,11 @@ alone, and wait for those they need.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -58,6 +59,7 @@ class Progress:
         self._folder, self._owner, self._patience_s = folder, owner, patience_s
         self._anchor_year, self._empty = anchor_year, empty
         self._seen: set[tuple[int, Chunk]] = set()
+        self._failure: BaseException | None = None
 
     def path(self, year: int, chunk: Chunk) -> Path:
         """File of a marker."""
@@ -83,6 +85,15 @@ class Progress:
         record: dict[str, Any] = json.loads(self.path(year, chunk).read_text(encoding="utf-8"))
         return record
 
+    @contextlib.contextmanager
+    def ends_waiting(self) -> Iterator[None]:
+        """Let an error in the block end what this process waits for: its own chunks will not come any more."""
+        try:
+            yield
+        except BaseException as error:
+            self._failure = error
+            raise
+
     def wait(self, year: int, chunks: Iterable[Chunk]) -> None:
         """Wait until chunks are finished.
 
@@ -90,10 +101,14 @@ class Progress:
         ------
         WorkError
             If one is not within the patience: its process has died, or is far behind.
+        BaseException
+            What failed inside :meth:`ends_waiting`, in whichever thread.
         """
         began = said = time.monotonic()
         for chunk in chunks:
             while not self.done(year, chunk):
+                if self._failure is not None:
+                    raise self._failure
                 now = time.monotonic()
                 if now - began > self._patience_s:
                     raise WorkError(
