@@ -40,7 +40,8 @@ class Grid:
     @property
     def periodic(self) -> bool:
         """Whether the grid goes once around the Earth, so that its last column has the first as neighbour."""
-        return math.isclose(self.columns * self.cell_lon_deg, 360.0, abs_tol=self.cell_lon_deg / 100)
+        # Cell sizes are often written with six digits: 43,200 cells of 0.00833333 degrees lack a fiftieth of a cell.
+        return math.isclose(self.columns * self.cell_lon_deg, 360.0, abs_tol=self.cell_lon_deg / 20)
 
     def latitude_edges(self, start: int = 0, count: int | None = None) -> NDArray[np.float64]:
         """Edges of rows, north to south, (count + 1,), degrees."""

@@ -273,6 +273,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_names_the_step(tiny, any_bac
         earthsr.train(config, backend=any_backend)
 
 
+@pytest.mark.slow
 def test_mindearth_files_without_our_additions_train(tmp_path, any_backend):
     root = write_mindearth(tmp_path / "plain")
     config = from_mapping(tiny_values(root, tmp_path / "run"))
@@ -296,6 +297,7 @@ def test_distributed_training_says_that_it_is_not_there(tiny, any_backend):
         earthsr.train(tiny(train={"distribute": True}), backend=any_backend)
 
 
+@pytest.mark.slow
 def test_tensorboard_and_mlflow_record_the_run(tiny, any_backend, monkeypatch):
     pytest.importorskip("tensorboard")
     pytest.importorskip("mlflow")

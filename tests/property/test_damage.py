@@ -127,6 +127,7 @@ def test_damaged_checkpoints_are_refused_or_read(good_run, tmp_path, name, data)
     shutil.rmtree(folder)
 
 
+@pytest.mark.slow
 @FIXTURES
 @given(st.data())
 def test_damaged_configurations_are_refused_or_read(tmp_path, data):

@@ -111,6 +111,7 @@ def test_two_benchmarks_share_the_stages_out(tmp_path):
     assert "[1/3] first: done before" in said
 
 
+@pytest.mark.slow
 def test_commands_end_with_a_benchmark_that_was_killed(tmp_path):
     if sys.platform != "linux":
         pytest.skip("only Linux ends them by itself; elsewhere the folder stays locked until they have ended")

@@ -41,16 +41,19 @@ def test_years_between_the_anchor_and_a_span_are_made_too(span, years):
         ({}, Rank(0, 1)),
         ({"RANK": "1", "WORLD_SIZE": "4", "SLURM_PROCID": "0", "SLURM_NTASKS": "2"}, Rank(1, 4)),
         ({"RANK_ID": "3", "MS_WORKER_NUM": "4"}, Rank(3, 4)),
-        ({"SLURM_PROCID": "2", "SLURM_NTASKS": "3"}, Rank(2, 3)),
+        ({"SLURM_PROCID": "2", "SLURM_STEP_NUM_TASKS": "3"}, Rank(2, 3)),
+        # A batch script without srun is one process.
+        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "4"}, Rank(0, 1)),
         (
             {
-                "SLURM_ARRAY_TASK_ID": "7",
+                "SLURM_ARRAY_TASK_ID": "30",
                 "SLURM_ARRAY_TASK_COUNT": "3",
-                "SLURM_ARRAY_TASK_MIN": "5",
-                "SLURM_PROCID": "0",
-                "SLURM_NTASKS": "1",
+                "SLURM_ARRAY_TASK_MIN": "10",
+                "SLURM_ARRAY_TASK_STEP": "10",
+                "SLURM_PROCID": "1",
+                "SLURM_STEP_NUM_TASKS": "4",
             },
-            Rank(2, 3),
+            Rank(9, 12),
         ),
         ({"RANK": "1"}, Rank(0, 1)),
     ],
@@ -68,6 +71,7 @@ def test_a_rank_that_cannot_be_is_refused(environment):
 def test_processes_of_one_machine_take_a_gpu_each():
     assert device_of("auto", {"LOCAL_RANK": "1"}) == "auto:1"
     assert device_of("gpu", {"LOCAL_RANK": "0"}) == "gpu"
+    assert device_of("gpu", {"SLURM_LOCALID": "3"}) == "gpu:3"
     assert device_of("cpu", {"LOCAL_RANK": "1"}) == "cpu"
     assert device_of("gpu:3", {"LOCAL_RANK": "1"}) == "gpu:3"
 

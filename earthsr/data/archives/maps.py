@@ -148,7 +148,8 @@ class ClassMaps:
         DataError
             If a code is in no class; the message names file, year and cell.
         """
-        if max(window.rows, window.columns) > 4 * _BLOCK:
+        # Of larger windows the next one shares little, and what is kept would be the whole map.
+        if window.rows * window.columns > _BLOCK**2:
             return self.indices(year, window)
         found = np.empty((window.rows, window.columns), np.uint8)
         bottom, right = window.row + window.rows, window.column + window.columns

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
@@ -85,10 +85,11 @@ class Worker:
     def begin(self, chunk: Chunk) -> Made:
         """Take over the anchor's classes, and keep the static fields for all years."""
         world, window, began = self.plan.world, self.plan.window(chunk), time.perf_counter()
-        classes = world.anchor(window)
+        around = world.anchor(self.plan.area(chunk))
+        classes = around[self._inside(chunk)]
         static = self.plan.normalisation.static(world.static(window))
         self.scratch.write(chunk.i, chunk.j, np.concatenate([static, self._marks(window, classes)[None]]))
-        ledger = self._ledger(window, classes, None, None, None)
+        ledger = self._ledger(chunk, around, None, None, None)
         return Made(classes, {}, {**ledger.to_dict(), "windows": 0, "seconds": time.perf_counter() - began})
 
     def _marks(self, window: Window, classes: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -119,26 +120,28 @@ class Worker:
 
     def compute(self, step: Step, chunk: Chunk, piece: Piece) -> Made:
         """Predict, blend and decide."""
-        plan, window, began = self.plan, self.plan.window(chunk), time.perf_counter()
-        inside = slices(window, piece.area)
+        plan, began, inside = self.plan, time.perf_counter(), self._inside(chunk)
         kept = np.where(piece.marks == VOID, np.float32(NODATA), piece.marks).astype(np.uint8)
         free = piece.marks == FREE
-        classes, layers, decoded = kept[inside], {}, None
+        plain, layers, probabilities = kept, {}, None
         if piece.ground is not None:
             probabilities = self._probabilities(step, piece)
-            found = np.where(free, likeliest(probabilities), kept)
-            plain = found[inside]
-            if plan.options.match_areas:
-                matched, decoded = self._matched(piece, probabilities, kept)
-                found = np.where(free, matched, kept)
-            classes = found[inside]
+            plain = np.where(free, likeliest(probabilities), kept)
             layers = self._layers(probabilities, free, inside)
-        ledger = self._ledger(window, classes, piece.before, piece.earlier, step.year)
+        found, decoded = plain, None
+        if plan.options.match_areas:
+            matched, decoded = self._matched(step, chunk, piece, probabilities, kept)
+            found = np.where(free, matched, kept)
+        ledger = self._ledger(chunk, found, piece.before, piece.earlier, step.year)
         record = {**ledger.to_dict(), "windows": len(piece.tiles), "seconds": time.perf_counter() - began}
         if decoded is not None:
-            before = self._ledger(window, plain, piece.before, None, step.year)
-            record["decoder"] = {**decoded, "difference_km2_before": before.to_dict()["difference_km2"]}
-        return Made(classes, layers, record)
+            without = self._ledger(chunk, plain, None, None, step.year)
+            record["decoder"] = {
+                "cells_changed": int((found != plain)[inside].sum()),
+                **decoded,
+                "difference_km2_before": without.difference_km2,
+            }
+        return Made(found[inside], layers, record)
 
     def write(self, step: Step, chunk: Chunk, made: Made) -> None:
         """Write a chunk; what it holds is there when this returns."""
@@ -168,27 +171,25 @@ class Worker:
             yield group, stack([self._fields.of(tile.window, piece.ground, scalars) for tile in group])
 
     def _matched(
-        self, piece: Piece, probabilities: NDArray[np.float32], kept: NDArray[np.uint8]
+        self, step: Step, chunk: Chunk, piece: Piece, probabilities: NDArray[np.float32] | None, kept: NDArray[np.uint8]
     ) -> tuple[NDArray[np.uint8], dict[str, Any]]:
-        """Classes whose areas are the scenario's, and what that took."""
-        assert piece.ground is not None
+        """Classes whose areas are the scenario's, and how many of the chunk's coarse cells have not got them."""
         plan, area = self.plan, piece.area
-        (rows, columns), fractions = self.cells(area, piece.ground.coarse)
-        index = rows[:, None] * fractions.shape[2] + columns
-        outside = (piece.marks == VOID) | (rows < 0)[:, None] | (columns < 0)
+        if probabilities is None:  # no cell may change
+            probabilities = np.broadcast_to(np.float32(0), (len(plan.world.table), *kept.shape))
+        cells, fractions = self.cells(area, plan.world.scenario.fractions(step.year))
+        index = _index(cells, fractions)
         found = match_areas(
             probabilities,
             fractions,
-            np.where(outside, -1, index),
+            np.where(piece.marks == VOID, -1, index),
             plan.known,
             fixed=kept,
             pixel_area=area_km2(plan.grid, area),
         )
-        return found.classes, {
-            "cells_changed": found.statistics.changed,
-            "coarse_cells": found.statistics.coarse_cells,
-            "coarse_cells_unmet": found.statistics.unmet,
-        }
+        # Those at the chunk's border are decoded for the chunks beside it too, and counted once.
+        own = begun_in(self._inside(chunk), index, piece.marks != VOID, fractions[0].size)
+        return found.classes, {"coarse_cells": int(own.sum()), "coarse_cells_unmet": int(own[found.unmet].sum())}
 
     def cells(
         self, window: Window, coarse: NDArray[np.float32]
@@ -217,23 +218,58 @@ class Worker:
             found["probabilities"] = np.where(blank, np.float32(np.nan), probabilities[(slice(None), *inside)])
         return found
 
+    def _inside(self, chunk: Chunk) -> tuple[slice, slice]:
+        """Place of a chunk in its area."""
+        return slices(self.plan.window(chunk), self.plan.area(chunk))
+
     def _ledger(
         self,
-        window: Window,
+        chunk: Chunk,
         classes: NDArray[np.uint8],
         before: NDArray[np.uint8] | None,
         earlier: NDArray[np.uint8] | None,
         year: int | None,
     ) -> Ledger:
-        """Count a map; against the scenario where the year is one of it."""
-        plan, scenario = self.plan, self.plan.world.scenario
+        """Count a map of an area in its chunk; against the scenario where the year is one of it.
+
+        Where the area holds coarse cells whole that the chunk's border cuts, they are compared whole, and once.
+        """
+        plan, scenario, k = self.plan, self.plan.world.scenario, len(self.plan.world.table)
+        window, area, inside = plan.window(chunk), plan.area(chunk), self._inside(chunk)
+        at = plan.world.anchor_year if year is None else year
         cells, fractions = None, None
-        if (classes != NODATA).any():
-            at = plan.world.anchor_year if year is None else year
-            if at in scenario.years:
-                cells, fractions = self.cells(window, scenario.fractions(at))
-        areas = area_km2(plan.grid, window)
-        return count(classes, len(plan.world.table), areas, plan.known, cells, fractions, before, earlier)
+        if at in scenario.years and (classes != NODATA).any():
+            cells, fractions = self.cells(area, scenario.fractions(at))
+        areas = area_km2(plan.grid, area)
+        if area == window:
+            return count(classes, k, areas, plan.known, cells, fractions, before, earlier)
+        found = count(classes[inside], k, areas[inside[0]], plan.known, before=before, earlier=earlier)
+        if cells is None:
+            return found
+        assert fractions is not None
+        own = begun_in(inside, _index(cells, fractions), classes != NODATA, fractions[0].size)
+        told = count(classes, k, areas, plan.known, cells, np.where(own.reshape(fractions.shape[1:]), fractions, 0))
+        return replace(
+            found, forcing_km2=told.forcing_km2, difference_km2=told.difference_km2, covered_km2=told.covered_km2
+        )
+
+
+def _index(cells: tuple[NDArray[np.int64], NDArray[np.int64]], fractions: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Number of the coarse cell of every cell (rows, columns), -1 for none."""
+    rows, columns = cells
+    return np.where((rows < 0)[:, None] | (columns < 0), -1, rows[:, None] * fractions.shape[2] + columns)
+
+
+def begun_in(
+    part: tuple[slice, slice], index: NDArray[np.int64], valid: NDArray[np.bool_], count: int
+) -> NDArray[np.bool_]:
+    """Which of ``count`` coarse cells have their first cell with a class in a part: those of several chunks in one."""
+    places = np.flatnonzero(valid & (index >= 0))[::-1]
+    first = np.full(count, -1)
+    first[index.ravel()[places]] = places  # of several the last one stays
+    row, column = np.divmod(first, index.shape[1])
+    rows, columns = part
+    return (row >= rows.start) & (row < rows.stop) & (column >= columns.start) & (column < columns.stop)
 
 
 def likeliest(probabilities: NDArray[np.float32]) -> NDArray[np.uint8]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -99,7 +100,7 @@ def count(
     return Ledger(float(areas.sum()), areas.tolist(), forcing, difference, covered, transitions, reverted)
 
 
-def add_up(records: list[dict[str, Any]]) -> dict[str, Any]:
+def add_up(records: Iterable[dict[str, Any]]) -> dict[str, Any]:
     """Add the sums of several chunks of one year; those of which nothing is known count as nothing."""
     total: dict[str, Any] = {}
     for record in records:

@@ -33,10 +33,11 @@ def dry_run(
         Grid, chunks, windows, estimated hours of each process, bytes before compression, bytes free.
     """
     path = Path(target)
-    require_kind(path)
+    options = options or Options()
+    require_kind(path, options)
     world = open_inputs(model, inputs)
     try:
-        plan = make_plan(model, world, years, options or Options())
+        plan = make_plan(model, world, years, options)
         require_free(path, plan, overwrite)
         windows, _ = survey(plan)
         seconds = _seconds_per_window(plan) * sum(windows) * (len(plan.steps) - 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 from collections.abc import Mapping
@@ -15,7 +16,8 @@ from numpy.typing import NDArray
 import earthsr
 from earthsr.data.classes import NODATA
 from earthsr.data.maps import Maps, export_geotiffs, export_netcdf
-from earthsr.data.rasters import Window
+from earthsr.data.maps.windows import all_chunks
+from earthsr.data.rasters.parts import is_store
 from earthsr.errors import InputError
 from earthsr.evaluation.figures import new_figure, save
 from earthsr.evaluation.map_figures import class_maps
@@ -62,6 +64,11 @@ def require_free(target: Path, plan: Plan, overwrite: bool) -> None:
     for path in files_of(target, plan):
         if path.exists() and not overwrite:
             raise InputError(f"{path} is there already; choose another name, or --overwrite")
+        store = path.suffix.lower() == ".zarr"
+        if path.is_dir() and not (store and (is_store(path) or not any(path.iterdir()))):
+            raise InputError(f"{path} is a folder of something else and is not replaced; choose another name")
+        if store and path.is_file():
+            raise InputError(f"{path} is a file where a folder is to be; choose another name")
 
 
 def finish(
@@ -71,7 +78,6 @@ def finish(
     work: WorkFolder,
     manifest: Mapping[str, Any],
     overwrite: bool,
-    seconds: float,
 ) -> dict[str, Any]:
     """Write report and output.
 
@@ -80,11 +86,8 @@ def finish(
     dict
         Contents of ``reconstruct.json``.
     """
-    records = {
-        year: [record for chunk in plan.lattice if (record := progress.read(year, chunk)) is not None]
-        for year in plan.years
-    }
-    totals = {year: add_up(each) for year, each in records.items()}
+    # One record at a time: all of them, of a globe over centuries, are a gigabyte.
+    totals = {year: add_up(progress.records(year, plan.lattice)) for year in plan.years}
     years = yearly(totals, plan.world.table.names)
     provenance = describe(plan)
     files = files_of(work.target, plan)
@@ -135,10 +138,21 @@ def describe(plan: Plan) -> dict[str, Any]:
         "anchor_year": plan.world.anchor_year,
         "window_cells": plan.tiles.tile,
         "overlap": options.overlap,
+        "chunk_cells": " x ".join(map(str, plan.side)),
+        "windows_at_once": plan.batch_size,
         "areas_matched": str(options.match_areas).lower(),
         "fixed_classes": ", ".join(options.fixed),
         "inputs": plan.world.provenance,
+        **_training_config(source),
     }
+
+
+def _training_config(weights: Path) -> dict[str, str]:
+    """Resolved configuration of the run that a checkpoint lies in; nothing where it lies alone."""
+    path = weights.parent.parent.parent / "config.yaml"
+    if weights.parent.parent.name != "checkpoints" or not path.is_file():
+        return {}
+    return {"training_config": path.read_text(encoding="utf-8")}
 
 
 def _sha256(path: Path) -> str:
@@ -160,11 +174,12 @@ def _join(join: Any) -> dict[str, Any]:
 
 def _put(plan: Plan, maps: Maps, work: WorkFolder, overwrite: bool) -> None:
     """Bring the maps to their place: in one step, or file by file."""
-    begun = work.folder / "exporting"
-    if not begun.exists():
+    if not work.exporting.exists():
         require_free(work.target, plan, overwrite)
-        begun.touch()
-    # From here on what lies there is this run's own, also after a kill.
+        work.exporting.touch()
+    for path in files_of(work.target, plan):
+        for leftover in path.parent.glob(f".{glob.escape(path.name)}*.part-*"):
+            shutil.rmtree(leftover, ignore_errors=True)  # of an export that was killed
     overwrite = True
     kind = work.target.suffix.lower()
     if kind == ".nc":
@@ -181,17 +196,19 @@ def _put(plan: Plan, maps: Maps, work: WorkFolder, overwrite: bool) -> None:
 
 
 def thinned(maps: Maps, year: int, most: int = _DRAWN) -> NDArray[np.uint8]:
-    """Every n-th cell of a map, read in bands: small enough to draw."""
+    """Every n-th cell of a map, read chunk by chunk: small enough to draw."""
     grid = maps.spec.grid
     step = max(1, -(-max(grid.rows, grid.columns) // most))
-    rows = range(step // 2, grid.rows, step)
-    height = maps.spec.chunk[0]
-    found = np.full((len(rows), len(range(step // 2, grid.columns, step))), NODATA, np.uint8)
-    for top in range(0, grid.rows, height):
-        here = [(n, row - top) for n, row in enumerate(rows) if top <= row < top + height]
-        if here:
-            band = maps.read("land_use", year, Window(top, 0, min(height, grid.rows - top), grid.columns))
-            found[[n for n, _ in here]] = band[[row for _, row in here]][:, step // 2 :: step]
+    rows, columns = (np.arange(step // 2, cells, step) for cells in (grid.rows, grid.columns))
+    found = np.full((len(rows), len(columns)), NODATA, np.uint8)
+    for window in all_chunks(grid, maps.spec.chunk):
+        top, bottom = np.searchsorted(rows, (window.row, window.row + window.rows))
+        left, right = np.searchsorted(columns, (window.column, window.column + window.columns))
+        if top < bottom and left < right:
+            values = maps.read("land_use", year, window)
+            found[top:bottom, left:right] = values[
+                np.ix_(rows[top:bottom] - window.row, columns[left:right] - window.column)
+            ]
     return found
 
 
@@ -250,7 +267,7 @@ def _write_page(
     decades = {f"{each['years'][0]} to {each['years'][1]}": each for each in report["decades"]}
     columns = tuple(c for c in _DECADES if any(each.get(c[0]) is not None for each in decades.values()))
     table = score_table(decades, columns, best="") if decades else "<p>No year was made.</p>"
-    shown_provenance = {k: v for k, v in report["provenance"].items() if k != "inputs"}
+    shown_provenance = {k: v for k, v in report["provenance"].items() if k not in ("inputs", "training_config")}
     write_report(
         folder / "report.html", "Land use: reconstruction", headline, [("By decade", table)], figures, shown_provenance
     )

@@ -85,6 +85,13 @@ class Progress:
         record: dict[str, Any] = json.loads(self.path(year, chunk).read_text(encoding="utf-8"))
         return record
 
+    def records(self, year: int, chunks: Iterable[Chunk]) -> Iterator[dict[str, Any]]:
+        """What was counted in those of a year's chunks that had something to do, one after the other."""
+        for chunk in chunks:
+            record = self.read(year, chunk)
+            if record is not None:
+                yield record
+
     @contextlib.contextmanager
     def ends_waiting(self) -> Iterator[None]:
         """Let an error in the block end what this process waits for: its own chunks will not come any more."""

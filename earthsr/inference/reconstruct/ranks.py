@@ -13,15 +13,8 @@ from typing import Final
 
 from earthsr.errors import InputError
 
-#: Variables of rank and number of processes, and what is counted from: ``torchrun``, ``msrun``, a SLURM step, and an
-#: array of SLURM jobs, whose numbers may begin anywhere.
-_LAUNCHERS: Final = (
-    ("RANK", "WORLD_SIZE", None),
-    ("RANK_ID", "MS_WORKER_NUM", None),
-    ("RANK_ID", "RANK_SIZE", None),
-    ("SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT", "SLURM_ARRAY_TASK_MIN"),
-    ("SLURM_PROCID", "SLURM_NTASKS", None),
-)
+#: Variables of rank and number of processes that ``torchrun`` and ``msrun`` set.
+_LAUNCHERS: Final = (("RANK", "WORLD_SIZE"), ("RANK_ID", "MS_WORKER_NUM"), ("RANK_ID", "RANK_SIZE"))
 
 
 @dataclass(frozen=True)
@@ -45,21 +38,34 @@ def rank_of(environment: Mapping[str, str] | None = None) -> Rank:
         If a variable is no number, or the rank is not below the number of processes.
     """
     known = os.environ if environment is None else environment
-    for rank, size, least in _LAUNCHERS:
+    for rank, size in _LAUNCHERS:
         if rank in known and size in known:
-            names = (rank, size) if least is None or least not in known else (rank, size, least)
-            try:
-                number, of, *first = (int(known[name]) for name in names)
-            except ValueError:
-                said = ", ".join(f"{name}={known[name]}" for name in names)
-                raise InputError(f"{said}: expected whole numbers, as a launcher sets them") from None
-            return Rank(number - sum(first), of)
-    return Rank()
+            return Rank(_whole(known, rank), _whole(known, size))
+    # Without srun a batch script is one process, whatever number of tasks it was given. Jobs of an array count in
+    # steps from anywhere, and may have several processes each.
+    step, steps = 0, 1
+    if "SLURM_PROCID" in known and "SLURM_STEP_NUM_TASKS" in known:
+        step, steps = _whole(known, "SLURM_PROCID"), _whole(known, "SLURM_STEP_NUM_TASKS")
+    job, jobs = 0, 1
+    if "SLURM_ARRAY_TASK_ID" in known and "SLURM_ARRAY_TASK_COUNT" in known:
+        first = _whole(known, "SLURM_ARRAY_TASK_MIN") if "SLURM_ARRAY_TASK_MIN" in known else 0
+        stride = _whole(known, "SLURM_ARRAY_TASK_STEP") if "SLURM_ARRAY_TASK_STEP" in known else 1
+        job = (_whole(known, "SLURM_ARRAY_TASK_ID") - first) // max(stride, 1)
+        jobs = _whole(known, "SLURM_ARRAY_TASK_COUNT")
+    return Rank(job * steps + step, jobs * steps)
+
+
+def _whole(known: Mapping[str, str], name: str) -> int:
+    try:
+        return int(known[name])
+    except ValueError:
+        raise InputError(f"{name}={known[name]}: expected a whole number, as a launcher sets it") from None
 
 
 def device_of(device: str, environment: Mapping[str, str] | None = None) -> str:
-    """Give the processes of one machine a GPU each, where ``torchrun`` says which of them this is."""
-    local = (os.environ if environment is None else environment).get("LOCAL_RANK", "0")
+    """Give the processes of one machine a GPU each, where ``torchrun`` or ``srun`` says which of them this is."""
+    known = os.environ if environment is None else environment
+    local = known.get("LOCAL_RANK", known.get("SLURM_LOCALID", "0"))
     shared = local.isdigit() and int(local) > 0 and device in ("auto", "gpu", "cuda")
     return f"{device}:{local}" if shared else device
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -17,11 +18,11 @@ from tqdm import tqdm
 from earthsr.backend import Model
 from earthsr.data.archives.world_inputs import WorldInputs, open_world
 from earthsr.data.classes import NODATA, ClassTable
-from earthsr.data.maps import Maps, MapsSpec, Scratch, create_maps, open_maps
-from earthsr.errors import InputError
+from earthsr.data.maps import MapsSpec, Scratch, create_maps, open_maps
+from earthsr.errors import InputError, WorkError
 from earthsr.inference.flow import FlowTimes, flow
 from earthsr.inference.reconstruct.chunk import Made, Piece, Worker
-from earthsr.inference.reconstruct.output import KINDS, finish, require_free
+from earthsr.inference.reconstruct.output import KINDS, files_of, finish, require_free
 from earthsr.inference.reconstruct.plan import Options, Plan, Step, make_plan, require_land_use
 from earthsr.inference.reconstruct.progress import Chunk, Progress
 from earthsr.inference.reconstruct.ranks import Rank, shares
@@ -111,6 +112,7 @@ def identity_of(plan: Plan, inputs: Inputs) -> dict[str, Any]:
         "backend": plan.model.backend.name,
         "precision": str(plan.model.precision),
         "bbox": None if inputs.bbox is None else list(inputs.bbox),
+        "table": json.loads(plan.world.table.to_json()),
     }
 
 
@@ -208,18 +210,22 @@ def reconstruct(
     WorkError
         If another process does not give what is waited for.
     """
-    began, rank, work = time.perf_counter(), rank or Rank(), WorkFolder(Path(target))
-    require_kind(work.target)
+    began, rank, work, options = time.perf_counter(), rank or Rank(), WorkFolder(Path(target)), options or Options()
+    # What was there before is not what --overwrite asks for; what another process has finished since then is.
+    since = time.time() if overwrite else -math.inf
+    require_kind(work.target, options)
     world = open_inputs(model, inputs)
     try:
-        plan = make_plan(model, world, years, options or Options())
+        plan = make_plan(model, world, years, options)
         _warn(plan)
         identity = identity_of(plan, inputs)
-        if not overwrite and work.finished(identity) and not work.manifest.exists():
+        names = [path.name for path in files_of(work.target, plan)]
+        done_before = not work.folder.exists() and work.finished(identity, names, since)
+        manifest = None if done_before else _begun(plan, work, identity, overwrite, since)
+        if manifest is None:
             return {"output": str(target), "finished": True, "carried_on": True, "chunks": 0, "seconds": 0.0}
-        manifest = _begun(plan, work, identity, overwrite)
         share = Share(plan, rank, work, manifest)
-        maps, times, done = _roll_out(share, patience_s)
+        times, done = _roll_out(share, patience_s)
         result: dict[str, Any] = {
             "output": str(target),
             "rank": rank.number,
@@ -230,7 +236,7 @@ def reconstruct(
             "seconds_computing": times.computed,
             "seconds_waiting_for_writes": times.waited_for_writes,
         }
-        return {**result, **_finished(share, maps, overwrite, time.perf_counter() - began)}
+        return {**result, **_finished(share, overwrite)}
     finally:
         world.close()
 
@@ -250,20 +256,24 @@ def _warn(plan: Plan) -> None:
             )
 
 
-def require_kind(target: Path) -> None:
+def require_kind(target: Path, options: Options) -> None:
     """Check the suffix of an output.
 
     Raises
     ------
     InputError
-        If it is of no known kind.
+        If it is of no known kind, or of one that does not hold what is to be kept.
     """
     if target.suffix.lower() not in KINDS:
         raise InputError(f"{target}: expected a name that ends in {', '.join(KINDS)}")
+    if target.suffix.lower() == ".tif" and "probabilities" in options.keep:
+        raise InputError(f"{target}: GeoTIFFs hold no probabilities; take .zarr or .nc, or --keep confidence")
 
 
-def _begun(plan: Plan, work: WorkFolder, identity: Mapping[str, Any], overwrite: bool) -> dict[str, Any]:
-    """Make the shared folder, or find it made."""
+def _begun(
+    plan: Plan, work: WorkFolder, identity: Mapping[str, Any], overwrite: bool, since: float
+) -> dict[str, Any] | None:
+    """Make the shared folder, or find it made; None where everything is finished."""
     with work.locked():
         if overwrite:
             found = work.read_manifest()
@@ -271,35 +281,45 @@ def _begun(plan: Plan, work: WorkFolder, identity: Mapping[str, Any], overwrite:
                 work.clear()
         found = work.require_same(identity)
         if found is not None:
+            if not work.exporting.exists():
+                require_free(work.target, plan, overwrite)
             return found
         try:
+            if work.finished(identity, [path.name for path in files_of(work.target, plan)], since):
+                work.remove()  # what the lock made, or a kill left
+                return None
             require_free(work.target, plan, overwrite)
-        except InputError:
+            work.clear()
+            return _begin(plan, work, identity)
+        except BaseException:
             work.remove()
             raise
-        work.clear()
-        windows, valid = survey(plan)
-        if not any(valid):
-            work.remove()
-            raise InputError(f"{plan.world.provenance.get('anchor', 'the anchor')}: no cell has a class")
-        layers = ("land_use", *plan.options.keep)
-        spec = MapsSpec(plan.grid, plan.world.crs, plan.years, plan.world.table, plan.side, layers)
-        create_maps(work.maps, spec, {"title": "earthsr reconstruct, not finished"})
-        Scratch.create_or_open(work.scratch, plan.grid, len(plan.world.static_channels) + 1, plan.side)
-        manifest = {"identity": dict(identity), "windows": windows, "valid": valid, "begun": time.time()}
-        work.begin(manifest)
-        found = work.read_manifest()
-        assert found is not None
-        return found
 
 
-def _roll_out(share: Share, patience_s: float) -> tuple[Maps, FlowTimes, int]:
+def _begin(plan: Plan, work: WorkFolder, identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Make everything that processes share."""
+    windows, valid = survey(plan)
+    if not any(valid):
+        raise InputError(f"{plan.world.maps.paths([plan.world.anchor_year])[0]}: no cell of the maps has a class")
+    layers = ("land_use", *plan.options.keep)
+    spec = MapsSpec(plan.grid, plan.world.crs, plan.years, plan.world.table, plan.side, layers)
+    create_maps(work.maps, spec, {"title": "earthsr reconstruct, not finished"})
+    Scratch.create_or_open(work.scratch, plan.grid, len(plan.world.static_channels) + 1, plan.side)
+    manifest = {"identity": dict(identity), "windows": windows, "valid": valid, "begun": time.time()}
+    work.begin(manifest)
+    found = work.read_manifest()
+    assert found is not None
+    return found
+
+
+def _roll_out(share: Share, patience_s: float) -> tuple[FlowTimes, int]:
     """Do what is this process's to do."""
-    plan, work = share.plan, share.work
-    maps = open_maps(work.maps)
+    plan, work, own, progress = share.plan, share.work, share.chunks, share.progress(patience_s)
+    items = [(step, chunk) for step in plan.steps for chunk in own if not progress.done(step.year, chunk)]
+    if not items:
+        return FlowTimes(), 0  # others may be finishing, and have moved the maps
     scratch = Scratch.create_or_open(work.scratch, plan.grid, len(plan.world.static_channels) + 1, plan.side)
-    worker, progress = Worker(plan, maps, scratch), share.progress(patience_s)
-    items = [(step, chunk) for step in plan.steps for chunk in share.chunks if not progress.done(step.year, chunk)]
+    worker = Worker(plan, open_maps(work.maps), scratch)
 
     def read(item: tuple[Step, Chunk]) -> Piece | None:
         step, chunk = item
@@ -310,29 +330,39 @@ def _roll_out(share: Share, patience_s: float) -> tuple[Maps, FlowTimes, int]:
 
     def compute(item: tuple[Step, Chunk], piece: Piece | None) -> Made:
         step, chunk = item
-        return worker.begin(chunk) if piece is None else worker.compute(step, chunk, piece)
+        with progress.ends_waiting():
+            return worker.begin(chunk) if piece is None else worker.compute(step, chunk, piece)
 
     def write(item: tuple[Step, Chunk], made: Made) -> None:
         step, chunk = item
-        worker.write(step, chunk, made)
-        progress.mark(step.year, chunk, made.record)
+        with progress.ends_waiting():
+            work.require_current(share.manifest)
+            worker.write(step, chunk, made)
+            progress.mark(step.year, chunk, made.record)
 
     label = "reconstruct" if share.rank.of == 1 else f"reconstruct {share.rank.number}/{share.rank.of}"
-    return maps, flow(items, read, compute, write, depth=1, label=label), len(items)
+    return flow(items, read, compute, write, depth=1, label=label), len(items)
 
 
-def _finished(share: Share, maps: Maps, overwrite: bool, seconds: float) -> dict[str, Any]:
+def _finished(share: Share, overwrite: bool) -> dict[str, Any]:
     """Put the maps into their final form, if nothing is missing."""
     plan, work = share.plan, share.work
     progress = share.progress(0.0)
     missing = sum(not progress.done(year, chunk) for year in plan.years for chunk in plan.lattice)
-    if missing:
+    # Whoever finishes removes the manifest before the markers.
+    if missing and work.manifest.exists():
         return {"finished": False, "missing": missing}
     with work.locked():
+        names = [path.name for path in files_of(work.target, plan)]
+        there = work.finished(share.manifest["identity"], names)
         if not work.manifest.exists():
             work.remove()  # what the lock made
-            return {"finished": True, "by": "another process"}
-        figures = finish(plan, maps, progress, work, share.manifest, overwrite, seconds)
+            if there:
+                return {"finished": True, "by": "another process"}
+            raise WorkError(f"{work.folder}: was removed meanwhile; start the same command again to begin anew")
+        # After a kill at the very end the maps are in their place already.
+        moved = {} if work.maps.exists() else there
+        figures = moved or finish(plan, open_maps(work.maps), progress, work, share.manifest, overwrite)
         work.remove()
     return {"finished": True, **figures}
 

@@ -9,15 +9,18 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from earthsr.errors import InputError
+from earthsr.errors import InputError, WorkError
 from earthsr.files import make_folder, write_json
+
+_LOCK: Final = "lock"
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,11 @@ class WorkFolder:
         return self.folder / "done"
 
     @property
+    def exporting(self) -> Path:
+        """A file that is there once maps are being brought to their place: what lies there then is this run's own."""
+        return self.folder / "exporting"
+
+    @property
     def report(self) -> Path:
         """Folder of report and figures, beside the output."""
         return self.target.with_name(f"{self.target.stem}_report")
@@ -62,11 +70,14 @@ class WorkFolder:
         """Hold the folder alone; the lock ends with the process that holds it."""
         while True:
             make_folder(self.folder)
-            handle = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+            try:
+                handle = os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+            except FileNotFoundError:
+                continue  # another process has removed the folder just now
             fcntl.flock(handle, fcntl.LOCK_EX)
             # Whoever held it before may have finished, and removed the folder with this file.
             with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(handle), os.stat(self.folder / "lock")):
+                if os.path.samestat(os.fstat(handle), os.stat(self.folder / _LOCK)):
                     break
             os.close(handle)
         try:
@@ -104,26 +115,57 @@ class WorkFolder:
             )
         return found
 
-    def finished(self, identity: Mapping[str, Any]) -> bool:
-        """Whether the output is there, and is what is asked for."""
+    def require_current(self, manifest: Mapping[str, Any]) -> None:
+        """Check that nobody has begun anew since this process began or joined.
+
+        Raises
+        ------
+        WorkError
+            If somebody has: what this process would write is of another reconstruction.
+        """
+        found = self.read_manifest()
+        if found is None or found["begun"] != manifest["begun"]:
+            raise WorkError(
+                f"{self.folder}: another process has begun anew there, or removed it; this one stops, and has changed "
+                "nothing of that"
+            )
+
+    def finished(self, identity: Mapping[str, Any], names: Sequence[str], since: float = -math.inf) -> dict[str, Any]:
+        """Return the report of the output, if that is there and is what is asked for; else nothing.
+
+        Parameters
+        ----------
+        identity : Mapping
+            Of what is asked for.
+        names : sequence of str
+            Files or folders of the output. Another output of this name (``maps.nc``) has the same report.
+        since : float
+            Seconds since the epoch before which the report was not written.
+        """
+        path = self.report / "reconstruct.json"
         try:
-            report = json.loads((self.report / "reconstruct.json").read_text(encoding="utf-8"))
+            report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            late = path.stat().st_mtime >= since
         except (FileNotFoundError, ValueError):
-            return False
-        same = report.get("identity") == json.loads(json.dumps(identity))
-        return bool(same and all((self.target.parent / name).exists() for name in report.get("files", [])))
+            return {}
+        same = report.get("identity") == json.loads(json.dumps(identity)) and report.get("files") == list(names)
+        there = all((self.target.parent / name).exists() for name in names)
+        return report if late and same and there else {}
 
     def begin(self, manifest: Mapping[str, Any]) -> None:
         """Write the manifest: everything else that is shared is there."""
         write_json(self.manifest, manifest)
 
     def clear(self) -> None:
-        """Remove what was begun, but for the lock."""
+        """Remove what was begun, but for the lock; the manifest first, without which nothing is carried on."""
         self.manifest.unlink(missing_ok=True)
         for path in self.folder.iterdir() if self.folder.is_dir() else ():
             if path.is_dir():
                 shutil.rmtree(path, ignore_errors=True)
+            elif path.name != _LOCK:
+                path.unlink(missing_ok=True)
 
     def remove(self) -> None:
-        """Remove the folder."""
+        """Remove the folder; after a kill meanwhile nothing is taken for work that can be carried on."""
+        self.clear()
         shutil.rmtree(self.folder, ignore_errors=True)
