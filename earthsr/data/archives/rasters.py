@@ -24,6 +24,9 @@ _WARP: Final = "gdalwarp -t_srs EPSG:4326 -r near IN OUT.tif"
 _LATITUDE: Final = ("latitude", "lat")
 _LONGITUDE: Final = ("longitude", "lon")
 
+#: GDAL would keep a twentieth of the machine's memory of blocks that are read once.
+_GDAL_CACHE_BYTES: Final = 64 * 2**20
+
 
 def geo_module(name: str) -> Any:
     """Import a package of the extra ``geo``.
@@ -128,7 +131,8 @@ class GeoTiff(Raster):
 
     def _stored(self, layer: int, window: Window) -> NDArray:
         row, column, rows, columns = window
-        return self._file.read(1, window=((row, row + rows), (column, column + columns)))
+        with geo_module("rasterio").Env(GDAL_CACHEMAX=_GDAL_CACHE_BYTES):
+            return self._file.read(1, window=((row, row + rows), (column, column + columns)))
 
     def close(self) -> None:
         """Close the file."""
