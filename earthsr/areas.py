@@ -7,6 +7,7 @@ parallels is the difference of their sines: for rows of one height that is the c
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -118,6 +119,27 @@ def overlaps(
     sines = np.sin(np.deg2rad(np.clip(coarse.latitude_edges(), -90, 90)))
     fine_sines = np.sin(np.deg2rad(np.clip(fine.latitude_edges(row, height), -90, 90)))
     return overlap(sines, fine_sines), overlap(coarse.longitude_edges(), fine.longitude_edges(column, width))
+
+
+def cells_of(coarse: Grid, fine: Grid, window: Sequence[int]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Coarse row of each row of a window, and coarse column of each column; -1 where there is none.
+
+    A fine cell belongs to the coarse cell in which its centre lies.
+
+    Parameters
+    ----------
+    coarse, fine : Grid
+        In any ratio.
+    window : sequence of int
+        First row and column on the fine grid, rows, columns; it may reach beyond the grid.
+    """
+    row, column, rows, columns = window
+    # A centre on an edge, but for rounding, belongs to the cell south or east of it.
+    i = np.floor((coarse.north_deg - fine.latitudes(row, rows)) / coarse.cell_lat_deg + 1e-9).astype(np.int64)
+    j = np.floor((fine.longitudes(column, columns) - coarse.west_deg) / coarse.cell_lon_deg + 1e-9).astype(np.int64)
+    if coarse.periodic:
+        j %= coarse.columns
+    return np.where((i >= 0) & (i < coarse.rows), i, -1), np.where((j >= 0) & (j < coarse.columns), j, -1)
 
 
 def class_areas(

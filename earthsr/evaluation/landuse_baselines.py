@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from earthsr.areas import Grid
+from earthsr.areas import Grid, cells_of
 
 _NODATA: Final = 255
 
@@ -41,13 +41,8 @@ def nearest_cells(
         ``i * coarse.columns + j``; -1 outside the coarse grid.
     """
     height, width = shape or (fine.rows - row, fine.columns - column)
-    # A centre on an edge, but for rounding, belongs to the cell south or east of it.
-    i = np.floor((coarse.north_deg - fine.latitudes(row, height)) / coarse.cell_lat_deg + 1e-9).astype(np.int64)
-    j = np.floor((fine.longitudes(column, width) - coarse.west_deg) / coarse.cell_lon_deg + 1e-9).astype(np.int64)
-    if coarse.periodic:
-        j %= coarse.columns
-    inside = ((i >= 0) & (i < coarse.rows))[:, None] & ((j >= 0) & (j < coarse.columns))
-    return np.where(inside, i[:, None] * coarse.columns + j, -1)
+    i, j = cells_of(coarse, fine, (row, column, height, width))
+    return np.where((i >= 0)[:, None] & (j >= 0), i[:, None] * coarse.columns + j, -1)
 
 
 def persistence(anchor: NDArray[np.uint8]) -> NDArray[np.uint8]:

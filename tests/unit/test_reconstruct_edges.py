@@ -12,6 +12,7 @@ import time
 import numpy as np
 import pytest
 
+from earthsr.areas import cells_of
 from earthsr.backend import Model
 from earthsr.data import LandUseData
 from earthsr.data.archives.world_inputs import WorldInputs
@@ -22,7 +23,7 @@ from earthsr.errors import DataError, InputError, WorkError
 from earthsr.inference.reconstruct import Options, Rank, reconstruct, run
 from earthsr.inference.reconstruct.chunk import Worker, begun_in
 from earthsr.inference.reconstruct.output import thinned
-from earthsr.inference.reconstruct.plan import cells_of, fractions_of_classes, make_plan
+from earthsr.inference.reconstruct.plan import fractions_of_classes, make_plan
 from earthsr.inference.reconstruct.progress import Chunk, Progress
 from earthsr.inference.reconstruct.run import open_inputs
 from earthsr.inference.reconstruct.windows import scalars_of

@@ -6,13 +6,13 @@ import time
 import numpy as np
 import pytest
 
-from earthsr.areas import Grid
+from earthsr.areas import Grid, cells_of
 from earthsr.data.rasters import Window
 from earthsr.errors import InputError, WorkError
 from earthsr.inference.reconstruct import Rank, device_of, rank_of
 from earthsr.inference.reconstruct.counts import add_up, count
 from earthsr.inference.reconstruct.drift import by_decade, yearly
-from earthsr.inference.reconstruct.plan import area_km2, cells_of, chunk_side, steps_of
+from earthsr.inference.reconstruct.plan import area_km2, chunk_side, steps_of
 from earthsr.inference.reconstruct.progress import Chunk, Progress
 from earthsr.inference.reconstruct.ranks import shares
 

@@ -10,13 +10,14 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from earthsr.areas import cells_of
 from earthsr.data.classes import NODATA
 from earthsr.data.landuse_samples import Fields, stack
 from earthsr.data.maps import Maps, Scratch
 from earthsr.data.rasters import Window
 from earthsr.inference.blend import ChunkSums, batches, fill
 from earthsr.inference.reconstruct.counts import Ledger, count
-from earthsr.inference.reconstruct.plan import Plan, Step, area_km2, cells_of, fractions_of_classes
+from earthsr.inference.reconstruct.plan import Plan, Step, area_km2, fractions_of_classes
 from earthsr.inference.reconstruct.progress import Chunk
 from earthsr.inference.reconstruct.windows import Ground, WindowFields, scalars_of
 from earthsr.inference.tiling import Tile, covering, slices

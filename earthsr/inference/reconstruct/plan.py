@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from earthsr.areas import Grid
+from earthsr.areas import Grid, cells_of
 from earthsr.backend import Model
 from earthsr.data import ChannelNormalisation
 from earthsr.data.archives.times import spans
@@ -206,20 +206,6 @@ def _whole(cells: NDArray[np.int64], origin: int, first: int, count: int) -> tup
     while end < len(cells) and high >= 0 and cells[end] == high:
         end += 1
     return origin + start, end - start
-
-
-def cells_of(coarse: Grid, fine: Grid, window: Window) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Coarse row of each row of a window, and coarse column of each column; -1 where there is none.
-
-    A fine cell belongs to the coarse cell in which its centre lies.
-    """
-    # A centre on an edge, but for rounding, belongs to the cell south or east of it.
-    latitudes, longitudes = fine.latitudes(window.row, window.rows), fine.longitudes(window.column, window.columns)
-    i = np.floor((coarse.north_deg - latitudes) / coarse.cell_lat_deg + 1e-9).astype(np.int64)
-    j = np.floor((longitudes - coarse.west_deg) / coarse.cell_lon_deg + 1e-9).astype(np.int64)
-    if coarse.periodic:
-        j %= coarse.columns
-    return np.where((i >= 0) & (i < coarse.rows), i, -1), np.where((j >= 0) & (j < coarse.columns), j, -1)
 
 
 def make_plan(model: Model, world: WorldInputs, years: tuple[int, int], options: Options) -> Plan:
