@@ -14,9 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthsr.backend import Pending
-from earthsr.data.rasters import Window
+from earthsr.data.window import Window
 from earthsr.inference.tiling import BlendedTiles, Lattice, Tile, Tiles, slices
 
+#: Values that are weighed at once: few enough to stay in a core's cache from one step to the next.
+BLOCK: Final = 32_768
 #: Standard deviation of the bell over the side of a window (as in MONAI's sliding windows).
 SIGMA: Final = 0.125
 
@@ -97,6 +99,7 @@ class ChunkSums:
         else:
             self.values = np.zeros(shape, np.float32)
         """(channels, fine rows, fine columns): complete once every tile of the part was added."""
+        self._block = np.empty(max(BLOCK, channels * shape[2]), np.float32)
 
     def add(self, tile: Tile, prediction: NDArray[np.float32]) -> None:
         """Add the prediction (channels, fine rows, fine columns) of a tile's whole window."""
@@ -105,9 +108,15 @@ class ChunkSums:
         if self._weights is None:
             self.values[place] = kept
             return
-        rows, columns = self._weights
-        weights = np.outer(rows[tile.window.row], columns[tile.window.column])
-        self.values[place] += kept * weights
+        rows, columns = self._weights[0][tile.window.row], self._weights[1][tile.window.column]
+        total, channels, width = self.values[place], kept.shape[0], kept.shape[2]
+        step = max(1, BLOCK // (channels * width))
+        for top in range(0, kept.shape[1], step):
+            some = slice(top, top + step)
+            product = self._block[: kept[:, some].size].reshape(channels, -1, width)
+            np.multiply(kept[:, some], rows[some, None], out=product)
+            product *= columns
+            total[:, some] += product
 
 
 def fill(sums: ChunkSums, started: Iterable[tuple[list[Tile], Pending[NDArray[np.float32]]]]) -> None:

@@ -41,9 +41,15 @@ def area_weights(coarse: Georeference, row: int, rows: int, scale: int) -> NDArr
 
 def area_mean(fine: NDArray[np.floating], weights: NDArray[np.float64]) -> NDArray[np.float64]:
     """Area mean over each coarse cell, (rows * scale, columns * scale) to (rows, columns), in float64."""
-    rows, scale = weights.shape
-    blocks = fine.reshape(rows, scale, -1, scale).mean(axis=3, dtype=np.float64)
-    return (blocks * weights[:, :, None]).sum(axis=1)
+    # Whole rows and columns at a time: several times faster than a reduction over axes as short as the scale.
+    scale = weights.shape[1]
+    rows = weights[:, :1] * fine[::scale]
+    for k in range(1, scale):
+        rows += weights[:, k, None] * fine[k::scale]
+    total = rows[:, ::scale].copy()
+    for k in range(1, scale):
+        total += rows[:, k::scale]
+    return total / scale
 
 
 def conserved(

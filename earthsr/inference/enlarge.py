@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 
 from earthsr.backend import Model, Pending
 from earthsr.data import Normalisation
-from earthsr.data.rasters import Georeference, Sink, Source, Window
+from earthsr.data.rasters import Georeference, Sink, Source
 from earthsr.data.rasters.around import read_around
+from earthsr.data.window import Window
 from earthsr.errors import InputError
 from earthsr.inference.blend import ChunkSums, batch_size, batches, fill
 from earthsr.inference.conserve import Residual, area_weights, conserved
@@ -251,11 +252,12 @@ def enlarge(
             (chunk.row - plan.wanted.row) * plan.scale, (chunk.column - plan.wanted.column) * plan.scale, made.bands
         )
         elevation = made.bands[0]
-        valid = elevation[np.isfinite(elevation)]
-        outcome.valid += valid.size
-        if valid.size:
-            outcome.minimum = min(outcome.minimum, float(valid.min()))
-            outcome.maximum = max(outcome.maximum, float(valid.max()))
+        if not np.isfinite(elevation.sum(dtype=np.float64)):
+            elevation = elevation[np.isfinite(elevation)]
+        outcome.valid += elevation.size
+        if elevation.size:
+            outcome.minimum = min(outcome.minimum, float(elevation.min()))
+            outcome.maximum = max(outcome.maximum, float(elevation.max()))
         outcome.before, outcome.after = outcome.before + made.before, outcome.after + made.after
         if made.difference is not None:
             outcome.difference = max(outcome.difference or 0.0, made.difference)
@@ -316,8 +318,11 @@ def _compute(plan: Plan, chunk: Window, piece: _Piece, offset: float | None) -> 
     bands = [mean[fine_inside]]
     if spread is not None:
         bands.append(np.sqrt(spread[fine_inside] / len(plan.group)))
-    blank = void[inside].repeat(scale, axis=0).repeat(scale, axis=1)
-    return _Made(np.where(blank, np.float32(np.nan), np.stack(bands)), before, after, difference, compared)
+    # Arrays of this size are slow when they are new: nothing is copied that need not be.
+    made = np.stack(bands) if len(bands) > 1 else bands[0][None]
+    if void[inside].any():
+        np.copyto(made, np.nan, where=void[inside].repeat(scale, axis=0).repeat(scale, axis=1))
+    return _Made(made, before, after, difference, compared)
 
 
 def _offset(member: Member, offset: float | None) -> float | None:
