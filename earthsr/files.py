@@ -19,7 +19,8 @@ from typing import Any
 from earthsr.errors import InputError
 
 
-def _fsync_folder(folder: Path) -> None:
+def flush_folder(folder: Path) -> None:
+    """Bring the names in a folder to the disk: a rename is lost in a power cut before."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -64,7 +65,7 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
         with temporary.open("rb") as handle:
             os.fsync(handle.fileno())
         os.replace(temporary, path)
-        _fsync_folder(path.parent)
+        flush_folder(path.parent)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT, errno.EISDIR):
             raise InputError(
@@ -90,7 +91,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         if path.exists():
             shutil.rmtree(path)
         os.replace(temporary, path)
-        _fsync_folder(path.parent)
+        flush_folder(path.parent)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EACCES, errno.EROFS, errno.EDQUOT):
             raise InputError(

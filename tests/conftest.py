@@ -14,6 +14,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Before a framework is imported: several processes with a thread per core each are slower than one.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 import h5py
 import numpy as np
 import pytest

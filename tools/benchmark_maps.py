@@ -95,8 +95,8 @@ def landuse_worker(options: argparse.Namespace) -> tuple[Any, Any, Any, Any]:
     from earthsr.data.maps import MapsSpec, Scratch, create_maps, open_maps
     from earthsr.inference.reconstruct import Options
     from earthsr.inference.reconstruct.chunk import Worker
+    from earthsr.inference.reconstruct.inputs import open_inputs
     from earthsr.inference.reconstruct.plan import make_plan
-    from earthsr.inference.reconstruct.run import open_inputs
     from earthsr.models import Precision
 
     folder = archives(options.output, 4096)

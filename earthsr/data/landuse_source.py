@@ -5,14 +5,16 @@ Archives and the synthetic world both give a :class:`FineSource`; :mod:`earthsr.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal, NamedTuple, Protocol
+from typing import Any, Final, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from earthsr.areas import Grid, class_areas, overlaps
 from earthsr.data.classes import ClassTable
+from earthsr.data.window import Window
 from earthsr.errors import DataError
 
 ForcingKind = Literal["scenario", "oracle"]
@@ -22,15 +24,6 @@ COARSE_CELL_DEG: Final = 0.25
 
 #: Rounding that fractions may show beyond 0 and 1; LUH2's own sums reach 1 + 1e-6.
 FRACTION_SLACK: Final = 1e-4
-
-
-class Window(NamedTuple):
-    """Square or oblong part of the fine grid."""
-
-    row: int
-    column: int
-    rows: int
-    columns: int
 
 
 @dataclass(frozen=True)
@@ -99,6 +92,33 @@ class Forcing:
     def _cell(self, row: int, column: int) -> str:
         latitude, longitude = self.grid.latitudes()[row], self.grid.longitudes()[column]
         return f"{abs(latitude):g} {'NS'[int(latitude < 0)]}, {abs(longitude):g} {'EW'[int(longitude < 0)]}"
+
+
+def class_fractions(
+    values: NDArray[np.float32], channels: Sequence[str], of_class: Mapping[str, Sequence[str]], names: Sequence[str]
+) -> NDArray[np.float32]:
+    """Fractions of classes, the sums of those of their channels.
+
+    Parameters
+    ----------
+    values : ndarray of shape (..., C, h, w)
+        Of the channels.
+    channels, names : sequence of str
+        Of the C channels and the K classes.
+    of_class : mapping
+        Channels of each class that the forcing knows.
+
+    Returns
+    -------
+    ndarray of shape (..., K, h, w)
+        NaN for classes that the forcing does not know.
+    """
+    found = np.full((*values.shape[:-3], len(names), *values.shape[-2:]), np.nan, np.float32)
+    for k, name in enumerate(names):
+        places = [channels.index(channel) for channel in of_class.get(name, ())]
+        if places:
+            found[..., k, :, :] = values[..., places, :, :].sum(axis=-3)
+    return found
 
 
 class FineSource(Protocol):

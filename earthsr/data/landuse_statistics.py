@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from earthsr.data.classes import NODATA
-from earthsr.data.landuse_source import FineSource, Window
+from earthsr.data.landuse_source import FineSource
+from earthsr.data.window import Window
 
 
 @dataclass(frozen=True)

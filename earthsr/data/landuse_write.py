@@ -20,8 +20,9 @@ from tqdm import tqdm
 
 from earthsr.areas import Grid
 from earthsr.data.classes import NODATA
-from earthsr.data.landuse_source import COARSE_CELL_DEG, FineSource, Forcing, Window, aggregate
+from earthsr.data.landuse_source import COARSE_CELL_DEG, FineSource, Forcing, aggregate
 from earthsr.data.landuse_statistics import LandUseStatistics, RunningStatistics
+from earthsr.data.window import Window
 from earthsr.errors import DataError, InputError
 from earthsr.files import atomic_file
 

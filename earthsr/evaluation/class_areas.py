@@ -19,10 +19,15 @@ EARTH_RADIUS_KM: Final = 6371.0088
 KM2_PER_UNIT: Final = EARTH_RADIUS_KM**2 * math.pi / 180
 
 
+def row_areas(grid: Grid, start: int = 0, count: int | None = None) -> NDArray[np.float64]:
+    """Area on the sphere of one cell of each row of a grid, or of some rows, (count,), km2."""
+    sines = np.sin(np.deg2rad(np.clip(grid.latitude_edges(start, count), -90, 90)))
+    return -np.diff(sines) * grid.cell_lon_deg * KM2_PER_UNIT
+
+
 def cell_areas(grid: Grid) -> NDArray[np.float64]:
     """Areas of the cells of a grid on the sphere, (rows, columns), km2."""
-    sines = np.sin(np.deg2rad(np.clip(grid.latitude_edges(), -90, 90)))
-    return np.repeat(-np.diff(sines)[:, None] * grid.cell_lon_deg * KM2_PER_UNIT, grid.columns, axis=1)
+    return np.repeat(row_areas(grid)[:, None], grid.columns, axis=1)
 
 
 @dataclass(eq=False)

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from earthsr.data.hdf5 import PLAUSIBLE_M
-from earthsr.data.rasters import Source, Window
+from earthsr.data.rasters import Source
 from earthsr.data.rasters.around import read_around
+from earthsr.data.window import Window
 from earthsr.errors import DataError
 from earthsr.inference.tiling import chunks
 

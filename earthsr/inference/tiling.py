@@ -16,7 +16,7 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from earthsr.data.rasters import Window
+from earthsr.data.window import Window
 from earthsr.errors import InputError
 
 

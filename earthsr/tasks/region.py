@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from earthsr.areas import Grid
 from earthsr.data import LandUseData
+from earthsr.data.landuse_source import class_fractions
 from earthsr.evaluation.landuse_baselines import allocate_series, argmax_fractions, nearest_cells, persistence
 
 BASELINES: Final = ("persistence", "coarse_argmax", "allocation")
@@ -55,12 +56,8 @@ def region_of(source: LandUseData) -> Region:
         last - first,
     )
     names = layout.table.names
-    fractions = np.full((len(layout.years), len(names), part.rows, part.columns), np.nan, np.float32)
     values = source.coarse[:, :, first_row:last_row][..., columns]
-    for k, name in enumerate(names):
-        channels = [layout.coarse_channels.index(channel) for channel in layout.of_class.get(name, ())]
-        if channels:
-            fractions[:, k] = values[:, channels].sum(axis=1)
+    fractions = class_fractions(values, layout.coarse_channels, layout.of_class, names)
     return Region(
         part,
         first_row,

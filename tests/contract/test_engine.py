@@ -380,6 +380,7 @@ def test_an_unknown_objective_is_refused(backend):
         engine.prepare_training(unknown, OptimizerSpec())
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not (installed("torch") and installed("mindspore")), reason="needs both backends")
 def test_two_backends_live_in_one_process_and_agree():
     from earthsr.backend import get_backend

@@ -200,12 +200,14 @@ def test_validation_follows_its_frequency_and_the_last_epoch(tiny, any_backend):
     assert scored == [2, 4, 5]
 
 
+@pytest.mark.slow
 def test_validation_agrees_with_evaluate(tiny, any_backend):
     run = earthsr.train(tiny(), backend=any_backend)
     scores = earthsr.evaluate(run.folder, split="valid", backend=any_backend).metrics["scores"]
     assert scores["model"]["rmse"] == pytest.approx(run.result.best_score, rel=1e-6)
 
 
+@pytest.mark.slow
 def test_accumulation_fills_up_the_last_step(tiny, any_backend):
     # 12 patches in batches of 4 are three batches: with two per step, the last step has one and an empty one.
     config = tiny(optimizer={"epochs": 1, "accumulate": 2})

@@ -16,7 +16,7 @@ from earthsr.data.archives.rasters import Raster, open_raster
 from earthsr.data.archives.statics import KM_PER_DEGREE, open_statics, resample
 from earthsr.data.archives.times import require_yearly, spans, years_of
 from earthsr.data.classes import HILDA_PLUS
-from earthsr.data.landuse_source import Window
+from earthsr.data.window import Window
 from earthsr.errors import DataError
 from tests.cli.test_prepare_landuse import code_map, indices_of, write_tif
 

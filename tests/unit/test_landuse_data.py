@@ -19,9 +19,10 @@ from earthsr.areas import Grid
 from earthsr.data import ChannelNormalisation, LandUseData, LandUseDataset, LandUseOptions
 from earthsr.data.classes import HILDA_PLUS, NODATA
 from earthsr.data.landuse_samples import Composer, PriorPlan, stack, turned
-from earthsr.data.landuse_source import Channel, ContinuousField, Forcing, Window
+from earthsr.data.landuse_source import Channel, ContinuousField, Forcing
 from earthsr.data.landuse_write import SplitPlan, write_landuse
 from earthsr.data.sampler import PADDING, TileSampler
+from earthsr.data.window import Window
 from earthsr.errors import CheckpointError, DataError, InputError
 
 YEARS = (2000, 2001, 2003, 2006, 2007, 2010)

@@ -345,6 +345,7 @@ def start_writer(path, number):
     return subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
 
 
+@pytest.mark.slow
 def test_two_processes_write_chunks_of_one_map_at_once_and_a_kill_tears_none(tmp_path):
     """Two processes share a map out like a chessboard; they are killed in the middle of writing it again.
 

@@ -23,9 +23,10 @@ from earthsr.data.archives.names import variable_name
 from earthsr.data.archives.prepare import prepare_landuse
 from earthsr.data.archives.statics import open_statics
 from earthsr.data.classes import HILDA_PLUS, NODATA, ClassTable
-from earthsr.data.landuse_source import Window, aggregate
+from earthsr.data.landuse_source import aggregate
 from earthsr.data.landuse_write import SplitPlan
 from earthsr.data.sample_landuse import write_sample_landuse
+from earthsr.data.window import Window
 from earthsr.data.world import SyntheticWorld, WorldSpec, archives
 from earthsr.data.world.globe import Globe, GlobeSpec, write_global_archives
 from earthsr.errors import InputError

@@ -112,6 +112,7 @@ def test_a_periodic_lattice_closes_upon_itself(extent, side, step, origin):
         assert axis.starts(first, last) == [start for start in everything if start < last and start + side > first]
 
 
+@pytest.mark.slow
 @given(
     st.integers(1, 20),
     extents,

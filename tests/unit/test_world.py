@@ -10,8 +10,8 @@ from scipy import ndimage
 
 from earthsr.data import sample_landuse
 from earthsr.data.classes import HILDA_PLUS, NODATA
-from earthsr.data.landuse_source import Window
 from earthsr.data.sample_landuse import write_sample_landuse
+from earthsr.data.window import Window
 from earthsr.data.world import SyntheticWorld, WorldSpec
 from earthsr.data.world.fields import box_mean, distance_km, generator, spectral_field
 from earthsr.data.world.growth import grow

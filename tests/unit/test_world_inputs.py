@@ -16,8 +16,8 @@ from earthsr.data.archives.statics import open_statics
 from earthsr.data.archives.windows import aligned, sample
 from earthsr.data.archives.world_inputs import open_world
 from earthsr.data.classes import HILDA_PLUS, ClassTable
-from earthsr.data.landuse_source import Window
 from earthsr.data.rasters import Window as RasterWindow
+from earthsr.data.window import Window
 from earthsr.errors import DataError, InputError
 from tests.cli.test_prepare_landuse import CODES, code_map, indices_of, states, write_nc, write_tif
 

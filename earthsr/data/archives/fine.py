@@ -14,7 +14,8 @@ from tqdm import tqdm
 from earthsr.data.archives.maps import ClassMaps
 from earthsr.data.archives.statics import StaticField, StaticFields
 from earthsr.data.archives.times import spans
-from earthsr.data.landuse_source import ContinuousField, Window
+from earthsr.data.landuse_source import ContinuousField
+from earthsr.data.window import Window
 from earthsr.errors import InputError
 
 #: Attributes of HDF5 hold 64 KB; beyond so many files one checksum stands for all.

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthsr.areas import Grid
-from earthsr.data.landuse_source import Window
+from earthsr.data.window import Window
 from earthsr.errors import DataError
 
 #: Share of a cell by which grids that are meant to be the same may differ: coordinates kept as float32, and printed

@@ -17,7 +17,7 @@ from earthsr.data.archives.grids import difference
 from earthsr.data.archives.rasters import Raster, open_raster
 from earthsr.data.archives.times import require_yearly, spans
 from earthsr.data.classes import NODATA, ClassTable
-from earthsr.data.landuse_source import Window
+from earthsr.data.window import Window
 from earthsr.errors import DataError, InputError
 
 #: Neighbouring tiles share blocks; those that were read last are kept, as bytes of class indices.

@@ -8,7 +8,7 @@ from typing import Final
 
 from earthsr.areas import Grid
 from earthsr.data.archives.grids import Box, box_of, cut, part_of
-from earthsr.data.landuse_source import Window
+from earthsr.data.window import Window
 from earthsr.errors import InputError
 
 #: West, south, east, north, degrees.

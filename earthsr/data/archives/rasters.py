@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from earthsr.areas import Grid
 from earthsr.data.archives.grids import Axis, regular_axis, westward
 from earthsr.data.archives.times import years_of
-from earthsr.data.landuse_source import Window
+from earthsr.data.window import Window
 from earthsr.errors import DataError, InputError
 
 _WARP: Final = "gdalwarp -t_srs EPSG:4326 -r near IN OUT.tif"

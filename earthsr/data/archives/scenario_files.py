@@ -15,7 +15,7 @@ from earthsr.areas import Grid
 from earthsr.data.archives.grids import Cut, box_of, cut, difference, part_of
 from earthsr.data.archives.rasters import NetCdf, open_dataset
 from earthsr.data.archives.times import require_yearly, spans
-from earthsr.data.landuse_source import Window
+from earthsr.data.window import Window
 from earthsr.errors import DataError
 
 #: Which variable of a file is which channel, from the file's name and its data set.

@@ -20,7 +20,8 @@ from earthsr.data.archives.grids import box_of, covers, cut, part_of
 from earthsr.data.archives.maps import ClassMaps
 from earthsr.data.archives.rasters import Raster, geo_module, open_raster
 from earthsr.data.archives.windows import aligned, centres_of, fill
-from earthsr.data.landuse_source import Channel, Window
+from earthsr.data.landuse_source import Channel
+from earthsr.data.window import Window
 from earthsr.errors import DataError, InputError
 
 Field = Callable[[Window], NDArray[np.float32]]

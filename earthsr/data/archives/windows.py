@@ -5,7 +5,7 @@ Nothing larger than the window is read.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
@@ -13,10 +13,8 @@ from numpy.typing import NDArray
 
 from earthsr.areas import Grid
 from earthsr.data.archives.grids import Box, box_of
-from earthsr.data.landuse_source import Window
+from earthsr.data.window import Window, pieces
 
-#: Four integers: row, column, rows, columns. Every kind of window is one.
-AnyWindow = tuple[int, int, int, int]
 Read = Callable[[Window], NDArray[Any]]
 
 #: Share of a cell; a centre that lies on an edge, but for rounding, belongs to the cell south or east of it.
@@ -31,7 +29,7 @@ def centres_of(grid: Grid) -> Box:
     return Box(box.west + half_lon, box.east - half_lon, box.south + half_lat, box.north - half_lat)
 
 
-def fill(values: NDArray, grid: Grid, window: AnyWindow, read: Read) -> NDArray:
+def fill(values: NDArray, grid: Grid, window: Window, read: Read) -> NDArray:
     """Fill the part of a window that the grid has; columns wrap around where it is periodic.
 
     Parameters
@@ -40,8 +38,8 @@ def fill(values: NDArray, grid: Grid, window: AnyWindow, read: Read) -> NDArray:
         Of the window, holding what cells beyond the grid have. It is changed.
     grid : Grid
         Whose window it is.
-    window : tuple of int
-        Row, column, rows and columns; any integers.
+    window : Window
+        Any integers.
     read : callable
         Reads a window that lies within the grid, (..., rows, columns).
 
@@ -50,25 +48,9 @@ def fill(values: NDArray, grid: Grid, window: AnyWindow, read: Read) -> NDArray:
     ndarray
         ``values``.
     """
-    row, column, rows, columns = window
-    top, bottom = max(row, 0), min(row + rows, grid.rows)
-    if top >= bottom:
-        return values
-    for start, count in _runs(grid, column, columns):
-        part = Window(top, start % grid.columns, bottom - top, count)
-        values[..., top - row : bottom - row, start - column : start - column + count] = read(part)
+    for part, down, across in pieces(window, grid.rows, grid.columns, grid.periodic):
+        values[..., down : down + part.rows, across : across + part.columns] = read(part)
     return values
-
-
-def _runs(grid: Grid, column: int, columns: int) -> Iterator[tuple[int, int]]:
-    """First column, not yet taken round the Earth, and number of columns of each piece that lies within the grid."""
-    start, end = column, column + columns
-    if not grid.periodic:
-        start, end = max(start, 0), min(end, grid.columns)
-    while start < end:
-        count = min(end - start, grid.columns - start % grid.columns)
-        yield start, count
-        start += count
 
 
 def aligned(fine: Grid, other: Grid) -> tuple[int, int] | None:

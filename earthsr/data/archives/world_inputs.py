@@ -27,9 +27,10 @@ from earthsr.data.archives.rasters import Raster, open_raster
 from earthsr.data.archives.scenario import Scenario, open_scenario
 from earthsr.data.archives.statics import COMPUTED, StaticField, StaticFields, open_statics
 from earthsr.data.archives.statics import static_names as names_of
-from earthsr.data.archives.windows import AnyWindow, Read, centres_of, fill, sample
+from earthsr.data.archives.windows import Read, centres_of, fill, sample
 from earthsr.data.classes import NODATA, ClassTable
-from earthsr.data.landuse_source import Channel, Window
+from earthsr.data.landuse_source import Channel
+from earthsr.data.window import Window
 from earthsr.errors import DataError, InputError
 
 
@@ -71,7 +72,7 @@ class WorldInputs:
         """Names and units of the static fields."""
         return tuple(each.channel for each in self.fields)
 
-    def anchor(self, window: AnyWindow) -> NDArray[np.uint8]:
+    def anchor(self, window: Window) -> NDArray[np.uint8]:
         """Class indices (rows, columns) of the anchor year; 255 = nodata, and beyond the grid.
 
         Raises
@@ -87,7 +88,7 @@ class WorldInputs:
         with self._lock:
             return fill(_blank(window, NODATA, np.uint8), self.grid, window, read)
 
-    def static(self, window: AnyWindow) -> NDArray[np.float32]:
+    def static(self, window: Window) -> NDArray[np.float32]:
         """Static fields (C, rows, columns) in their units; NaN where there is no value, and beyond the grid."""
         values = np.full((len(self.fields), *window[2:]), np.nan, np.float32)
         with self._lock:
@@ -95,7 +96,7 @@ class WorldInputs:
                 fill(each, self.grid, window, channel.read)
         return values
 
-    def protected(self, window: AnyWindow) -> NDArray[np.bool_]:
+    def protected(self, window: Window) -> NDArray[np.bool_]:
         """Cells (rows, columns) that are not 0 in any raster of protected areas; False beyond the grid.
 
         Cells that such a raster gives no value, or that lie beyond it, are not protected by it.
@@ -134,7 +135,7 @@ class WorldInputs:
         self._stack.close()
 
 
-def _blank(window: AnyWindow, value: float, kind: Any) -> NDArray:
+def _blank(window: Window, value: float, kind: Any) -> NDArray:
     return np.full(tuple(window[2:]), value, kind)
 
 

@@ -9,7 +9,8 @@ from earthsr.data.dem_archives.align import Alignment, align, own_blocks
 from earthsr.data.dem_archives.apart import Ground, require_apart
 from earthsr.data.dem_archives.plan import SPLITS, DemPlan, Job, Split
 from earthsr.data.dem_archives.sources import Archive
-from earthsr.data.rasters import Georeference, Window
+from earthsr.data.rasters import Georeference
+from earthsr.data.window import Window
 
 
 @dataclass(frozen=True)

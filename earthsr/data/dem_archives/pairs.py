@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from earthsr.data.dem_archives.align import Alignment
 from earthsr.data.hdf5 import PLAUSIBLE_M
-from earthsr.data.rasters import Source, Window
+from earthsr.data.rasters import Source
+from earthsr.data.window import Window
 from earthsr.errors import DataError
 from earthsr.resample import block_mean, keys
 

@@ -11,8 +11,8 @@ from earthsr.data.archives.rasters import geo_module
 from earthsr.data.dem_archives.layout import outer
 from earthsr.data.dem_archives.pairs import Pair
 from earthsr.data.dem_archives.plan import DemPlan, Job
-from earthsr.data.rasters import Window
 from earthsr.data.rasters.crs import gdal, parse_crs
+from earthsr.data.window import Window
 from earthsr.data.write import Split
 
 LAND, COAST, OCEAN = 0, 1, 2

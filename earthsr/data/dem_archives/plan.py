@@ -14,7 +14,7 @@ from typing import Final, Literal
 import numpy as np
 
 from earthsr.data.dem_archives.problems import names
-from earthsr.data.rasters import Window
+from earthsr.data.window import Window
 from earthsr.errors import DataError, InputError
 
 Split = Literal["train", "valid", "test"]

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from earthsr.data.dem_archives.align import Alignment, Axis, align
 from earthsr.data.dem_archives.pairs import read_padded, read_plausible
-from earthsr.data.rasters import Source, Window
+from earthsr.data.rasters import Source
+from earthsr.data.window import Window
 from earthsr.registration import Offset, OffsetSums
 
 Mode = Literal["auto", "report", "off"]

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import os
 from pathlib import Path
 from typing import Any
 
 from earthsr.data.archives.rasters import geo_module
-from earthsr.files import atomic_file
+from earthsr.files import atomic_file, flush_folder
 
 
 def durable_store(root: Path) -> Any:
@@ -41,7 +40,7 @@ def _replace(path: Path, value: Any) -> None:
     with atomic_file(path) as temporary:
         temporary.write_bytes(value.to_bytes())
     for folder in new:
-        _flush(folder.parent)
+        flush_folder(folder.parent)
 
 
 def _remove(path: Path) -> None:
@@ -49,12 +48,4 @@ def _remove(path: Path) -> None:
         path.unlink()
     except FileNotFoundError:
         return
-    _flush(path.parent)
-
-
-def _flush(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    flush_folder(path.parent)

@@ -37,7 +37,7 @@ _COG: Final[dict[str, Any]] = {
 _OVERVIEWS: Final = {"land_use": "MODE", "confidence": "AVERAGE"}
 
 
-def export_geotiffs(maps: Maps, path: Path, overwrite: bool = False) -> list[Path]:
+def export_geotiffs(maps: Maps, path: Path, overwrite: bool = False, journal: Path | None = None) -> list[Path]:
     """Copy finished maps into cloud-optimised GeoTIFFs: ``NAME.tif`` gives ``NAME_1850.tif`` and so on.
 
     Maps hold codes of classes, with a table of colours, and overviews of the most frequent class; names of classes are
@@ -53,6 +53,9 @@ def export_geotiffs(maps: Maps, path: Path, overwrite: bool = False) -> list[Pat
         Destination, ``NAME.tif``, to which years are added.
     overwrite : bool
         Whether files that are there are replaced.
+    journal : Path, optional
+        File to which the name of each GeoTIFF is added that is finished; those that it names and that are there are
+        not made again, so that an export that was killed goes on where it was.
 
     Returns
     -------
@@ -75,8 +78,14 @@ def export_geotiffs(maps: Maps, path: Path, overwrite: bool = False) -> list[Pat
     for target in targets:
         if target.exists() and not overwrite:
             raise InputError(f"{target} is there already; choose another name, or --overwrite")
+    done = set(journal.read_text(encoding="utf-8").splitlines()) if journal is not None and journal.exists() else set()
     for target, (layer, year) in zip(targets, wanted, strict=True):
+        if target.name in done and target.exists():
+            continue
         _export(maps, layer, year, attributes, target, overwrite)
+        if journal is not None:
+            with journal.open("a", encoding="utf-8") as file:
+                file.write(f"{target.name}\n")
     return targets
 
 
@@ -145,8 +154,9 @@ def _write_blocks(maps: Maps, layer: str, year: int, attributes: dict[str, Any],
         else:
             file.update_tags(1, **band)
             file.units, file.scales = ("1",), (SCALE,)
-        for row, column, rows, columns in all_chunks(spec.grid, spec.chunk):
-            values = maps.stored(layer, year, (row, column, rows, columns))
+        for window in all_chunks(spec.grid, spec.chunk):
+            row, column, rows, columns = window
+            values = maps.stored(layer, year, window)
             file.write(values, 1, window=((row, row + rows), (column, column + columns)))
     # GDAL keeps silent about what it could not write when it closes a file.
     if blocks.stat().st_size < count:

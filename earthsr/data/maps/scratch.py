@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthsr.areas import Grid
-from earthsr.data.maps.windows import AnyWindow, chunk_window, chunks_of, pieces
+from earthsr.data.maps.windows import chunk_window, chunks_of
 from earthsr.data.rasters.parts import disk_errors
+from earthsr.data.window import Window, pieces
 from earthsr.errors import DataError, InputError
 from earthsr.files import atomic_file, make_folder, write_json
 
@@ -94,7 +95,7 @@ class Scratch:
             np.lib.format.write_array_header_1_0(handle, header)
             handle.write(values.data)
 
-    def read(self, window: AnyWindow) -> NDArray[np.float32]:
+    def read(self, window: Window) -> NDArray[np.float32]:
         """Read a window, (C, rows, columns).
 
         Columns wrap around where the grid is periodic; what lies beyond the grid is NaN. A window of one chunk comes
@@ -113,13 +114,13 @@ class Scratch:
                 top, left = row - of.row, column - of.column
                 return np.asarray(self._open(i, j))[:, top : top + rows, left : left + columns]
         values = np.full((self.channels, rows, columns), np.nan, np.float32)
-        for piece, row, column in pieces(window, self.grid):
+        for inside, down, across in pieces(window, self.grid.rows, self.grid.columns, self.grid.periodic):
             # Where the first cell of the grid would lie in the result.
-            up, left = row - piece.row, column - piece.column
-            for i, j in chunks_of(piece, self.chunk):
+            up, left = down - inside.row, across - inside.column
+            for i, j in chunks_of(inside, self.chunk):
                 of = chunk_window(i, j, self.grid, self.chunk)
-                top, bottom = max(piece.row, of.row), min(piece.row + piece.rows, of.row + of.rows)
-                first, last = max(piece.column, of.column), min(piece.column + piece.columns, of.column + of.columns)
+                top, bottom = max(inside.row, of.row), min(inside.row + inside.rows, of.row + of.rows)
+                first, last = max(inside.column, of.column), min(inside.column + inside.columns, of.column + of.columns)
                 part = self._open(i, j)[:, top - of.row : bottom - of.row, first - of.column : last - of.column]
                 values[:, up + top : up + bottom, left + first : left + last] = part
         return values

@@ -29,10 +29,10 @@ from earthsr.data.maps.layout import (
 )
 from earthsr.data.maps.packing import to_bytes, to_classes, to_codes, to_probabilities
 from earthsr.data.maps.spec import COMPLETE, DESCRIPTION, MapsSpec
-from earthsr.data.maps.windows import AnyWindow, pieces
 from earthsr.data.rasters.parts import Part, disk_errors
+from earthsr.data.window import Window, pieces
 from earthsr.errors import DataError, InputError
-from earthsr.files import write_json
+from earthsr.files import flush_folder, write_json
 
 #: Of zstd. Maps of 2048 x 2048: 0.3 MB, written in 30 ms and read in 5; higher levels take twice the time for 12 %.
 _LEVEL: Final = 3
@@ -115,11 +115,7 @@ def _rename(target: Path, path: Path) -> None:
         if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
             raise InputError(f"{path} is there already; choose another name, or --overwrite") from None
         raise
-    descriptor = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    flush_folder(path.parent)
 
 
 def open_maps(path: Path) -> Maps:
@@ -180,7 +176,7 @@ class Maps:
         """Whether :meth:`finish` was called."""
         return self.attributes.get(COMPLETE) is True
 
-    def write(self, layer: str, year: int, window: AnyWindow, values: NDArray) -> None:
+    def write(self, layer: str, year: int, window: Window, values: NDArray) -> None:
         """Write one or more whole chunks; when this returns they are on the disk.
 
         Parameters
@@ -211,7 +207,7 @@ class Maps:
             # Slices, for then zarr takes what is given as the chunk that it is and copies nothing.
             array[place : place + 1, ..., row : row + rows, column : column + columns] = stored[None]
 
-    def read(self, layer: str, year: int, window: AnyWindow) -> NDArray[Any]:
+    def read(self, layer: str, year: int, window: Window) -> NDArray[Any]:
         """Read a window; only chunks that it touches are read.
 
         Columns wrap around where the grid is periodic. What lies beyond the grid, or was not written yet, has no value.
@@ -234,11 +230,12 @@ class Maps:
             return to_classes(stored, self.spec.table, f"{self.path}: {layer} of {year}")
         return to_probabilities(stored)
 
-    def stored(self, layer: str, year: int, window: AnyWindow) -> NDArray[np.uint8]:
+    def stored(self, layer: str, year: int, window: Window) -> NDArray[np.uint8]:
         """Read a window as :meth:`read` does, as it is on disk: codes of classes, or bytes of 0.004; 255 for none."""
         array, place = self._array(layer), self._place(year)
         values = np.full((*array.shape[1:-2], *window[2:]), NODATA, np.uint8)
-        for (row, column, rows, columns), top, left in pieces(window, self.spec.grid):
+        grid = self.spec.grid
+        for (row, column, rows, columns), top, left in pieces(window, grid.rows, grid.columns, grid.periodic):
             try:
                 part = array[place : place + 1, ..., row : row + rows, column : column + columns]
             except Exception as error:  # every codec has errors of its own for a damaged chunk
@@ -286,7 +283,7 @@ class Maps:
             raise InputError(f"{self.path}: has no map of {year}; it has {len(years)} from {years[0]} to {years[-1]}")
         return self._places[year]
 
-    def _whole(self, window: AnyWindow) -> AnyWindow:
+    def _whole(self, window: Window) -> Window:
         """Give a window back if it consists of whole chunks; another one is a fault of the caller."""
         row, column, rows, columns = window
         grid, chunk = self.spec.grid, self.spec.chunk
@@ -298,7 +295,7 @@ class Maps:
                     f"window {tuple(window)} is not of whole chunks of {chunk[0]} x {chunk[1]} cells in a grid of "
                     f"{grid.rows} x {grid.columns}"
                 )
-        return row, column, rows, columns
+        return window
 
 
 def _root(path: Path) -> dict[str, Any]:

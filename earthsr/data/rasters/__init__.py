@@ -2,13 +2,14 @@
 
 from earthsr.data.rasters.crs import crs_name, same_crs
 from earthsr.data.rasters.dataarrays import dataarray_source, to_dataarray
-from earthsr.data.rasters.georeference import Georeference, Sink, Source, Window
+from earthsr.data.rasters.georeference import Georeference, Sink, Source
 from earthsr.data.rasters.memory import MemorySink, array_source
 from earthsr.data.rasters.mosaics import mosaic
 from earthsr.data.rasters.outputs import open_sink
 from earthsr.data.rasters.reprojection import reprojected
 from earthsr.data.rasters.sources import open_source, open_sources
 from earthsr.data.rasters.values import require_metres
+from earthsr.data.window import Window
 
 __all__ = [
     "Georeference",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from earthsr.data.rasters.georeference import Source, Window
+from earthsr.data.rasters.georeference import Source
+from earthsr.data.window import Window, pieces
 
 
 def read_around(source: Source, window: Window) -> NDArray[np.float32]:
@@ -34,21 +35,10 @@ def read_around(source: Source, window: Window) -> NDArray[np.float32]:
     if 0 <= row <= row + rows <= here.rows and 0 <= column <= column + columns <= turn:
         return source.read(window)
     values = np.full((rows, columns), np.nan, np.float32)
-    top, bottom = max(row, 0), min(row + rows, here.rows)
-    first, last = column, column + columns
-    if not here.periodic:
-        first, last = max(first, 0), min(last, turn)
-    if top >= bottom or first >= last:
-        return values
-    lines = values[top - row : bottom - row]
-    at, once = first, min(last, first + turn)
-    while at < once:
-        place = at % turn
-        count = min(turn - place, once - at)
-        lines[:, at - column : at - column + count] = source.read(Window(top, place, bottom - top, count))
-        at += count
-    # Further turns hold what the first one holds; only a periodic raster has any, and there it begins at the window.
-    for at in range(first + turn, last, turn):
-        count = min(turn, last - at)
-        lines[:, at - column : at - column + count] = lines[:, :count]
+    # Further turns hold what the first one holds, which is read once.
+    once = min(columns, turn) if here.periodic else columns
+    for part, down, across in pieces(Window(row, column, rows, once), here.rows, turn, here.periodic):
+        values[down : down + part.rows, across : across + part.columns] = source.read(part)
+    for at in range(once, columns, turn):
+        values[:, at : at + turn] = values[:, : columns - at][:, :turn]
     return values

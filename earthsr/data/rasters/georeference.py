@@ -8,21 +8,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from earthsr.data.window import Window, dateline
 from earthsr.errors import InputError
-
-
-class Window(NamedTuple):
-    """A rectangle of cells."""
-
-    row: int
-    column: int
-    rows: int
-    columns: int
 
 
 @dataclass(frozen=True)
@@ -72,12 +64,8 @@ class Georeference:
 
     @property
     def dateline(self) -> int:
-        """First column east of longitude 180: the same place on Earth, whichever longitude a periodic grid begins with.
-
-        Where the meridian cuts a cell, that cell or the next one, always the same of the two.
-        """
-        # Grids have the meridian on an edge or a centre: a quarter of a cell keeps rounding away from either.
-        return math.floor((180 - self.west) / self.cell_x + 0.25) % self.columns
+        """First column east of longitude 180."""
+        return dateline(self.west, self.cell_x, self.columns)
 
     def x(self) -> NDArray[np.float64]:
         """Centres of the columns."""

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from earthsr.data.archives.rasters import geo_module
 from earthsr.data.rasters.crs import crs_name, gdal, wkt_of
-from earthsr.data.rasters.georeference import Georeference, Window
+from earthsr.data.rasters.georeference import Georeference
 from earthsr.data.rasters.values import kept_attributes, physical, unreadable
+from earthsr.data.window import Window
 from earthsr.errors import DataError
 
 

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from earthsr.data.archives.rasters import geo_module
 from earthsr.data.rasters.cf_write import plain_attributes
 from earthsr.data.rasters.crs import gdal, parse_crs
-from earthsr.data.rasters.georeference import Window
 from earthsr.data.rasters.parts import cannot_write
 from earthsr.data.rasters.sinks import FileSink
+from earthsr.data.window import Window
 from earthsr.errors import EarthsrError, InputError
 
 #: Blocks go into a plain tiled file first: a COG wants its overviews before its data. Not compressed, it takes

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from earthsr.data.rasters.georeference import Georeference, Window
+from earthsr.data.rasters.georeference import Georeference
 from earthsr.data.rasters.values import physical
+from earthsr.data.window import Window
 from earthsr.errors import DataError
 
 

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthsr.data.rasters.crs import crs_name, same_crs
-from earthsr.data.rasters.georeference import Georeference, Source, Window
+from earthsr.data.rasters.georeference import Georeference, Source
+from earthsr.data.window import Window
 from earthsr.errors import DataError, InputError
 
 #: Files that are open at once: neighbours of a window, far from any system's limit.

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from earthsr.data.archives.rasters import geo_module
 from earthsr.data.rasters.cf_write import axis_attributes, crs_attributes, plain_attributes, value_attributes
-from earthsr.data.rasters.georeference import Window
 from earthsr.data.rasters.sinks import FileSink
+from earthsr.data.window import Window
 
 
 class NetCdfSink(FileSink):

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from earthsr.errors import InputError
-from earthsr.files import make_folder
+from earthsr.files import flush_folder, make_folder
 
 
 def is_store(path: Path) -> bool:
@@ -90,11 +90,7 @@ class Part:
                 if previous.exists():
                     os.replace(previous, self.path)
                 raise
-            descriptor = os.open(self.path.parent, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            flush_folder(self.path.parent)
         self.discard()
 
     def discard(self) -> None:

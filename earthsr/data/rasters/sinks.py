@@ -10,8 +10,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from earthsr.data.rasters.georeference import Georeference, Window
+from earthsr.data.rasters.georeference import Georeference
 from earthsr.data.rasters.parts import Part, disk_errors
+from earthsr.data.window import Window
 
 
 class FileSink(ABC):

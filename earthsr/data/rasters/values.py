@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from earthsr.data.rasters.georeference import Window
+from earthsr.data.window import Window
 from earthsr.errors import DataError, EarthsrWarning
 
 _METRES: Final = re.compile(r"(m|met(er|re)s?)(\s*$|\s*[(\[,]|\s+(above|over|relative|asl|a\.s\.l))", re.IGNORECASE)

@@ -17,12 +17,13 @@ from earthsr.areas import Grid
 from earthsr.data.archives.names import variable_name
 from earthsr.data.archives.rasters import geo_module
 from earthsr.data.classes import NODATA
-from earthsr.data.landuse_source import FineSource, Window
+from earthsr.data.landuse_source import FineSource
 from earthsr.data.rasters.cf_write import axis_attributes, crs_attributes, plain_attributes
 from earthsr.data.rasters.crs import gdal, parse_crs, wkt_of
 from earthsr.data.rasters.georeference import Georeference
 from earthsr.data.rasters.geotiff_sink import is_whole
 from earthsr.data.rasters.parts import cannot_write
+from earthsr.data.window import Window
 from earthsr.files import atomic_file
 
 #: Cells per side of a GeoTIFF's tile and of a chunk, and rows that are made at a time.

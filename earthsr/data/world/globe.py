@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 
 from earthsr.areas import Grid, overlap
 from earthsr.data.classes import HILDA_PLUS, NODATA
-from earthsr.data.landuse_source import COARSE_CELL_DEG, ContinuousField, Window
+from earthsr.data.landuse_source import COARSE_CELL_DEG, ContinuousField
+from earthsr.data.window import Window
 from earthsr.data.world.archive_files import Fractions
 from earthsr.data.world.archives import Archives, check_archives, write_archives
 from earthsr.data.world.demand import wanted_share

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from earthsr.areas import Grid
 from earthsr.data.classes import HILDA_PLUS
-from earthsr.data.landuse_source import Channel, ContinuousField, Window
+from earthsr.data.landuse_source import Channel, ContinuousField
+from earthsr.data.window import Window
 from earthsr.data.world.climate import MONTHS, Climate, make_climate
 from earthsr.data.world.growth import grow
 from earthsr.data.world.leaf_area import leaf_area, seasons

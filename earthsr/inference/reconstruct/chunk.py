@@ -14,10 +14,11 @@ from earthsr.areas import cells_of
 from earthsr.data.classes import NODATA
 from earthsr.data.landuse_samples import Fields, stack
 from earthsr.data.maps import Maps, Scratch
-from earthsr.data.rasters import Window
+from earthsr.data.window import Window
+from earthsr.evaluation.class_areas import row_areas
 from earthsr.inference.blend import ChunkSums, batches, fill
 from earthsr.inference.reconstruct.counts import Ledger, count
-from earthsr.inference.reconstruct.plan import Plan, Step, area_km2, fractions_of_classes
+from earthsr.inference.reconstruct.plan import Plan, Step
 from earthsr.inference.reconstruct.progress import Chunk
 from earthsr.inference.reconstruct.windows import Ground, WindowFields, scalars_of
 from earthsr.inference.tiling import Tile, covering, slices
@@ -186,7 +187,7 @@ class Worker:
             np.where(piece.marks == VOID, -1, index),
             plan.known,
             fixed=kept,
-            pixel_area=area_km2(plan.grid, area),
+            pixel_area=row_areas(plan.grid, area.row, area.rows),
         )
         # Those at the chunk's border are decoded for the chunks beside it too, and counted once.
         own = begun_in(self._inside(chunk), index, piece.marks != VOID, fractions[0].size)
@@ -205,7 +206,7 @@ class Worker:
             outside = int(touched[0] < 0)
             places.append(place - outside)
             picked.append(touched[outside:])
-        return (places[0], places[1]), fractions_of_classes(self.plan, coarse[:, picked[0][:, None], picked[1]])
+        return (places[0], places[1]), self.plan.fractions(coarse[:, picked[0][:, None], picked[1]])
 
     def _layers(
         self, probabilities: NDArray[np.float32], free: NDArray[np.bool_], inside: tuple[slice, slice]
@@ -241,7 +242,7 @@ class Worker:
         cells, fractions = None, None
         if at in scenario.years and (classes != NODATA).any():
             cells, fractions = self.cells(area, scenario.fractions(at))
-        areas = area_km2(plan.grid, area)
+        areas = row_areas(plan.grid, area.row, area.rows)
         if area == window:
             return count(classes, k, areas, plan.known, cells, fractions, before, earlier)
         found = count(classes[inside], k, areas[inside[0]], plan.known, before=before, earlier=earlier)

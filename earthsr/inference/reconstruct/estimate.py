@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from earthsr.backend import Model
 from earthsr.data.landuse_samples import stack
+from earthsr.inference.reconstruct.inputs import Inputs, open_inputs
 from earthsr.inference.reconstruct.output import require_free
 from earthsr.inference.reconstruct.plan import Options, Plan, make_plan
-from earthsr.inference.reconstruct.run import Inputs, describe_plan, open_inputs, require_kind, survey
+from earthsr.inference.reconstruct.run import require_kind, survey
 from earthsr.inference.reconstruct.windows import Ground, WindowFields, scalars_of
 
 
@@ -45,7 +47,7 @@ def dry_run(
         world.close()
     folder = next(folder for folder in path.absolute().parents if folder.is_dir())
     return {
-        **describe_plan(plan, windows),
+        **_described(plan, windows),
         "estimated_hours": seconds / 3600 / world_size,
         "world_size": world_size,
         "bytes_free": shutil.disk_usage(folder).free,
@@ -76,3 +78,26 @@ def _seconds_per_window(plan: Plan) -> float:
     began = time.perf_counter()
     plan.model.submit_fields(batch, pad_to=plan.batch_size).result()
     return (time.perf_counter() - began) / plan.batch_size
+
+
+def _described(plan: Plan, windows: Sequence[int]) -> dict[str, Any]:
+    """What a plan comes to, for people and programs."""
+    cells = plan.grid.rows * plan.grid.columns
+    layers = {"land_use": 1, "confidence": 1, "probabilities": len(plan.world.table)}
+    kept = ("land_use", *plan.options.keep)
+    # Windows that touch two chunks are predicted for both.
+    once = sum(1 for _ in plan.tiles.tiles(plan.whole)) if len(plan.lattice) > 1 else None
+    every = sum(sum(1 for _ in plan.tiles.tiles(plan.area(chunk))) for chunk in plan.lattice)
+    return {
+        "grid": [plan.grid.rows, plan.grid.columns],
+        "years": [plan.years[0], plan.years[-1]],
+        "anchor": plan.world.anchor_year,
+        "maps": len(plan.years),
+        "chunks": len(plan.lattice),
+        "chunk": list(plan.side),
+        "tile": plan.tiles.tile,
+        "windows_per_year": sum(windows),
+        "windows_computed_twice_percent": 0.0 if once is None else 100 * (every / once - 1),
+        "bytes_maps_uncompressed": cells * len(plan.years) * sum(layers[name] for name in kept),
+        "bytes_static": 4 * cells * (len(plan.world.static_channels) + 1),
+    }

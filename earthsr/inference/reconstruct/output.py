@@ -6,6 +6,7 @@ import glob
 import os
 import shutil
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -89,7 +90,7 @@ def finish(
     # One record at a time: all of them, of a globe over centuries, are a gigabyte.
     totals = {year: add_up(progress.records(year, plan.lattice)) for year in plan.years}
     years = yearly(totals, plan.world.table.names)
-    provenance = describe(plan)
+    provenance = describe(plan, manifest["identity"]["checkpoint"])
     files = files_of(work.target, plan)
     report = {
         "task": "land_use",
@@ -98,7 +99,7 @@ def finish(
         "years": {str(year): values for year, values in years.items()},
         "decades": by_decade({year: each for year, each in years.items() if year != plan.world.anchor_year}),
         "years_with_most_change": worst_years(years),
-        "joins": [_join(each) for each in plan.world.scenario.joins],
+        "joins": [asdict(each) for each in plan.world.scenario.joins],
         "windows": sum(total["windows"] for total in totals.values()),
         "seconds_computing": sum(total["seconds"] for total in totals.values()),
         "notes": plan.world.notes,
@@ -125,14 +126,14 @@ def _described(plan: Plan) -> dict[str, Any]:
     }
 
 
-def describe(plan: Plan) -> dict[str, Any]:
+def describe(plan: Plan, checkpoint_sha256: str) -> dict[str, Any]:
     """Provenance: flat, of text and numbers, as attributes of files hold it."""
     model, options = plan.model, plan.options
     source = Path(str(model.metadata.get("source", "in memory")))
     return {
         "earthsr_version": earthsr.__version__,
         "checkpoint": "/".join(source.parts[-4:]),
-        "checkpoint_sha256": _sha256(source),
+        "checkpoint_sha256": checkpoint_sha256,
         "backend": f"{model.backend.name} {model.backend.version()} ({model.engine.device}, {model.engine.precision})",
         "precision": str(model.precision),
         "anchor_year": plan.world.anchor_year,
@@ -155,23 +156,6 @@ def _training_config(weights: Path) -> dict[str, str]:
     return {"training_config": path.read_text(encoding="utf-8")}
 
 
-def _sha256(path: Path) -> str:
-    import hashlib
-
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _join(join: Any) -> dict[str, Any]:
-    return {
-        "year": join.year,
-        "before": join.before,
-        "after": join.after,
-        "jump": join.jump,
-        "ordinary": join.ordinary,
-    }
-
-
 def _put(plan: Plan, maps: Maps, work: WorkFolder, overwrite: bool) -> None:
     """Bring the maps to their place: in one step, or file by file."""
     if not work.exporting.exists():
@@ -180,12 +164,11 @@ def _put(plan: Plan, maps: Maps, work: WorkFolder, overwrite: bool) -> None:
     for path in files_of(work.target, plan):
         for leftover in path.parent.glob(f".{glob.escape(path.name)}*.part-*"):
             shutil.rmtree(leftover, ignore_errors=True)  # of an export that was killed
-    overwrite = True
     kind = work.target.suffix.lower()
     if kind == ".nc":
-        export_netcdf(maps, work.target, overwrite)
+        export_netcdf(maps, work.target, overwrite=True)
     elif kind == ".tif":
-        export_geotiffs(maps, work.target, overwrite)
+        export_geotiffs(maps, work.target, overwrite=True, journal=work.exporting)
     else:
         previous = work.folder / "previous"
         if work.target.exists():
@@ -296,7 +279,7 @@ def _drift_figure(years: Mapping[int, Mapping[str, Any]], plan: Plan) -> Any:
         for join in plan.world.scenario.joins:
             axes.axvline(join.year, color="0.6", lw=0.8, ls="--")
         axes.grid(alpha=0.3)
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(bottom=-0.02 * axes.get_ylim()[1])  # a line at 0 shall be seen
         if axes.get_legend_handles_labels()[0]:
             axes.legend(fontsize=8, frameon=False)
     upper.set_title("Drift of the rollout (grey: the anchor; dashed: joins of the scenario)", fontsize=11)

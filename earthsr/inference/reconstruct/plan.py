@@ -18,7 +18,9 @@ from earthsr.backend import Model
 from earthsr.data import ChannelNormalisation
 from earthsr.data.archives.times import spans
 from earthsr.data.archives.world_inputs import WorldInputs
-from earthsr.data.rasters import Window
+from earthsr.data.landuse_source import class_fractions
+from earthsr.data.maps.windows import chunk_window, chunks_of
+from earthsr.data.window import Window, dateline, pieces
 from earthsr.errors import CheckpointError, InputError
 from earthsr.inference.blend import batch_size
 from earthsr.inference.reconstruct.progress import Chunk
@@ -138,10 +140,7 @@ class Plan:
 
     def window(self, chunk: Chunk) -> Window:
         """Cells of a chunk."""
-        row, column = chunk.i * self.side[0], chunk.j * self.side[1]
-        return Window(
-            row, column, min(self.side[0], self.grid.rows - row), min(self.side[1], self.grid.columns - column)
-        )
+        return chunk_window(chunk.i, chunk.j, self.grid, self.side)
 
     def area(self, chunk: Chunk) -> Window:
         """Cells that are predicted for a chunk: with areas to be met, all of the coarse cells that it touches.
@@ -173,28 +172,13 @@ class Plan:
 
     def touched(self, window: Window) -> tuple[Chunk, ...]:
         """Chunks that a window touches, once around the Earth where the grid is."""
-        top, bottom = max(window.row, 0), min(window.row + window.rows, self.grid.rows)
-        left, right = window.column, window.column + window.columns
-        if self.grid.periodic:
-            columns = {
-                c % self.grid.columns // self.side[1] for c in _corners(left, right, self.grid.columns, self.side[1])
-            }
-        else:
-            columns = set(range(max(left, 0) // self.side[1], (min(right, self.grid.columns) - 1) // self.side[1] + 1))
-        return tuple(
-            Chunk(i, j) for i in range(top // self.side[0], (bottom - 1) // self.side[0] + 1) for j in sorted(columns)
-        )
+        inside = pieces(window, self.grid.rows, self.grid.columns, self.grid.periodic)
+        return tuple(sorted({Chunk(i, j) for part, _, _ in inside for i, j in chunks_of(part, self.side)}))
 
-
-def _corners(left: int, right: int, extent: int, side: int) -> list[int]:
-    """Columns, not yet taken modulo the extent, of which every chunk between two columns has one."""
-    if right - left >= extent:
-        return list(range(0, extent, side))
-    # Chunks begin anew at every turn, where the last one may be short.
-    starts = [
-        turn + column for turn in range((left // extent) * extent, right, extent) for column in range(0, extent, side)
-    ]
-    return [left, *(start for start in starts if left < start < right)]
+    def fractions(self, coarse: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Fractions (K, h, w) of the classes from those of the scenario's channels (C, h, w)."""
+        scenario = self.world.scenario
+        return class_fractions(coarse, scenario.channels, scenario.of_class, self.world.table.names)
 
 
 def _whole(cells: NDArray[np.int64], origin: int, first: int, count: int) -> tuple[int, int]:
@@ -244,7 +228,7 @@ def make_plan(model: Model, world: WorldInputs, years: tuple[int, int], options:
         raise InputError(f"--chunk is {options.chunk}, expected 1 or more fine cells")
     grid, coarse = world.grid, world.scenario.grid
     # Windows go around from the dateline, whatever longitude the raster begins with.
-    origin = math.floor((180 - grid.west_deg) / grid.cell_lon_deg + 0.25) % grid.columns if grid.periodic else 0
+    origin = dateline(grid.west_deg, grid.cell_lon_deg, grid.columns) if grid.periodic else 0
     tiles = BlendedTiles(
         grid.rows, grid.columns, tile, options.overlap, periodic=grid.periodic, whole=True, origin=origin
     )
@@ -291,20 +275,3 @@ def chunk_side(wanted: int, extent: int, ratio: float) -> int:
     if whole < 1 or abs(ratio - whole) > 1e-6 * ratio:
         whole = 1
     return min(math.ceil(extent / count / whole) * whole, extent)
-
-
-def area_km2(grid: Grid, window: Window) -> NDArray[np.float64]:
-    """Area of one cell of each row of a window (rows,), km2, on a sphere of the Earth's mean radius."""
-    edges = np.sin(np.deg2rad(np.clip(grid.latitude_edges(window.row, window.rows), -90, 90)))
-    return -np.diff(edges) * math.radians(grid.cell_lon_deg) * 6371.0088**2
-
-
-def fractions_of_classes(plan: Plan, fractions: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Fractions (K, h, w) of classes from those of channels; NaN for classes that the scenario does not know."""
-    scenario = plan.world.scenario
-    found = np.full((len(plan.world.table), *fractions.shape[1:]), np.nan, np.float32)
-    for k, name in enumerate(plan.world.table.names):
-        channels = [scenario.channels.index(each) for each in scenario.of_class.get(name, ())]
-        if channels:
-            found[k] = fractions[channels].sum(axis=0)
-    return found

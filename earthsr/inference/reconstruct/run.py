@@ -7,7 +7,7 @@ import json
 import logging
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -16,94 +16,31 @@ import numpy as np
 from tqdm import tqdm
 
 from earthsr.backend import Model
-from earthsr.data.archives.world_inputs import WorldInputs, open_world
-from earthsr.data.classes import NODATA, ClassTable
+from earthsr.data.archives.fine import fingerprint
+from earthsr.data.classes import NODATA
 from earthsr.data.maps import MapsSpec, Scratch, create_maps, open_maps
 from earthsr.errors import InputError, WorkError
 from earthsr.inference.flow import FlowTimes, flow
 from earthsr.inference.reconstruct.chunk import Made, Piece, Worker
+from earthsr.inference.reconstruct.inputs import Inputs, open_inputs
 from earthsr.inference.reconstruct.output import KINDS, files_of, finish, require_free
-from earthsr.inference.reconstruct.plan import Options, Plan, Step, make_plan, require_land_use
+from earthsr.inference.reconstruct.plan import Options, Plan, Step, make_plan
 from earthsr.inference.reconstruct.progress import Chunk, Progress
 from earthsr.inference.reconstruct.ranks import Rank, shares
 from earthsr.inference.reconstruct.work import WorkFolder
 from earthsr.inference.tiling import slices
-from earthsr.models import resolve_checkpoint
 
 _logger = logging.getLogger("earthsr")
-
-Box = tuple[float, float, float, float]
 
 #: Seconds to wait for a chunk of another process.
 PATIENCE_S = 3600.0
 
 
-@dataclass(frozen=True)
-class Inputs:
-    """Files of a reconstruction, as the command line names them."""
-
-    anchor: str
-    """``[YEAR=]PATH`` of a class raster."""
-    scenario: tuple[Path, ...]
-    """Files of LUH2's form; of two that have a year the first gives it."""
-    static: tuple[str, ...]
-    """``NAME=PATH``, or fields that need no file."""
-    protected: tuple[str, ...] = ()
-    """Rasters that are not 0 where cells keep their class."""
-    table: Path | None = None
-    """Class table; the checkpoint's own where absent."""
-    bbox: Box | None = None
-    cell_size_deg: float | None = None
-
-
-def open_inputs(model: Model, inputs: Inputs) -> WorldInputs:
-    """Open all files and check them against the model.
-
-    Raises
-    ------
-    InputError, DataError, CheckpointError
-        If something is missing or does not fit; the message names file, channel and year.
-    """
-    require_land_use(model)
-    source = str(model.metadata.get("source", "the model"))
-    if inputs.table is None:
-        table = ClassTable.from_json(model.metadata["class_table"], source)
-    else:
-        table = ClassTable.from_yaml(inputs.table)
-        trained = ClassTable.from_json(model.metadata["class_table"], source).names
-        if table.names != trained:
-            raise InputError(
-                f"{inputs.table}: has the classes {', '.join(table.names)}; {source} was trained on "
-                f"{', '.join(trained)}"
-            )
-    world = open_world(
-        inputs.anchor,
-        inputs.static,
-        inputs.scenario,
-        table,
-        static_names=tuple(model.metadata["static_channels"]),
-        coarse_channels=tuple(model.metadata["coarse_channels"]),
-        protected=inputs.protected,
-        bbox=inputs.bbox,
-        cell_size_deg=inputs.cell_size_deg,
-    )
-    trained_deg = model.metadata.get("output_cell_size_deg")
-    here = (world.grid.cell_lat_deg, world.grid.cell_lon_deg)
-    if trained_deg and any(abs(a / b - 1) > 0.01 for a, b in zip(here, trained_deg, strict=True)):
-        _logger.warning(
-            "cells are %.6g x %.6g degrees, the model was trained on %.6g x %.6g: maps may be worse than its scores",
-            *here,
-            *trained_deg,
-        )
-    return world
-
-
 def identity_of(plan: Plan, inputs: Inputs) -> dict[str, Any]:
     """What decides the maps: a reconstruction is carried on by a command with the same of all these."""
-    weights = resolve_checkpoint(str(plan.model.metadata["source"]))
     provenance = json.dumps(plan.world.provenance, sort_keys=True, default=str)
     return {
-        "checkpoint": hashlib.sha256(Path(weights).read_bytes()).hexdigest(),
+        "checkpoint": fingerprint(Path(str(plan.model.metadata["source"])))["sha256"],
         "inputs": hashlib.sha256(provenance.encode()).hexdigest(),
         "grid": asdict(plan.grid),
         "years": list(plan.years),
@@ -365,26 +302,3 @@ def _finished(share: Share, overwrite: bool) -> dict[str, Any]:
         figures = moved or finish(plan, open_maps(work.maps), progress, work, share.manifest, overwrite)
         work.remove()
     return {"finished": True, **figures}
-
-
-def describe_plan(plan: Plan, windows: Sequence[int]) -> dict[str, Any]:
-    """What a plan comes to, for people and programs."""
-    cells = plan.grid.rows * plan.grid.columns
-    layers = {"land_use": 1, "confidence": 1, "probabilities": len(plan.world.table)}
-    kept = ("land_use", *plan.options.keep)
-    # Windows that touch two chunks are predicted for both.
-    once = sum(1 for _ in plan.tiles.tiles(plan.whole)) if len(plan.lattice) > 1 else None
-    every = sum(sum(1 for _ in plan.tiles.tiles(plan.area(chunk))) for chunk in plan.lattice)
-    return {
-        "grid": [plan.grid.rows, plan.grid.columns],
-        "years": [plan.years[0], plan.years[-1]],
-        "anchor": plan.world.anchor_year,
-        "maps": len(plan.years),
-        "chunks": len(plan.lattice),
-        "chunk": list(plan.side),
-        "tile": plan.tiles.tile,
-        "windows_per_year": sum(windows),
-        "windows_computed_twice_percent": 0.0 if once is None else 100 * (every / once - 1),
-        "bytes_maps_uncompressed": cells * len(plan.years) * sum(layers[name] for name in kept),
-        "bytes_static": 4 * cells * (len(plan.world.static_channels) + 1),
-    }

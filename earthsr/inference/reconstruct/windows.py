@@ -12,7 +12,7 @@ from earthsr.areas import Grid, Interpolation, window_matrix, window_size
 from earthsr.data.classes import NODATA
 from earthsr.data.landuse_normalise import ChannelNormalisation
 from earthsr.data.landuse_samples import Fields
-from earthsr.data.rasters import Window
+from earthsr.data.window import Window
 from earthsr.inference.tiling import slices
 
 

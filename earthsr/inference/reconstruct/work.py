@@ -57,7 +57,10 @@ class WorkFolder:
 
     @property
     def exporting(self) -> Path:
-        """A file that is there once maps are being brought to their place: what lies there then is this run's own."""
+        """A file that is there once maps are being brought to their place: what lies there then is this run's own.
+
+        It names the GeoTIFFs that are finished.
+        """
         return self.folder / "exporting"
 
     @property

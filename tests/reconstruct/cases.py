@@ -6,9 +6,14 @@ import numpy as np
 
 from earthsr.data import LandUseData
 from earthsr.data.landuse_normalise import ChannelNormalisation
-from earthsr.inference.reconstruct import Inputs
+from earthsr.data.maps import open_maps
+from earthsr.data.window import Window
+from earthsr.inference.reconstruct import Inputs, Options
 from earthsr.models import UNetSpec, write_weights
 from earthsr.models.initial import initial_weights
+
+#: Of a grid of 48 x 256 cells, with coarse cells of 16.
+SMALL = Options(chunk=32, batch_size=4)
 
 
 def write_model(path, root, seed=1, width=4, depth=1, sharpen=8.0, **more):
@@ -50,3 +55,25 @@ def inputs_of(folder, **more):
         "static": tuple(f"{name}={folder / 'static.nc'}:{name}" for name in statics),
     }
     return Inputs(**{**found, **more})
+
+
+def box(grid, row, column, rows, columns):
+    """``--bbox`` of a window, a tenth of a cell inside its edges."""
+    west, north = grid.west_deg + column * grid.cell_lon_deg, grid.north_deg - row * grid.cell_lat_deg
+    inset = 0.1 * grid.cell_lon_deg
+    return (
+        west + inset,
+        north - rows * grid.cell_lat_deg + inset,
+        west + columns * grid.cell_lon_deg - inset,
+        north - inset,
+    )
+
+
+def everything(target, layer="land_use"):
+    maps = open_maps(target)
+    whole = Window(0, 0, maps.spec.grid.rows, maps.spec.grid.columns)
+    return np.stack([maps.read(layer, year, whole) for year in maps.spec.years])
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())

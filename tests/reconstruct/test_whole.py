@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from earthsr.areas import Grid
-from earthsr.backend import Model
 from earthsr.data import LandUseData
 from earthsr.data.landuse_samples import Composer
 from earthsr.data.maps import open_maps
@@ -18,44 +17,22 @@ from earthsr.data.world.globe import write_global_archives
 from earthsr.errors import InputError, WorkError
 from earthsr.inference.reconstruct import Options, Rank, dry_run, reconstruct
 from earthsr.inference.reconstruct import chunk as chunks
+from earthsr.inference.reconstruct.inputs import open_inputs
 from earthsr.inference.reconstruct.plan import make_plan
-from earthsr.inference.reconstruct.run import open_inputs
 from earthsr.tasks.rollout import Path as RolloutPath
 from earthsr.tasks.rollout import predict_maps
-from tests.conftest import call_cli, small_world
-from tests.unit.reconstruct_cases import inputs_of, write_model
+from tests.conftest import call_cli
+from tests.reconstruct.cases import SMALL, everything, inputs_of
 
-SMALL = Options(chunk=32, batch_size=4)
 YEARS = (1991, 1995)
 
 
 @pytest.fixture(scope="module")
-def world(tmp_path_factory):
-    """Split files, archives and an untrained network."""
-    root = small_world(tmp_path_factory.mktemp("world"), archives=True)
-    write_model(root / "model.safetensors", root)
-    return root
-
-
-@pytest.fixture
-def model(world):
-    return Model.from_checkpoint(world / "model.safetensors", backend="torch")
-
-
-@pytest.fixture(scope="module")
-def made(world, tmp_path_factory):
+def made(world, model, tmp_path_factory):
     """One whole reconstruction, by one process; only read."""
     target = tmp_path_factory.mktemp("made") / "maps.zarr"
-    model = Model.from_checkpoint(world / "model.safetensors", backend="torch")
     result = reconstruct(model, inputs_of(world / "archives"), YEARS, target, SMALL)
     return target, result
-
-
-def everything(target, layer="land_use"):
-    maps = open_maps(target)
-    grid = maps.spec.grid
-    whole = Window(0, 0, grid.rows, grid.columns)
-    return np.stack([maps.read(layer, year, whole) for year in maps.spec.years])
 
 
 def test_maps_and_report_are_there_and_nothing_else(world, made):
@@ -108,6 +85,7 @@ def test_windows_see_what_training_saw(world, model):
     np.testing.assert_allclose(*spread, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_region_of_one_tile_is_what_the_evaluation_rolls_out(world, model, tmp_path):
     source = LandUseData({"root_dir": str(world), "patch_size": 16}, "test")
     tile = int(np.argmax([(source.classes(t, 1993) != 255).sum() for t in range(source.layout.tiles)]))
