@@ -37,6 +37,7 @@ GEO = ["xarray>=2024.1", "rasterio>=1.3", "zarr>=3.0", "h5netcdf>=1.3", "scipy>=
 LOGGING = ["tensorboard>=2.14", "mlflow-skinny>=2.9"]
 DEV = [
     "pytest>=8",
+    "pytest-xdist>=3.6",
     "hypothesis>=6.90",
     "ruff>=0.6",
     "mypy>=1.10",
