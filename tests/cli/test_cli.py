@@ -11,7 +11,10 @@ import pytest
 
 from tests.conftest import CONFIGS, backend_parameters, call_cli, installed, run_cli
 
-VERBS = ["train", "evaluate", "predict", "sample", "sample dem", "config", "config show", "info", "doctor"]
+VERBS = [
+    "train", "evaluate", "predict", "reconstruct", "parity", "bench", "sample", "sample dem", "config",
+    "config show", "info", "doctor",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
