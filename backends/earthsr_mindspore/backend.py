@@ -74,10 +74,12 @@ class MindSporeBackend(Backend):
         device: str = "auto",
         precision: Precision | None = None,
         graph: bool | None = None,
+        distribute: bool = False,
     ) -> Engine:
         """Build the network on a device; see the base class."""
         kind, _, number = device.partition(":")
         chosen = set_device(kind, int(number or 0), self.version())
         from earthsr_mindspore.engine import MindSporeEngine
+        from earthsr_mindspore.group import join
 
-        return MindSporeEngine(spec, weights, chosen, precision or Precision(), graph is not False)
+        return MindSporeEngine(spec, weights, chosen, precision or Precision(), graph is not False, join(distribute))

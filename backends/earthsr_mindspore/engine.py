@@ -13,13 +13,17 @@ from mindspore import dtype as mstype
 from numpy.typing import NDArray
 
 from earthsr.backend import Engine, Pending, StepValues
-from earthsr.backend.interface import NativeLoss
+from earthsr.backend.interface import NativeLoss, Peaks, PhaseTimes, Resources
 from earthsr.data import Batch, Earlier
 from earthsr.errors import BackendError
 from earthsr.models import NetworkSpec, Objective, OptimizerSpec, Precision, State
 from earthsr.models.initial import Weights
+from earthsr.ranks import Rank
 from earthsr_mindspore import device as process
+from earthsr_mindspore import timing
+from earthsr_mindspore.group import AddUp, MeanOfStatistics, SharedSum, gather
 from earthsr_mindspore.networks import build, hold_norms, parameters
+from earthsr_mindspore.networks import recompute as recompute_blocks
 from earthsr_mindspore.objectives import dice_loss, point_loss, require, slope_loss, weigh
 from earthsr_mindspore.optimizers import Adam
 from earthsr_mindspore.precision import FIRST_SCALE, FIXED_SCALE, GROWTH, WINDOW, Plan, lower, plan
@@ -64,7 +68,7 @@ class _FirstPass(nn.Cell):
 class _Step(nn.Cell):
     """Loss, gradient, clipping and update in one graph, for one of several batches that lie on the device."""
 
-    def __init__(self, network: nn.Cell, objective: Objective, optimizer: Adam, plan: Plan) -> None:
+    def __init__(self, network: nn.Cell, objective: Objective, optimizer: Adam, plan: Plan, ranks: int) -> None:
         super().__init__(auto_prefix=False)
         self.network = network
         self.optimizer = optimizer
@@ -79,18 +83,25 @@ class _Step(nn.Cell):
         )
         self.skipped = Parameter(Tensor(0, mstype.int32), name="skipped_steps", requires_grad=False)
         scaler, scaled = self.scaler, self.scaled
+        self.shared_sum = SharedSum(ranks)
+        self.add_up = AddUp(list(optimizer.learning), ranks)
+        shared_sum = self.shared_sum
 
         def loss(target: Tensor, weight: Tensor, *inputs: Tensor) -> tuple[Tensor, Tensor]:
             weighed = weigh(objective, target, weight)
-            total = ops.maximum(weighed.sum(), self.one)
+            total = ops.maximum(ops.stop_gradient(shared_sum(weighed.sum())), self.one)
             prediction = network(*inputs).astype(mstype.float32)
             value = (point_loss(objective, prediction, target) * weighed).sum() / total
             if objective.slope:
                 value = value + objective.slope * slope_loss(prediction, target, weighed) / total
+            # What is told is this rank's share of the loss; the Dice loss is known to all of them.
+            told = value
             if objective.dice:
-                value = value + objective.dice * dice_loss(prediction, target, weight)
-            return (scaler.scale(value) if scaled else value), value
+                dice = objective.dice * dice_loss(prediction, target, weight, shared_sum)
+                value, told = value + dice, value + dice / ranks
+            return (scaler.scale(value) if scaled else value), told
 
+        self.loss = loss
         self.gradient = ms.value_and_grad(loss, None, optimizer.learning, has_aux=True)
 
     def construct(
@@ -98,6 +109,8 @@ class _Step(nn.Cell):
     ) -> tuple[Tensor, Tensor]:
         chosen = [ops.gather(field, index, 0) for field in inputs]
         (_, loss), gradients = self.gradient(ops.gather(targets, index, 0), ops.gather(weights, index, 0), *chosen)
+        gradients = self.add_up(gradients)
+        loss = self.shared_sum(ops.depend(loss, gradients[0]))
         keep = None
         if self.scaled:
             gradients = self.scaler.unscale(gradients)
@@ -119,9 +132,16 @@ class MindSporeEngine(Engine):
     """See :class:`earthsr.backend.Engine`."""
 
     def __init__(
-        self, spec: NetworkSpec, weights: Weights, device: str, precision: Precision, graph: bool = True
+        self,
+        spec: NetworkSpec,
+        weights: Weights,
+        device: str,
+        precision: Precision,
+        graph: bool = True,
+        rank: Rank | None = None,
     ) -> None:
         self.spec = spec
+        self.rank, self.world_size = (rank or Rank()).number, (rank or Rank()).of
         self.device = device
         self._plan = plan(precision, device)
         self.precision = self._plan.words
@@ -138,6 +158,7 @@ class MindSporeEngine(Engine):
         self._first = _FirstPass(self._network, self.steps_per_call)
         self._step: _Step | None = None
         self._optimizer: Adam | None = None
+        self._mean: MeanOfStatistics | None = None
         self._accumulate = 1
         self._state = State(weights)
         self.load_state(self._state)
@@ -145,16 +166,21 @@ class MindSporeEngine(Engine):
     # Training
 
     def prepare_training(
-        self, objective: Objective | NativeLoss, optimizer: OptimizerSpec, accumulate: int = 1
+        self, objective: Objective | NativeLoss, optimizer: OptimizerSpec, accumulate: int = 1, recompute: bool = False
     ) -> None:
         """Make the optimiser and the step's graph, which compiles on its first call; see the base class."""
         if not isinstance(objective, Objective):
             raise BackendError("backend mindspore takes an objective of earthsr (such as MSELoss()), not a callable")
         require(objective)
         self.require_objective(objective, accumulate)
+        self.require_recomputable(recompute)
+        if recompute:
+            recompute_blocks(self._network)
         self._accumulate = accumulate
         self._optimizer = Adam(optimizer, {name: self._parameters[name] for name in self.spec.learning})
-        self._step = _Step(self._network, objective, self._optimizer, self._plan)
+        self._step = _Step(self._network, objective, self._optimizer, self._plan, self.world_size)
+        statistics = [self._parameters[p.name] for p in self.spec.parameters if p.name not in self.spec.learning]
+        self._mean = MeanOfStatistics(statistics, self.world_size) if statistics and self.world_size > 1 else None
         self._take_over()
 
     def run(self, batches: Sequence[Batch], learning_rates: Sequence[float]) -> Pending[StepValues]:
@@ -176,6 +202,8 @@ class MindSporeEngine(Engine):
                     self._network.set_train(True)
                     hold_norms(self._network, self._optimizer.spec.frozen)
                     results.append(self._step(index, *sunk))
+                    if self._mean is not None:
+                        self._mean()
 
         def values() -> StepValues:
             losses = np.array([float(loss.asnumpy()) for loss, _ in results])
@@ -214,6 +242,29 @@ class MindSporeEngine(Engine):
             for handle in handles:
                 handle.remove()
         return seen
+
+    def gather(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Values of every rank; see the base class."""
+        with process.mode(self._graph):
+            return gather(values, self.world_size)
+
+    # Measuring
+
+    def time_phases(self, batches: Sequence[Batch], learning_rates: Sequence[float]) -> PhaseTimes:
+        """Tell the phases of a step apart; see the base class."""
+        return timing.time_phases(self, batches, learning_rates)
+
+    def measure_peaks(self, samples: int, rows: int, columns: int, channels: int = 256) -> Peaks:
+        """Measure bare operators; see the base class."""
+        return timing.measure_peaks(self, samples, rows, columns, channels)
+
+    def use_plain_layout(self) -> str:
+        """Change nothing: the layout is MindSpore's own; see the base class."""
+        return timing.use_plain_layout(self)
+
+    def resources(self) -> Resources:
+        """Return what is computed with; see the base class."""
+        return timing.resources(self)
 
     # State
 

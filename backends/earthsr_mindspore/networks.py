@@ -6,8 +6,8 @@ from mindspore import Parameter, nn
 
 from earthsr.errors import BackendError
 from earthsr.models import DemSRNetSpec, NetworkSpec, UNetSpec
-from earthsr_mindspore.demsrnet import DemSRNet
-from earthsr_mindspore.unet import UNet
+from earthsr_mindspore.demsrnet import DemSRNet, ResidualBlock
+from earthsr_mindspore.unet import ConvBlock, UNet
 
 #: MindSpore's names of a norm's parameters.
 _NORM = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
@@ -35,6 +35,13 @@ def parameters(network: nn.Cell, spec: NetworkSpec) -> dict[str, Parameter]:
         cell, _, last = name.rpartition(".")
         own[f"{cell}.{_NORM.get(last, last)}"] = parameter
     return {parameter.name: own[parameter.name] for parameter in spec.parameters}
+
+
+def recompute(network: nn.Cell) -> None:
+    """Let blocks keep their inputs alone, and compute the rest again for the gradient."""
+    for _, cell in network.cells_and_names():
+        if isinstance(cell, ResidualBlock | ConvBlock):
+            cell.recompute()
 
 
 def hold_norms(network: nn.Cell, frozen: frozenset[str]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from mindspore import Tensor, ops
 
@@ -40,13 +42,16 @@ def point_loss(objective: Objective, prediction: Tensor, target: Tensor) -> Tens
     return -(1 - share) * likelihood - share * logarithms.mean(1, keep_dims=True)
 
 
-def dice_loss(prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """Dice loss of logits (N, K, H, W) over the cells of a batch, weighted by their validity (N, 1, H, W)."""
+def dice_loss(prediction: Tensor, target: Tensor, weight: Tensor, add_up: Callable[[Tensor], Tensor]) -> Tensor:
+    """Dice loss of logits (N, K, H, W) over the cells of a batch, weighted by their validity (N, 1, H, W).
+
+    ``add_up`` makes sums over the cells of the whole batch of those over this rank's share of it.
+    """
     truth = one_hot(target[:, 0], _index(prediction.shape[1])) * weight
     probability = ops.softmax(prediction, 1)
-    shared = (probability * truth).sum((0, 2, 3))
     both = (probability * weight).sum((0, 2, 3)) + truth.sum((0, 2, 3))
-    return 1 - ((2 * shared + 1) / (both + 1)).mean()
+    sums = add_up(ops.stack([(probability * truth).sum((0, 2, 3)), both]))
+    return 1 - ((2 * sums[0] + 1) / (sums[1] + 1)).mean()
 
 
 def slope_loss(prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor:

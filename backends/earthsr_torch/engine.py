@@ -13,13 +13,17 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from earthsr.backend import Engine, Pending, StepValues
-from earthsr.backend.interface import NativeLoss
+from earthsr.backend.interface import NativeLoss, Peaks, PhaseTimes, Resources
 from earthsr.data import Batch, Earlier
 from earthsr.errors import BackendError
 from earthsr.models import NetworkSpec, Objective, OptimizerSpec, Precision, State
 from earthsr.models.initial import Weights
+from earthsr.ranks import Rank
+from earthsr_torch import timing
 from earthsr_torch.device import numerics
+from earthsr_torch.group import Group, watched
 from earthsr_torch.networks import build, hold_norms, parameters
+from earthsr_torch.networks import recompute as recompute_blocks
 from earthsr_torch.objectives import dice_loss, point_loss, require, slope_loss, weigh
 from earthsr_torch.optimizers import Adam
 from earthsr_torch.precision import plan, store
@@ -29,8 +33,17 @@ from earthsr_torch.tensors import read, write
 class TorchEngine(Engine):
     """See :class:`earthsr.backend.Engine`."""
 
-    def __init__(self, spec: NetworkSpec, weights: Weights, device: torch.device, precision: Precision) -> None:
+    def __init__(
+        self,
+        spec: NetworkSpec,
+        weights: Weights,
+        device: torch.device,
+        precision: Precision,
+        group: Group | None = None,
+    ) -> None:
         self.spec = spec
+        self._group = group or Group(Rank(), device)
+        self.rank, self.world_size = self._group.rank.number, self._group.rank.of
         self.device = device.type
         self._device = device
         self._plan = plan(precision, device)
@@ -46,6 +59,8 @@ class TorchEngine(Engine):
             for name, parameter in own.items()
         }
         self._parameters: dict[str, Tensor] = own
+        self._statistics = [own[parameter.name] for parameter in spec.parameters if parameter.name not in spec.learning]
+        self._replica = self._network
         self._scaler = torch.amp.GradScaler(device.type, enabled=self._plan.scaled)
         self._objective: Objective | Callable[..., Any] | None = None
         self._optimizer: Adam | None = None
@@ -58,12 +73,15 @@ class TorchEngine(Engine):
     # Training
 
     def prepare_training(
-        self, objective: Objective | NativeLoss, optimizer: OptimizerSpec, accumulate: int = 1
+        self, objective: Objective | NativeLoss, optimizer: OptimizerSpec, accumulate: int = 1, recompute: bool = False
     ) -> None:
         """Make the optimiser; see the base class. Moments of a state that was loaded before are taken over."""
         if isinstance(objective, Objective):
             require(objective)
             self.require_objective(objective, accumulate)
+        self.require_recomputable(recompute)
+        if recompute:
+            recompute_blocks(self._network)
         self._objective = objective
         self._optimizer_spec = optimizer
         self._accumulate = accumulate
@@ -71,6 +89,8 @@ class TorchEngine(Engine):
         for name in learning:
             self._parameters[name].requires_grad_(name not in optimizer.frozen)
         self._optimizer = Adam(optimizer, learning, fused=not self._strict)
+        with watched(self._group):
+            self._replica = self._group.replicate(self._network, accumulate)
         self._take_over()
 
     def run(self, batches: Sequence[Batch], learning_rates: Sequence[float]) -> Pending[StepValues]:
@@ -80,14 +100,16 @@ class TorchEngine(Engine):
         self.require_batches(batches, learning_rates, self._accumulate)
         self._wake()
         losses, norms = [], []
-        for i, rate in enumerate(learning_rates):
-            loss, norm = self._step(batches[i * self._accumulate : (i + 1) * self._accumulate], rate)
-            losses.append(loss)
-            norms.append(norm)
-        loss_tensor, norm_tensor = torch.stack(losses), torch.stack(norms)
+        with watched(self._group):
+            for i, rate in enumerate(learning_rates):
+                loss, norm = self._step(batches[i * self._accumulate : (i + 1) * self._accumulate], rate)
+                losses.append(loss)
+                norms.append(norm)
+        loss_tensor, norm_tensor = torch.stack(losses).double(), torch.stack(norms)
 
         def values() -> StepValues:
-            return StepValues(loss_tensor.double().cpu().numpy(), norm_tensor.double().cpu().numpy())
+            with watched(self._group):
+                return StepValues(self._group.sum(loss_tensor).cpu().numpy(), norm_tensor.double().cpu().numpy())
 
         return Pending(values)
 
@@ -104,19 +126,31 @@ class TorchEngine(Engine):
         assert self._optimizer is not None
         loaded = [self._load(batch) for batch in batches]
         # The divisor is the valid weight of the whole step, so that accumulating equals one large batch.
-        total = torch.stack([weight.sum() for _, _, weight in loaded]).sum().clamp(min=1.0)
+        waiting = self._group.start_sum(torch.stack([weight.sum() for _, _, weight in loaded]).sum())
+        total: Tensor | None = None
         loss = torch.zeros((), device=self._device)
-        for inputs, target, weight in loaded:
-            with self._autocast():
-                prediction = self._network(*inputs)
-            prediction = prediction.float()
-            part = self._weighted(prediction, target, weight) / total
-            if isinstance(self._objective, Objective) and self._objective.dice:
-                # The one batch of the step: validity without class weights, which the divisor has.
-                part = part + self._objective.dice * dice_loss(prediction, target, self._validity(batches[0]))
-            self._scaler.scale(part).backward()
-            loss = loss + part.detach()
+        for number, (inputs, target, weight) in enumerate(loaded, start=1):
+            # Gradients of several batches go to the other ranks once.
+            waits = number < len(loaded) and not self._group.alone
+            with self._replica.no_sync() if waits else contextlib.nullcontext():
+                with self._autocast():
+                    prediction = self._replica(*inputs)
+                prediction = prediction.float()
+                total = waiting().clamp(min=1.0) if total is None else total
+                part = self._weighted(prediction, target, weight) / total
+                loss = loss + part.detach()
+                # Gradients become means over ranks, and this rank's loss is a share of a sum.
+                part = part * self.world_size
+                if isinstance(self._objective, Objective) and self._objective.dice:
+                    # The one batch of the step: validity without class weights, which the divisor has.
+                    valid = self._validity(batches[0])
+                    dice = self._objective.dice * dice_loss(prediction, target, valid, self._group.shared_sum)
+                    # Every rank has the whole of it, with the gradient of its share.
+                    loss, part = loss + dice.detach() / self.world_size, part + dice * self.world_size
+                self._scaler.scale(part).backward()
         norm = self._update(rate)
+        with torch.no_grad():
+            self._group.mean_of(self._statistics)
         return loss, norm
 
     def _weighted(self, prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor:
@@ -194,6 +228,29 @@ class TorchEngine(Engine):
             for handle in handles:
                 handle.remove()
         return seen
+
+    def gather(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Values of every rank; see the base class."""
+        with watched(self._group):
+            return self._group.gather(values)
+
+    # Measuring
+
+    def time_phases(self, batches: Sequence[Batch], learning_rates: Sequence[float]) -> PhaseTimes:
+        """Tell the phases of a step apart; see the base class."""
+        return timing.time_phases(self, batches, learning_rates)
+
+    def measure_peaks(self, samples: int, rows: int, columns: int, channels: int = 256) -> Peaks:
+        """Measure bare operators; see the base class."""
+        return timing.measure_peaks(self, samples, rows, columns, channels)
+
+    def use_plain_layout(self) -> str:
+        """Keep weights and inputs contiguous; see the base class."""
+        return timing.use_plain_layout(self)
+
+    def resources(self) -> Resources:
+        """Return what is computed with; see the base class."""
+        return timing.resources(self)
 
     # State
 

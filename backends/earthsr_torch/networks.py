@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from earthsr.errors import BackendError
 from earthsr.models import DemSRNetSpec, NetworkSpec, UNetSpec
-from earthsr_torch.demsrnet import DemSRNet
-from earthsr_torch.unet import UNet
+from earthsr_torch.demsrnet import DemSRNet, ResidualBlock
+from earthsr_torch.unet import ConvBlock, UNet
 
 
 def build(spec: NetworkSpec) -> nn.Module:
@@ -29,6 +32,14 @@ def parameters(network: nn.Module, spec: NetworkSpec) -> dict[str, Tensor]:
     """Parameters and running statistics of a network under the spec's names, in its order."""
     own = {**dict(network.named_parameters()), **dict(network.named_buffers())}
     return {parameter.name: own[parameter.name] for parameter in spec.parameters}
+
+
+def recompute(network: nn.Module) -> None:
+    """Let blocks keep their inputs alone, and compute the rest again for the gradient; once done it stays."""
+    for module in network.modules():
+        if isinstance(module, ResidualBlock | ConvBlock) and not isinstance(module.forward, partial):
+            # In place of the method, so that parameters keep their names.
+            module.forward = partial(checkpoint, module.forward, use_reentrant=False)
 
 
 def hold_norms(network: nn.Module, frozen: frozenset[str]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -37,12 +39,15 @@ def point_loss(objective: Objective, prediction: Tensor, target: Tensor) -> Tens
     return -(1 - share) * likelihood - share * logarithms.mean(1, keepdim=True)
 
 
-def dice_loss(prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor:
-    """Dice loss of logits (N, K, H, W) over the cells of a batch, weighted by their validity (N, 1, H, W)."""
+def dice_loss(prediction: Tensor, target: Tensor, weight: Tensor, add_up: Callable[[Tensor], Tensor]) -> Tensor:
+    """Dice loss of logits (N, K, H, W) over the cells of a batch, weighted by their validity (N, 1, H, W).
+
+    ``add_up`` makes sums over the cells of the whole batch of those over this rank's share of it.
+    """
     truth = one_hot(target[:, 0], prediction.shape[1]) * weight
     probability = F.softmax(prediction, 1)
-    shared = (probability * truth).sum((0, 2, 3))
     both = (probability * weight).sum((0, 2, 3)) + truth.sum((0, 2, 3))
+    shared, both = add_up(torch.stack([(probability * truth).sum((0, 2, 3)), both]))
     return 1 - ((2 * shared + 1) / (both + 1)).mean()
 
 

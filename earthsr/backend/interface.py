@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -75,6 +76,45 @@ class BackendInfo:
     url: str = ""
 
 
+@dataclass(frozen=True)
+class PhaseTimes:
+    """Where the time of one training step goes, with waiting for the device between the phases."""
+
+    transfer_s: float
+    """Arrays of the batches to tensors on the device."""
+    forward_s: float
+    """Network and loss."""
+    backward_s: float
+    optimiser_s: float
+    """Norm and clipping of the gradient, update of the weights."""
+    how: str
+    """How they were told apart, in words."""
+
+
+@dataclass(frozen=True)
+class Peaks:
+    """What the device reaches on bare operators, in an engine's own precision and memory layout."""
+
+    matmul_flop_per_s: float
+    matmul: str
+    """Its size, in words."""
+    convolution_flop_per_s: float
+    """Of a 3 x 3 convolution, forward and backward, which are three times the operations of the forward pass."""
+    convolution: str
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What an engine computes with."""
+
+    device: str
+    """Model of the device, in words."""
+    threads: int
+    """Of the framework's operators on the host."""
+    peak_device_memory_mib: float | None = None
+    """Of tensors, since the process began; None where the device computes in the memory of the process."""
+
+
 class Engine(ABC):
     """A model living in one framework on one device."""
 
@@ -89,14 +129,26 @@ class Engine(ABC):
 
     @abstractmethod
     def prepare_training(
-        self, objective: Objective | NativeLoss, optimizer: OptimizerSpec, accumulate: int = 1
+        self, objective: Objective | NativeLoss, optimizer: OptimizerSpec, accumulate: int = 1, recompute: bool = False
     ) -> None:
         """Build or compile the training step.
+
+        Parameters
+        ----------
+        objective : Objective or callable
+            What is made small.
+        optimizer : OptimizerSpec
+            How.
+        accumulate : int
+            Batches whose gradients make one step.
+        recompute : bool
+            Keep what goes into a block, not what is computed inside, and compute that again for the gradient: a third
+            more work for a fraction of the memory (Chen et al., 2016, arXiv 1604.06174).
 
         Raises
         ------
         BackendError
-            If the backend does not implement the objective or optimiser.
+            If the backend does not implement the objective or optimiser, or cannot recompute this network.
         """
 
     @abstractmethod
@@ -117,6 +169,10 @@ class Engine(ABC):
     def activations(self, inputs: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
         """Outputs of all layers of the spec by their canonical names, float32; for looking inside, not for speed."""
 
+    def gather(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Values of every rank, (world size, ...); all ranks call it together, and wait for each other."""
+        return values[None]
+
     @abstractmethod
     def export_state(self) -> State:
         """Copy weights, moments and counters to NumPy."""
@@ -134,6 +190,32 @@ class Engine(ABC):
     def load_weights(self, weights: Weights) -> None:
         """Take over weights and forget moments and counters."""
         self.load_state(State(weights))
+
+    # Measuring: see earthsr.bench
+
+    def time_phases(self, batches: Sequence[Batch], learning_rates: Sequence[float]) -> PhaseTimes:
+        """Make steps as :meth:`run` does, the first one uncounted, and tell their phases apart.
+
+        The state is afterwards as it was before. Waiting between phases costs time that :meth:`run` does not take.
+
+        Raises
+        ------
+        BackendError
+            If :meth:`prepare_training` was not called, fewer than two steps are given, or the backend cannot do it.
+        """
+        raise BackendError(f"{type(self).__name__} cannot time the phases of a step")
+
+    def measure_peaks(self, samples: int, rows: int, columns: int, channels: int = 256) -> Peaks:
+        """Measure a large matrix product, and a bare convolution of (samples, channels, rows, columns)."""
+        raise BackendError(f"{type(self).__name__} cannot measure bare operators")
+
+    def use_plain_layout(self) -> str:
+        """Lay weights and inputs out as the framework does by default, before training; say in words what that is."""
+        return "layout as it is"
+
+    def resources(self) -> Resources:
+        """Return what is computed with."""
+        return Resources(self.device, os.cpu_count() or 1)
 
     def require_inputs(self, inputs: Mapping[str, NDArray[np.float32]]) -> list[NDArray[np.float32]]:
         """Inputs in graph order, checked at the public door.
@@ -176,6 +258,20 @@ class Engine(ABC):
         outputs = next(p.shape[0] for p in self.spec.parameters if p.name == "out.weight")
         if weights is not None and len(weights) != outputs:
             raise BackendError(f"the objective has {len(weights)} class weights, this model has {outputs} classes")
+
+    def require_recomputable(self, recompute: bool) -> None:
+        """Check that computing blocks twice changes nothing.
+
+        Raises
+        ------
+        BackendError
+            If it does.
+        """
+        if recompute and len(self.spec.learning) < len(self.spec.parameters):
+            raise BackendError(
+                "train.recompute would count every batch twice in the running statistics of batch norm; set model.norm "
+                "to group, or train.recompute to false"
+            )
 
     def require_batches(self, batches: Sequence[Batch], learning_rates: Sequence[float], accumulate: int) -> None:
         """Check that the batches make up the steps.
@@ -242,6 +338,7 @@ class Backend(ABC):
         device: str = "auto",
         precision: Precision | None = None,
         graph: bool | None = None,
+        distribute: bool = False,
     ) -> Engine:
         """Build the network of ``spec`` with ``weights`` on a device.
 
@@ -258,6 +355,8 @@ class Backend(ABC):
             O0 where absent.
         graph : bool, optional
             Compile steps into graphs, or run them operator by operator; what the backend does best where absent.
+        distribute : bool
+            Train together with the other processes that a launcher has started; each has an engine of its own.
 
         Raises
         ------

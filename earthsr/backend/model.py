@@ -37,6 +37,8 @@ class Model:
         O0 where absent.
     graph : bool, optional
         Whether steps are compiled; what the backend does best where absent.
+    distribute : bool
+        Whether it trains together with the other processes that a launcher has started.
     """
 
     def __init__(
@@ -49,6 +51,7 @@ class Model:
         device: str = "auto",
         precision: Precision | None = None,
         graph: bool | None = None,
+        distribute: bool = False,
     ) -> None:
         self.spec = spec
         self._weights = weights
@@ -57,6 +60,7 @@ class Model:
         self.device = device
         self.precision = precision or Precision()
         self.graph = graph
+        self.distribute = distribute
         self._engine: Engine | None = None
 
     @classmethod
@@ -86,7 +90,12 @@ class Model:
         """The engine; made on first use."""
         if self._engine is None:
             self._engine = self.backend.engine(
-                self.spec, self._weights, device=self.device, precision=self.precision, graph=self.graph
+                self.spec,
+                self._weights,
+                device=self.device,
+                precision=self.precision,
+                graph=self.graph,
+                distribute=self.distribute,
             )
         return self._engine
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import typer
 
+from earthsr.cli import bench as bench_verbs
 from earthsr.cli import config as config_verbs
 from earthsr.cli import convert as convert_verbs
 from earthsr.cli import inspect as inspect_verbs
@@ -55,6 +56,7 @@ app.add_typer(prepare_verbs.app, name="prepare")
 app.add_typer(config_verbs.app, name="config")
 app.command("convert")(convert_verbs.convert)
 app.command("parity")(parity_verbs.parity)
+app.command("bench")(bench_verbs.bench)
 app.command("info")(inspect_verbs.info)
 app.command("doctor")(inspect_verbs.doctor)
 
@@ -67,6 +69,18 @@ def _usage(error: Any) -> int:
         command = context.command_path if context is not None else "earthsr"
         typer.echo(f"error: {message.rstrip('.')}; see {command} --help", err=True)
     return int(error.exit_code)
+
+
+def _speaker() -> str:
+    """Who says something, where several processes train together."""
+    from earthsr.errors import EarthsrError
+    from earthsr.ranks import launched_rank
+
+    try:
+        rank = launched_rank()
+    except EarthsrError:
+        return ""
+    return f"rank {rank.number}: " if rank is not None and rank.of > 1 else ""
 
 
 def _warn(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
@@ -106,7 +120,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except EarthsrError as error:
             if show:
                 traceback.print_exc()
-            typer.echo(f"error: {' '.join(str(error).split())}", err=True)
+            typer.echo(f"{_speaker()}error: {' '.join(str(error).split())}", err=True)
             return error.exit_code
         except Exception as error:
             if hasattr(error, "format_message") and hasattr(error, "exit_code"):
@@ -116,5 +130,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 traceback.print_exc()
             text = " ".join(str(error).split())
             hint = "" if show else "; --traceback shows where"
-            typer.echo(f"error: {type(error).__name__}: {text}{hint}", err=True)
+            typer.echo(f"{_speaker()}error: {type(error).__name__}: {text}{hint}", err=True)
             return 1

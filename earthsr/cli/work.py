@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -31,19 +33,26 @@ def train(
 ) -> None:
     """Train into a run folder.
 
+    Where train.distribute is true, all processes of a launcher (torchrun, msrun) train together.
+
     SIGTERM and Ctrl-C write a checkpoint and end the run; --resume then carries on exactly.
     """
     from earthsr.api import create_logger
     from earthsr.api import train as run_training
     from earthsr.config import load_yaml_config
-    from earthsr.errors import InputError
+    from earthsr.errors import EarthsrWarning, InputError
+    from earthsr.ranks import ALONE, launched_rank
 
     if resume and overwrite:
         raise InputError("--resume and --overwrite contradict each other; give one of them")
     loaded = load_yaml_config(config, overrides or ())
     if output is not None:
         loaded.summary.summary_dir = str(output)
-    logger = create_logger()
+    # Of several ranks the first one speaks for all; what is wrong with another one it says itself.
+    first = (launched_rank() or ALONE).number == 0
+    logger = create_logger(level=logging.INFO if first else logging.ERROR)
+    if not first:
+        warnings.simplefilter("ignore", EarthsrWarning)
     run = run_training(loaded, backend=backend, device=device, resume=resume, overwrite=overwrite, logger=logger)
     result = run.result
     values = {
@@ -56,7 +65,10 @@ def train(
     }
     best = "" if result.best_score is None else f", best validation {result.words}"
     state = f"interrupted by {result.interrupted_by}" if result.interrupted_by else "done"
-    show(values, as_json, f"{state}: {result.steps} steps, {result.epochs} epochs{best}; run folder {result.folder}")
+    if first:
+        show(
+            values, as_json, f"{state}: {result.steps} steps, {result.epochs} epochs{best}; run folder {result.folder}"
+        )
     if result.interrupted_by == "SIGINT":
         raise typer.Exit(130)
 

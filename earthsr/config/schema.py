@@ -100,7 +100,13 @@ class TrainSection(Section):
     amp_level: Literal["O0", "O1", "O2", "O3"] = "O0"
     amp_dtype: Literal["auto", "bfloat16", "float16"] = Field("auto", description="low precision of O1 to O3")
     graph: bool | None = Field(
-        None, description="compile steps into graphs (mindspore: false is PyNative); what the backend does best if null"
+        None,
+        description="compile steps into graphs (mindspore: false is PyNative; torch has none); the backend's own way "
+        "if null",
+    )
+    recompute: bool = Field(
+        False,
+        description="compute the inside of blocks again for the gradient: a third more work, a fraction of the memory",
     )
     loss: Literal["auto", "mse", "l1", "huber", "cross_entropy"] = Field(
         "auto", description="cross_entropy for classes, mse for elevations and continuous fields"

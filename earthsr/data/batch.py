@@ -60,7 +60,8 @@ def make_batch(patches: Patches, normalisation: Normalisation, size: int | None 
     offsets = normalisation.offsets(patches.coarse)
     coarse = np.nan_to_num(normalisation.apply(fill_voids(patches.coarse), offsets), nan=0.0)
     fine = normalisation.apply(patches.fine, offsets)
-    fine *= patches.mask
+    if not patches.mask.all():
+        fine *= patches.mask
     weight = (patches.indices != PADDING).astype(np.float32)
 
     def padded(field: NDArray) -> NDArray:

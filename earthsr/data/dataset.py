@@ -20,6 +20,7 @@ from earthsr.data.normalise import Normalisation
 from earthsr.data.patches import Patches, augmented
 from earthsr.data.sampler import PADDING, Sampler
 from earthsr.errors import DataError
+from earthsr.ranks import ALONE, Rank
 
 T = TypeVar("T")
 
@@ -155,9 +156,9 @@ class Dataset:
         work = [partial(prepare, indices) for indices in table]
         return ahead(work, self.num_workers, max(self.prefetch, self.num_workers))
 
-    def patches(self, epoch: int = 0) -> Iterator[Patches]:
-        """Batches in metres, in this data set's order, the last one as short as it is."""
-        table = self.sampler.batches(epoch)
+    def patches(self, epoch: int = 0, share: Rank = ALONE) -> Iterator[Patches]:
+        """Batches in metres, in this data set's order, the last one as short as it is; of several ranks every n-th."""
+        table = self.sampler.batches(epoch)[share.number :: share.of]
         work = [partial(read_patches, self.generator, indices[indices != PADDING]) for indices in table]
         return ahead(work, self.num_workers, max(self.prefetch, self.num_workers))
 

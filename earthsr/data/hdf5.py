@@ -16,6 +16,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from earthsr.errors import DataError, EarthsrWarning, InputError
 
@@ -61,6 +62,31 @@ def reading(path: Path) -> Iterator[None]:
         raise
     except _DAMAGE as error:
         raise DataError(f"{path}: is damaged ({_reason(error)}); write or copy it again") from None
+
+
+def read_samples(dataset: h5py.Dataset, indices: NDArray[np.int64], out: NDArray[Any]) -> None:
+    """Read ``dataset[indices[i]]`` into ``out[i]``, one after another; negative indices leave their place as it is.
+
+    One read per sample, because fancy indexing into chunks is several times slower (tools/benchmark_layouts.py); and
+    below h5py's selections, which cost as much as the read itself.
+
+    Parameters
+    ----------
+    dataset : h5py.Dataset of shape (N, …)
+        Of a number type, which HDF5 turns into that of ``out``.
+    indices : ndarray of shape (n,)
+        Positions, each below N.
+    out : ndarray of shape (n, …)
+        C-contiguous.
+    """
+    rest, origin = dataset.shape[1:], (0,) * (dataset.ndim - 1)
+    stored, memory = dataset.id.get_space(), h5py.h5s.create_simple(out.shape)
+    for i, index in enumerate(indices.tolist()):
+        if index < 0:
+            continue
+        stored.select_hyperslab((index, *origin), (1, *rest))
+        memory.select_hyperslab((i, *origin), (1, *rest))
+        dataset.id.read(memory, stored, out)
 
 
 def _reason(error: Exception) -> str:

@@ -24,6 +24,10 @@ Fields = dict[str, NDArray]
 #: Tiles that stay in memory: years of one tile follow each other closely in the order of samples.
 CACHED_TILES: Final = 64
 
+#: Maps that stay in memory, bytes: one is the truth of its year and the prior of the years beside it, of which a buffer
+#: of tiles mixes the order. What 32 tiles of 256 x 256 cells have in 120 years fits.
+CACHED_MAP_BYTES: Final = 256 * 2**20
+
 #: Those fields of a sample that differ at the step before.
 STEP_FIELDS = ("coarse", "prior", "prior_mask", "scalars")
 
@@ -106,6 +110,8 @@ class Composer:
         self._places = source.places
         self._lock = threading.Lock()
         self._tiles: OrderedDict[int, _Tile] = OrderedDict()
+        self._maps: OrderedDict[tuple[int, int], NDArray[np.uint8]] = OrderedDict()
+        self._most_maps = CACHED_MAP_BYTES // source.layout.tile_size**2
 
     def _tile(self, tile: int) -> _Tile:
         """What a tile's samples share: read, normalised and computed once for the years that follow each other."""
@@ -139,8 +145,22 @@ class Composer:
         return years[int(np.clip(years.index(year) - direction * steps, 0, len(years) - 1))]
 
     def truth(self, tile: int, year: int | None) -> NDArray[np.uint8]:
-        """Classes of a tile in a year, or a map without any where there is no such year."""
-        return self.empty if year is None else self.source.classes(tile, year)
+        """Classes of a tile in a year, or a map without any where there is no such year; not to be written to."""
+        if year is None:
+            return self.empty
+        key = (tile, year)
+        with self._lock:
+            kept = self._maps.get(key)
+            if kept is not None:
+                self._maps.move_to_end(key)
+                return kept
+        found = self.source.classes(tile, year)
+        found.flags.writeable = False
+        with self._lock:
+            self._maps[key] = found
+            while len(self._maps) > self._most_maps:
+                self._maps.popitem(last=False)
+        return found
 
     def fields(
         self,

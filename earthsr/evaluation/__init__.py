@@ -2,6 +2,6 @@
 
 from earthsr.evaluation.baselines import BASELINES, baseline
 from earthsr.evaluation.figures import plt_dem_data
-from earthsr.evaluation.statistics import ErrorStatistics, patch_statistics
+from earthsr.evaluation.statistics import ErrorStatistics, over_ranks, patch_statistics
 
-__all__ = ["BASELINES", "ErrorStatistics", "baseline", "patch_statistics", "plt_dem_data"]
+__all__ = ["BASELINES", "ErrorStatistics", "baseline", "over_ranks", "patch_statistics", "plt_dem_data"]

@@ -7,12 +7,16 @@ whatever the batches, groups, ranks or tiles were (the idea of WeatherBench-X).
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from earthsr.evaluation.terrain import slope_degrees, ssim_map
+
+Statistics = TypeVar("Statistics", bound=Any)
 
 #: Window of SSIM (Wang et al., 2004): side in cells.
 SSIM_WINDOW = 11
@@ -60,6 +64,30 @@ class ErrorStatistics:
             "ssim": self.ssim / self.ssim_count if self.ssim_count else None,
             "slope_rmse_deg": math.sqrt(self.slope_square / self.slope_count) if self.slope_count else None,
         }
+
+
+def over_ranks(
+    total: Mapping[str, Statistics], gather: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+) -> dict[str, Statistics]:
+    """Add up what each rank has of statistics; all ranks have them under the same names, and get the same.
+
+    Parameters
+    ----------
+    total : mapping
+        Frozen dataclasses of sums, numbers and arrays.
+    gather : callable
+        Gives the values of every rank, in a new first axis.
+    """
+    parts = [np.asarray(getattr(each, f.name)) for each in total.values() for f in fields(each)]
+    # Whole numbers are exact up to 2**53, a million times the cells of a global map.
+    flat = np.concatenate([part.astype(np.float64).ravel() for part in parts])
+    sums = np.split(gather(flat).sum(axis=0), np.cumsum([part.size for part in parts])[:-1])
+    whole = iter(each.reshape(part.shape).astype(part.dtype) for each, part in zip(sums, parts, strict=True))
+    made = {}
+    for name, each in total.items():
+        values = {f.name: next(whole) for f in fields(each)}
+        made[name] = replace(each, **{key: value if value.ndim else value.item() for key, value in values.items()})
+    return made
 
 
 def patch_statistics(

@@ -53,6 +53,7 @@ class RunFolder:
         self.config_file = self.path / "config.yaml"
         self.metrics_file = self.path / "metrics.jsonl"
         self.figures = self.path / "figures"
+        self.interrupted_file = self.path / "interrupted"
 
     def create(self) -> None:
         """Create the folders, and remove what a killed process left unfinished."""
@@ -65,7 +66,15 @@ class RunFolder:
         """Remove an earlier run's checkpoints and metrics, so that a fresh run cannot be taken for it."""
         shutil.rmtree(self.checkpoints, ignore_errors=True)
         self.metrics_file.unlink(missing_ok=True)
+        self.interrupted_file.unlink(missing_ok=True)
         self.create()
+
+    def interrupted(self) -> str | None:
+        """What ended a run before its time, in words, and None where it was not a signal."""
+        try:
+            return self.interrupted_file.read_text(encoding="utf-8").strip()
+        except FileNotFoundError:
+            return None
 
     def steps(self) -> list[int]:
         """Steps of all checkpoints that are whole, ascending."""

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from earthsr.config import Config
 from earthsr.data import ChannelNormalisation, Dataset, LandUseDataset, Normalisation
 from earthsr.models import NetworkSpec, Objective
+from earthsr.ranks import ALONE, Rank
 from earthsr.tasks.batches import ParityBatches
 from earthsr.tasks.made import made_batches
 
@@ -58,6 +59,11 @@ class TaskScores(Protocol):
 
     def to_dict(self) -> dict[str, Any]:
         """Return the contents of ``metrics.json``."""
+        ...
+
+    @property
+    def total(self) -> Mapping[str, Any]:
+        """Statistics of every method, which add up (:func:`earthsr.evaluation.over_ranks`)."""
         ...
 
     def headline(self) -> dict[str, float | None]:
@@ -113,9 +119,9 @@ class Task(ABC):
     def score(self, model: Predictor | None, dataset: Any, baselines: bool = True) -> TaskScores:
         """Score a model and the baselines over a data set; None scores the baselines alone."""
 
-    def watch(self, model: Predictor, dataset: Any, baselines: bool = True) -> TaskScores:
-        """Score what training watches, which may be less than a whole evaluation."""
-        return self.score(model, dataset, baselines)
+    @abstractmethod
+    def watch(self, model: Predictor, dataset: Any, baselines: bool = True, share: Rank = ALONE) -> TaskScores:
+        """Score what training watches, which may be less than a whole evaluation, over a rank's share of the data."""
 
     def require_fitting(self, model: Predictor, dataset: Any) -> None:
         """Check that a model was trained on fields of the same meaning as a data set's; counts are checked elsewhere.

@@ -18,6 +18,7 @@ from earthsr.data import Dataset, DemData, Normalisation, Patches
 from earthsr.errors import DataError, InputError
 from earthsr.evaluation import BASELINES, ErrorStatistics, baseline, patch_statistics
 from earthsr.models import DemSRNetSpec, MSELoss, Objective
+from earthsr.ranks import ALONE, Rank
 from earthsr.tasks.base import PendingArray, Predictor, Task
 from earthsr.tasks.batches import ParityBatches, patch_batches
 
@@ -150,6 +151,7 @@ class DemSR(Task):
         dataset: Dataset,
         baselines: bool = True,
         observe: Callable[[Patches, Mapping[str, NDArray[np.float32]]], None] | None = None,
+        share: Rank = ALONE,
     ) -> Scores:
         """Score a model and the interpolation baselines over all patches of a data set.
 
@@ -163,6 +165,8 @@ class DemSR(Task):
             Score the interpolations beside the model.
         observe : callable, optional
             Is shown every batch of patches with what each method made of it, metres.
+        share : Rank
+            Score every n-th batch alone.
         """
         source = dataset.generator
         scale = self.config.demsrnet.scale
@@ -171,9 +175,10 @@ class DemSR(Task):
         value_range = self._ranges[dataset]
         labels: dict[str, NDArray] = source.groups() if hasattr(source, "groups") else {}
         cells = source.fine_cell_size_m() if hasattr(source, "fine_cell_size_m") else None
-        total: dict[str, ErrorStatistics] = {}
+        wanted = [*(["model"] if model is not None else []), *(BASELINES if baselines else ())]
+        total = {name: ErrorStatistics() for name in wanted}
         groups: dict[str, dict[str, ErrorStatistics]] = {}
-        for patches, prediction in _predictions(model, dataset):
+        for patches, prediction in _predictions(model, dataset, share):
             methods: dict[str, NDArray[np.float32]] = {}
             if prediction is not None:
                 methods["model"] = prediction.result()
@@ -196,6 +201,10 @@ class DemSR(Task):
                         group = str(column[index]) if kind == "surface" else f"{kind}/{column[index]}"
                         _merge(groups.setdefault(group, {}), name, statistics)
         return Scores(getattr(source, "split", "custom"), value_range, total, dict(sorted(groups.items())))
+
+    def watch(self, model: Predictor, dataset: Dataset, baselines: bool = True, share: Rank = ALONE) -> Scores:
+        """See the base class."""
+        return self.score(model, dataset, baselines, share=share)
 
     def read_batches(self, count: int) -> ParityBatches:
         """See the base class."""
@@ -224,10 +233,12 @@ def _value_range(dataset: Dataset) -> float:
     return high - low
 
 
-def _predictions(model: Predictor | None, dataset: Dataset) -> Iterator[tuple[Patches, PendingArray | None]]:
+def _predictions(
+    model: Predictor | None, dataset: Dataset, share: Rank
+) -> Iterator[tuple[Patches, PendingArray | None]]:
     """Patches with their predictions, the next batch started before the last one is read."""
     waiting: tuple[Patches, PendingArray | None] | None = None
-    for patches in dataset.patches():
+    for patches in dataset.patches(share=share):
         # One size of batches: a compiled graph serves the short last one too.
         started = (patches, None if model is None else model.submit(patches.coarse, pad_to=dataset.batch_size))
         if waiting is not None:

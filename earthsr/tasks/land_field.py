@@ -14,6 +14,7 @@ from earthsr.data.landuse_file import LandUseLayout
 from earthsr.errors import DataError
 from earthsr.evaluation import ErrorStatistics, patch_statistics
 from earthsr.models import MSELoss, Objective
+from earthsr.ranks import ALONE, Rank
 from earthsr.tasks.base import Predictor
 from earthsr.tasks.batches import ParityBatches, field_values
 from earthsr.tasks.tiles import TileTask
@@ -118,21 +119,27 @@ class LandField(TileTask):
         ]
         return f"RMSE {valid['rmse']:.4g}" + (f" ({', '.join(beside)})" if beside else "")
 
-    def score(self, model: Predictor | None, dataset: LandUseDataset, baselines: bool = True) -> FieldScores:
-        """Score a model over the scored years of all tiles, beside the mean of the training split."""
+    def score(
+        self, model: Predictor | None, dataset: LandUseDataset, baselines: bool = True, share: Rank = ALONE
+    ) -> FieldScores:
+        """Score a model over the scored years of all tiles, beside the mean of the training split.
+
+        Of several ranks each scores every n-th batch.
+        """
         source, target = dataset.generator, str(dataset.options.target)
         layout = source.layout
         field = source.field(target)
         mean = layout.statistics.continuous[target][0]
         years = source.scored_years or layout.years
-        total: dict[str, ErrorStatistics] = {}
+        wanted = [*(["model"] if model is not None else []), *(["training_mean"] if baselines else [])]
+        total = {name: ErrorStatistics() for name in wanted}
         composer = None
         if model is not None:
             self.require_fitting(model, dataset)
             composer = self.composer(model, source)
         pairs = [(tile, year) for tile in range(layout.tiles) for year in years]
         size = dataset.batch_size
-        for start in range(0, len(pairs), size):
+        for start in range(share.number * size, len(pairs), share.of * size):
             chunk = pairs[start : start + size]
             truth = np.stack([source.continuous(target, tile, year) for tile, year in chunk])
             mask = np.isfinite(truth).all(axis=1, keepdims=True).astype(np.uint8)
@@ -146,8 +153,14 @@ class LandField(TileTask):
                 made["training_mean"] = np.full_like(filled, mean)
             for name, values in made.items():
                 each = patch_statistics(values, filled, mask, border=0, value_range=0.0, cell_size_m=None)
-                total[name] = sum(each, total.get(name, ErrorStatistics()))
+                total[name] = sum(each, total[name])
         return FieldScores(source.split, layout, target, field.units, total)
+
+    def watch(
+        self, model: Predictor, dataset: LandUseDataset, baselines: bool = True, share: Rank = ALONE
+    ) -> FieldScores:
+        """See the base class."""
+        return self.score(model, dataset, baselines, share)
 
     def read_batches(self, count: int) -> ParityBatches:
         """See the base class."""

@@ -20,6 +20,7 @@ from earthsr.errors import DataError
 from earthsr.evaluation.class_areas import AreaStatistics
 from earthsr.evaluation.maps import MapStatistics, flicker_statistics
 from earthsr.models import CrossEntropyLoss, Objective
+from earthsr.ranks import ALONE, Rank
 from earthsr.tasks.base import Predictor
 from earthsr.tasks.batches import ParityBatches, probabilities
 from earthsr.tasks.region import BASELINES, baseline_maps, region_of
@@ -181,10 +182,12 @@ class LandUse(TileTask):
         baselines: bool = True,
         rows: Sequence[Row] = ROWS,
         areas: bool = True,
+        share: Rank = ALONE,
     ) -> LandUseScores:
         """Score a model's rollout, and the baselines, over all tiles of a split.
 
-        ``rows`` are those of the model; ``areas`` are summed for each row where tiles do not overlap.
+        ``rows`` are those of the model; ``areas`` are summed for each row where tiles do not overlap. Of several ranks
+        each scores every n-th batch of tiles.
 
         Raises
         ------
@@ -211,7 +214,7 @@ class LandUse(TileTask):
             self.require_fitting(model, dataset)
             composer = self.composer(model, source)
         size = dataset.batch_size
-        for start in range(0, layout.tiles, size):
+        for start in range(share.number * size, layout.tiles, share.of * size):
             tiles = range(start, min(start + size, layout.tiles))
             truth = np.stack([[source.classes(tile, year) for tile in tiles] for year in whole])
             maps: dict[str, NDArray[np.uint8]] = {}
@@ -223,9 +226,11 @@ class LandUse(TileTask):
             self._add(scores, maps, truth, [places[tile] for tile in tiles])
         return scores
 
-    def watch(self, model: Predictor, dataset: LandUseDataset, baselines: bool = True) -> LandUseScores:
+    def watch(
+        self, model: Predictor, dataset: LandUseDataset, baselines: bool = True, share: Rank = ALONE
+    ) -> LandUseScores:
         """Score the rollout alone, which is the headline."""
-        return self.score(model, dataset, baselines, rows=("rollout",), areas=False)
+        return self.score(model, dataset, baselines, rows=("rollout",), areas=False, share=share)
 
     def _add(
         self,

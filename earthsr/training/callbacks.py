@@ -11,6 +11,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,8 @@ from tqdm import tqdm
 from earthsr.backend import Model
 from earthsr.config import Config
 from earthsr.errors import InputError
+from earthsr.evaluation import over_ranks
+from earthsr.ranks import Rank
 from earthsr.tasks import task_for
 
 
@@ -41,7 +44,8 @@ class Callback:
 class EvaluateCallBack(Callback):
     """Scores the model on a split in physical units.
 
-    Every sample counts once and batches of any size merge exactly; the baselines are scored once.
+    Every sample counts once and batches of any size merge exactly; the baselines are scored once. Several ranks share
+    the samples out, and all of them get the scores of the whole.
 
     Parameters
     ----------
@@ -70,7 +74,10 @@ class EvaluateCallBack(Callback):
 
     def scores(self, baselines: bool = True) -> Any:
         """Statistics of the model, and of the baselines where asked for."""
-        return self._task.watch(self.model, self.valid_dataset, baselines)
+        engine = self.model.engine
+        share = Rank(engine.rank, engine.world_size)
+        scores = self._task.watch(self.model, self.valid_dataset, baselines, share)
+        return scores if share.of == 1 else replace(scores, total=over_ranks(scores.total, engine.gather))
 
     def evaluate(self) -> dict[str, float | None]:
         """Scores of the model, and those of the baselines that it has to beat (``bicubic_rmse``)."""

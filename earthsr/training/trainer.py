@@ -18,7 +18,7 @@ from earthsr.backend import Model
 from earthsr.backend.interface import NativeLoss
 from earthsr.config import Config, to_yaml
 from earthsr.data import DemData, LandUseData
-from earthsr.errors import ConfigError, EarthsrWarning, InputError
+from earthsr.errors import EarthsrWarning, InputError
 from earthsr.evaluation.figures import loss_curves, save
 from earthsr.files import write_text
 from earthsr.models import Objective, OptimizerSpec, RunFolder, load_checkpoint
@@ -30,6 +30,7 @@ from earthsr.training.resume import check_same_run
 from earthsr.training.schedule import learning_rate
 from earthsr.training.signals import StopRequest
 from earthsr.training.snapshot import run_notes, weights_metadata
+from earthsr.training.together import agreed_signal, on_first, rank_of_training, require_same, restarted
 
 
 @dataclass(frozen=True)
@@ -79,10 +80,7 @@ class Trainer:
         weather_data_source: str | None = None,
     ) -> None:
         config.check()
-        if config.train.distribute:
-            raise ConfigError(
-                "train.distribute is true: training on several devices is not supported yet; set it to false"
-            )
+        self.rank = rank_of_training(config)
         require_trackers(config)
         self.config = config
         self.model = model
@@ -169,6 +167,8 @@ class Trainer:
         TrainingError
             If the loss is not finite.
         """
+        # A launcher that starts processes again after one of them died repeats the command.
+        resume = resume or restarted()
         newest = self.run.newest()
         if newest is not None and not (resume or overwrite):
             raise InputError(
@@ -177,24 +177,28 @@ class Trainer:
             )
         self._normalise(resume and newest is not None)
         engine = self.model.engine
-        engine.prepare_training(self.loss_fn, self.optimizer, self.config.optimizer.accumulate)
+        train, accumulate = self.config.train, self.config.optimizer.accumulate
+        engine.prepare_training(self.loss_fn, self.optimizer, accumulate, train.recompute)
+        step = 0 if newest is None else int(newest.name.rpartition("-")[2])
+        require_same(engine, step, f"{self.run.path}: newest checkpoints are of different steps")
         # Whatever may be refused has been asked for by now; from here on something is written.
-        self.run.create()
+        on_first(engine, self.run.create)
         self.metrics = MetricsFile(self.run.metrics_file)
         if resume and newest is not None:
             self._restore(newest)
         else:
             if resume:
                 self.logger.warning(f"{self.run.path} holds no checkpoint to resume from: starting at the beginning")
-            self.run.clear()
+            on_first(engine, self.run.clear)
             self.progress = Progress()
-        write_text(self.run.config_file, to_yaml(self.config))
+        on_first(engine, lambda: write_text(self.run.config_file, to_yaml(self.config)))
         own = [self.pred_cb] if self.pred_cb is not None else []
-        self.callbacks = [*own, *default_callbacks(self.config, self.run.path)]
+        self.callbacks = [*own, *(default_callbacks(self.config, self.run.path) if self._writes else [])]
+        ranks = f", {engine.world_size} ranks together" * (engine.world_size > 1)
         self.logger.info(
             f"training on {self.model.backend.name} ({engine.device}, {engine.precision}): {self.epochs} epochs of "
             f"{self.steps_per_epoch} steps of {self.step_size} samples, "
-            f"{self.model.spec.parameter_count:,} parameters"
+            f"{self.model.spec.parameter_count:,} parameters{ranks}"
             + (
                 f", {len(self.optimizer.frozen)} of {len(self.model.spec.parameters)} tensors frozen"
                 * bool(self.optimizer.frozen)
@@ -230,10 +234,7 @@ class Trainer:
         self.model.metadata.update(checkpoint.weights.metadata)
         self.model.engine.load_state(checkpoint.state)
         self.progress = Progress.from_dict(checkpoint.notes["progress"], str(folder))
-        self.metrics.cut(self.progress.records)
-        if self.progress.best_step in self.run.steps():
-            # A kill between a checkpoint's renaming and its pointer leaves the pointer one behind.
-            self.run.point("best", self.progress.best_step)
+        on_first(self.model.engine, self._mend)
         # Epochs and patience may have been raised since.
         self.progress.finished = self._is_finished()
         if self.progress.finished:
@@ -244,12 +245,27 @@ class Trainer:
         else:
             self.logger.info(f"resuming at step {self.progress.step} (epoch {self.progress.epoch + 1})")
 
+    def _mend(self) -> None:
+        """Bring files that are beside a checkpoint to where it is."""
+        interrupted = self.run.interrupted()
+        if interrupted is not None:
+            self.logger.info(f"the run was interrupted by {interrupted}")
+            self.run.interrupted_file.unlink()
+        self.metrics.cut(self.progress.records)
+        if self.progress.best_step in self.run.steps():
+            # A kill between a checkpoint's renaming and its pointer leaves the pointer one behind.
+            self.run.point("best", self.progress.best_step)
+
+    @property
+    def _writes(self) -> bool:
+        """Whether files are this process's to write."""
+        return self.model.engine.rank == 0
+
     def _loop(self, stop: StopRequest) -> bool:
         """Run epochs; return whether early stopping ended them."""
         progress, patience = self.progress, self.config.train.early_stopping_patience
         while not progress.finished:
-            self._epoch(stop)
-            if stop.name:
+            if self._epoch(stop):
                 self._save()
                 return False
             self._end_of_epoch()
@@ -258,7 +274,11 @@ class Trainer:
                 return True
         return False
 
-    def _epoch(self, stop: StopRequest) -> None:
+    def _epoch(self, stop: StopRequest) -> bool:
+        """Make the steps of an epoch that are left; return whether a signal ended it before its time.
+
+        Ranks ask each other for signals where they read losses, and wait for each other anyway.
+        """
         progress, summary = self.progress, self.config.summary
         engine, every = self.model.engine, self.config.summary.log_every
         accumulate = self.config.optimizer.accumulate
@@ -273,7 +293,8 @@ class Trainer:
         unread = Unread()
         clock, clock_step = time.perf_counter(), progress.step
         save_every = summary.save_checkpoint_steps
-        while progress.step_in_epoch < self.steps_per_epoch and not stop.name:
+        alone, stopped = engine.world_size == 1, False
+        while progress.step_in_epoch < self.steps_per_epoch and not stopped:
             ends = [self.steps_per_epoch - progress.step_in_epoch, every - progress.step % every]
             if save_every:
                 ends.append(save_every - progress.step % save_every)
@@ -285,18 +306,22 @@ class Trainer:
             progress.step_in_epoch += count
             whole_epoch = progress.step_in_epoch == self.steps_per_epoch
             save_now = bool(save_every) and progress.step % (save_every or 1) == 0 and not whole_epoch
-            if progress.step % every == 0 or whole_epoch or save_now or stop.name:
+            if progress.step % every == 0 or whole_epoch or save_now or (alone and stop.name):
+                stop.name = agreed_signal(engine, stop.name)
+                stopped = stop.name is not None
                 rate = (progress.step - clock_step) * self.step_size
                 last = self._read(unread)
                 if progress.step % every == 0:
                     now = time.perf_counter()
                     self._record({**last, "samples_per_s": round(rate / (now - clock), 2)}, "log")
                     clock, clock_step = now, progress.step
-            if save_now and not stop.name:
+            if save_now and not stopped:
                 self._save()
-        # A signal may have come between the last check and the loop's own.
+            # A signal may have come while something was written.
+            stopped = stopped or (alone and stop.name is not None)
         self._read(unread)
         stream.close()
+        return stopped
 
     def _rate(self, step: int) -> float:
         return learning_rate(
@@ -311,7 +336,8 @@ class Trainer:
         return {**record, "epoch": self.progress.epoch + 1}
 
     def _record(self, record: dict[str, Any], event: str) -> None:
-        self.metrics.append(record)
+        if self._writes:
+            self.metrics.append(record)
         self.progress.records += 1
         for callback in self.callbacks:
             getattr(callback, event)(self, record)
@@ -365,19 +391,25 @@ class Trainer:
         metadata = weights_metadata(self.config, self.model, self.train_dataset)
         notes = run_notes(self.config, self.model, self.train_dataset, self.progress, self._fingerprint)
         state = self.model.engine.export_state()
-        self.run.save(self.progress.step, self.model.spec, state, metadata, notes)
-        if best:
-            self.run.point("best", self.progress.step)
-        self.run.prune(self.config.summary.keep_checkpoint_max)
+
+        def write() -> None:
+            self.run.save(self.progress.step, self.model.spec, state, metadata, notes)
+            if best:
+                self.run.point("best", self.progress.step)
+            self.run.prune(self.config.summary.keep_checkpoint_max)
+
+        on_first(self.model.engine, write)
 
     def _finish(self, stop: StopRequest, stopped_early: bool) -> TrainingResult:
         if stop.name and not self.progress.finished:
+            words = f"{stop.name} at step {self.progress.step} of {self.total_steps}\n"
+            on_first(self.model.engine, lambda: write_text(self.run.interrupted_file, words))
             self.logger.info(f"stopped by {stop.name} at step {self.progress.step}; --resume carries on from here")
         else:
             best = self.run.pointed("best")
             if best is not None:
                 self.model.load_weights(load_checkpoint(best).weights.weights)
-        records = self.metrics.read()
+        records = self.metrics.read() if self._writes else []
         if any("loss" in record for record in records):
             save(loss_curves(records, self.task.best, self.task.score_label), self.run.figures / "loss.png")
         return TrainingResult(

@@ -16,7 +16,7 @@ import pytest
 
 import earthsr
 from earthsr.config import from_mapping
-from earthsr.errors import CheckpointError, ConfigError, EarthsrWarning, InputError, TrainingError
+from earthsr.errors import CheckpointError, EarthsrWarning, InputError, TrainingError
 from earthsr.models import RunFolder, load_checkpoint, read_weights
 from earthsr.training import Callback, Trainer
 from tests.conftest import backend_parameters, tiny_values, write_mindearth, write_patches
@@ -294,9 +294,12 @@ def test_masked_data_train_and_count(tmp_path, any_backend):
     }  # fmt: skip
 
 
-def test_distributed_training_says_that_it_is_not_there(tiny, any_backend):
-    with pytest.raises(ConfigError, match=r"train\.distribute"):
-        earthsr.train(tiny(train={"distribute": True}), backend=any_backend)
+def test_a_run_for_several_processes_is_one_of_one_where_nobody_launched_them(tiny, any_backend):
+    plain, shared = (
+        earthsr.train(tiny(name, train={"distribute": name == "shared"}), backend=any_backend)
+        for name in ("plain", "shared")
+    )
+    assert shared.result.best_score == plain.result.best_score
 
 
 @pytest.mark.slow

@@ -3,7 +3,7 @@
 from earthsr.inference.reconstruct.estimate import dry_run
 from earthsr.inference.reconstruct.inputs import Inputs
 from earthsr.inference.reconstruct.plan import Options
-from earthsr.inference.reconstruct.ranks import Rank, device_of, rank_of
 from earthsr.inference.reconstruct.run import reconstruct
+from earthsr.ranks import Rank, device_of, rank_of
 
 __all__ = ["Inputs", "Options", "Rank", "device_of", "dry_run", "rank_of", "reconstruct"]

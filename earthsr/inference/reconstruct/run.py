@@ -26,9 +26,10 @@ from earthsr.inference.reconstruct.inputs import Inputs, open_inputs
 from earthsr.inference.reconstruct.output import KINDS, files_of, finish, require_free
 from earthsr.inference.reconstruct.plan import Options, Plan, Step, make_plan
 from earthsr.inference.reconstruct.progress import Chunk, Progress
-from earthsr.inference.reconstruct.ranks import Rank, shares
+from earthsr.inference.reconstruct.ranks import shares
 from earthsr.inference.reconstruct.work import WorkFolder
 from earthsr.inference.tiling import slices
+from earthsr.ranks import Rank
 
 _logger = logging.getLogger("earthsr")
 
