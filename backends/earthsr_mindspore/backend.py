@@ -42,6 +42,7 @@ class MindSporeBackend(Backend):
             unsupported={
                 "memory of accumulated batches": "optimizer.accumulate joins its batches into one: same numbers, "
                 "no memory saved",
+                "batch norm over all ranks": "train.sync_batch_norm is refused; group norm does not depend on ranks",
                 "native losses": "a loss written in MindSpore is not accepted yet; use an objective of earthsr",
                 "bfloat16 on cpu": "MindSpore has no bfloat16 convolution there",
             },

@@ -166,7 +166,12 @@ class MindSporeEngine(Engine):
     # Training
 
     def prepare_training(
-        self, objective: Objective | NativeLoss, optimizer: OptimizerSpec, accumulate: int = 1, recompute: bool = False
+        self,
+        objective: Objective | NativeLoss,
+        optimizer: OptimizerSpec,
+        accumulate: int = 1,
+        recompute: bool = False,
+        sync_batch_norm: bool = False,
     ) -> None:
         """Make the optimiser and the step's graph, which compiles on its first call; see the base class."""
         if not isinstance(objective, Objective):
@@ -176,6 +181,11 @@ class MindSporeEngine(Engine):
         self.require_recomputable(recompute)
         if recompute:
             recompute_blocks(self._network)
+        if sync_batch_norm and self.world_size > 1:
+            raise BackendError(
+                "backend mindspore has no batch norm over all ranks: set model.norm to group, or train.sync_batch_norm "
+                "to false"
+            )
         self._accumulate = accumulate
         self._optimizer = Adam(optimizer, {name: self._parameters[name] for name in self.spec.learning})
         self._step = _Step(self._network, objective, self._optimizer, self._plan, self.world_size)

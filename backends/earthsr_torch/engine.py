@@ -21,7 +21,7 @@ from earthsr.models.initial import Weights
 from earthsr.ranks import Rank
 from earthsr_torch import timing
 from earthsr_torch.device import numerics
-from earthsr_torch.group import Group, watched
+from earthsr_torch.group import Group, share_statistics, watched
 from earthsr_torch.networks import build, hold_norms, parameters
 from earthsr_torch.networks import recompute as recompute_blocks
 from earthsr_torch.objectives import dice_loss, point_loss, require, slope_loss, weigh
@@ -73,7 +73,12 @@ class TorchEngine(Engine):
     # Training
 
     def prepare_training(
-        self, objective: Objective | NativeLoss, optimizer: OptimizerSpec, accumulate: int = 1, recompute: bool = False
+        self,
+        objective: Objective | NativeLoss,
+        optimizer: OptimizerSpec,
+        accumulate: int = 1,
+        recompute: bool = False,
+        sync_batch_norm: bool = False,
     ) -> None:
         """Make the optimiser; see the base class. Moments of a state that was loaded before are taken over."""
         if isinstance(objective, Objective):
@@ -82,6 +87,8 @@ class TorchEngine(Engine):
         self.require_recomputable(recompute)
         if recompute:
             recompute_blocks(self._network)
+        if sync_batch_norm and not self._group.alone:
+            share_statistics(self._network)
         self._objective = objective
         self._optimizer_spec = optimizer
         self._accumulate = accumulate

@@ -8,6 +8,8 @@ import os
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -94,6 +96,53 @@ class Group:
             tensor.copy_(part.reshape(tensor.shape))
 
 
+class _SumOverRanks(torch.autograd.Function):
+    """Sum over ranks that all of them go on computing with: gradients are sums over ranks too."""
+
+    @staticmethod
+    def forward(_: Any, values: Tensor) -> Tensor:
+        """Sum of every rank's values."""
+        total = values.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(_: Any, gradient: Tensor) -> Tensor:
+        """Sum of every rank's gradient."""
+        total = gradient.clone()
+        dist.all_reduce(total)
+        return total
+
+
+def _over_ranks(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
+    """Forward pass (N, C, H, W) to the same; mean first and squares of departures after it, as float32 needs it."""
+    if not norm.training:
+        return nn.BatchNorm2d.forward(norm, x)
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    assert norm.momentum is not None
+    axes, shape = (0, 2, 3), (1, -1, 1, 1)
+    count = x.numel() / x.shape[1] * dist.get_world_size()
+    mean = _SumOverRanks.apply(x.sum(axes)) / count
+    departure = x - mean.view(shape)
+    variance = _SumOverRanks.apply(departure.square().sum(axes)) / count
+    with torch.no_grad():
+        norm.running_mean.lerp_(mean, norm.momentum)
+        norm.running_var.lerp_(variance * (count / max(count - 1, 1)), norm.momentum)
+    scale = norm.weight * torch.rsqrt(variance + norm.eps)
+    return departure * scale.view(shape) + norm.bias.view(shape)
+
+
+def share_statistics(network: nn.Module) -> None:
+    """Let all batch norms take their statistics from the batches of all ranks; once done it stays.
+
+    PyTorch's own ``SyncBatchNorm`` is for CUDA alone.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d) and not isinstance(module.forward, partial):
+            module.forward = partial(_over_ranks, module)
+
+
 @contextlib.contextmanager
 def watched(group: Group) -> Iterator[None]:
     """Turn what the communication library says when another rank has gone into one line.
@@ -133,7 +182,11 @@ def join(device: torch.device, distribute: bool) -> Group:
                 + (f"{' and '.join(missing)} not set; start them with torchrun" if missing else "torch has no gloo")
             )
         try:
-            dist.init_process_group("nccl" if device.type == "cuda" else "gloo", rank=rank.number, world_size=rank.of)
+            # torchrun keeps its store when it starts processes again; addresses of those that died shall not be found.
+            store, _, _ = next(dist.rendezvous("env://", rank.number, rank.of))
+            attempt = dist.PrefixStore(f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
+            kind = "nccl" if device.type == "cuda" else "gloo"
+            dist.init_process_group(kind, store=attempt, rank=rank.number, world_size=rank.of)
         except (RuntimeError, ValueError) as error:
             raise BackendError(f"{rank.of} processes did not meet: {str(error).splitlines()[0]}") from error
         atexit.register(_leave)

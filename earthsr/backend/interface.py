@@ -129,7 +129,12 @@ class Engine(ABC):
 
     @abstractmethod
     def prepare_training(
-        self, objective: Objective | NativeLoss, optimizer: OptimizerSpec, accumulate: int = 1, recompute: bool = False
+        self,
+        objective: Objective | NativeLoss,
+        optimizer: OptimizerSpec,
+        accumulate: int = 1,
+        recompute: bool = False,
+        sync_batch_norm: bool = False,
     ) -> None:
         """Build or compile the training step.
 
@@ -144,6 +149,8 @@ class Engine(ABC):
         recompute : bool
             Keep what goes into a block, not what is computed inside, and compute that again for the gradient: a third
             more work for a fraction of the memory (Chen et al., 2016, arXiv 1604.06174).
+        sync_batch_norm : bool
+            Let batch norms take their statistics from the batches of all ranks, not of each alone.
 
         Raises
         ------

@@ -104,6 +104,9 @@ class TrainSection(Section):
         description="compile steps into graphs (mindspore: false is PyNative; torch has none); the backend's own way "
         "if null",
     )
+    sync_batch_norm: bool = Field(
+        False, description="train.distribute, torch: batch norm over the batches of all ranks, not of each alone"
+    )
     recompute: bool = Field(
         False,
         description="compute the inside of blocks again for the gradient: a third more work, a fraction of the memory",

@@ -142,20 +142,21 @@ class LandUseDataset:
     ) -> Iterator[Batch]:
         """Batches of one epoch from step ``start`` on, all of one shape.
 
-        The last batch is filled up with samples of its own at weight 0, so that statistics of batch norm see data.
+        The last batch is filled up with samples of its own at weight 0, for statistics of batch norm to see data: those
+        of the whole batch, whichever rank they fall to.
         """
         sampler = self.sampler
         composer = Composer(self.generator, normalisation, self.options.method)
         symmetries = sampler.symmetries(epoch) if self.augment else np.zeros(len(self), np.int8)
 
-        def prepare(indices: NDArray[np.int64]) -> Batch:
-            real = indices[indices != PADDING]
-            chosen = np.where(indices == PADDING, np.resize(real if len(real) else [0], len(indices)), indices)
+        def prepare(whole: NDArray[np.int64], indices: NDArray[np.int64]) -> Batch:
+            own = slice(rank * len(indices), (rank + 1) * len(indices))
+            chosen = np.where(indices == PADDING, np.resize(whole[whole != PADDING], len(whole))[own], indices)
             made = [self._one(composer, int(i), sampler.chance(epoch, int(i)), int(symmetries[i])) for i in chosen]
             return self._batch(made, (indices != PADDING).astype(np.float32))
 
-        table = sampler.batches(epoch, rank, world_size)[start:]
-        work = [partial(prepare, indices) for indices in table]
+        table = zip(sampler.batches(epoch)[start:], sampler.batches(epoch, rank, world_size)[start:], strict=True)
+        work = [partial(prepare, whole, indices) for whole, indices in table]
         return ahead(work, self.num_workers, max(self.prefetch, self.num_workers))
 
     def _one(

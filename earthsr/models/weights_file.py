@@ -15,7 +15,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from earthsr.errors import CheckpointError
+from earthsr.errors import CheckpointError, InputError
 from earthsr.files import atomic_file
 from earthsr.models.initial import Weights
 from earthsr.models.kinds import spec_from_dict
@@ -83,10 +83,21 @@ def read_tensors(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None) -> None:
-    """Write a safetensors file, atomically."""
+    """Write a safetensors file, atomically.
+
+    Raises
+    ------
+    InputError
+        If the disk does not take it.
+    """
     plain = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
     with atomic_file(path) as temporary:
-        save_file(plain, temporary, dict(metadata or {}))
+        try:
+            save_file(plain, temporary, dict(metadata or {}))
+        except SafetensorError as error:
+            # Its own kind of error, whatever the system said.
+            reason = str(error).rpartition("I/O error: ")[2]
+            raise InputError(f"cannot write {path}: {reason}; free some space or choose another place") from None
 
 
 def write_weights(path: str | Path, spec: NetworkSpec, weights: Weights, metadata: Mapping[str, Any]) -> Path:

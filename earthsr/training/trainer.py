@@ -178,7 +178,7 @@ class Trainer:
         self._normalise(resume and newest is not None)
         engine = self.model.engine
         train, accumulate = self.config.train, self.config.optimizer.accumulate
-        engine.prepare_training(self.loss_fn, self.optimizer, accumulate, train.recompute)
+        engine.prepare_training(self.loss_fn, self.optimizer, accumulate, train.recompute, train.sync_batch_norm)
         step = 0 if newest is None else int(newest.name.rpartition("-")[2])
         require_same(engine, step, f"{self.run.path}: newest checkpoints are of different steps")
         # Whatever may be refused has been asked for by now; from here on something is written.

@@ -19,7 +19,7 @@ from earthsr.config import from_mapping
 from earthsr.errors import CheckpointError, EarthsrWarning, InputError, TrainingError
 from earthsr.models import RunFolder, load_checkpoint, read_weights
 from earthsr.training import Callback, Trainer
-from tests.conftest import backend_parameters, tiny_values, write_mindearth, write_patches
+from tests.conftest import backend_parameters, call_cli, tiny_values, write_mindearth, write_patches
 
 TIMING = ("samples_per_s",)
 
@@ -346,3 +346,27 @@ def test_checkpoints_hold_what_the_design_says(tiny, any_backend):
     assert checkpoint.weights.metadata["output_cell_size_deg"] == pytest.approx(1 / 1200)
     assert (run.folder / "config.yaml").is_file()
     assert (run.folder / "figures" / "loss.png").is_file()
+
+
+@pytest.mark.slow
+def test_a_full_disk_while_a_checkpoint_is_written_leaves_the_one_before_it_whole(tiny_file, tmp_path, any_backend):
+    """A limit on the size of files stands for the disk: the kernel refuses to write on."""
+    config = tiny_file(model={"features": 24}, optimizer={"epochs": 2})
+    assert call_cli("train", config, "--backend", any_backend, "--set", "optimizer.epochs=1").returncode == 0
+    script = (
+        "import resource, sys\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))\n"
+        "from earthsr.cli.main import main\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    words = [sys.executable, "-c", script, "train", str(config), "--backend", any_backend, "--resume"]
+    done = subprocess.run(words, check=False, capture_output=True, text=True)
+    assert done.returncode != 0
+    assert "cannot write" in done.stderr
+    assert "File too large" in done.stderr
+    run = RunFolder(tmp_path / "run")
+    assert run.steps() == [3]
+    assert sorted(path.name for path in run.checkpoints.iterdir()) == ["best", "latest", "step-000003"]
+    again = call_cli("train", config, "--backend", any_backend, "--resume")
+    assert again.returncode == 0, again.stderr
+    assert load_checkpoint(run.newest()).notes["progress"]["finished"]

@@ -32,7 +32,9 @@ def launch(backend, ranks, folder, *arguments, timeout=300, options=(), env=None
         words = [scripts / "msrun", "--worker_num", ranks, "--local_worker_num", ranks, "--master_addr", "127.0.0.1"]
         words += ["--master_port", port, "--join", "True", "--log_dir", folder / "logs"]
     words += [*options, program or scripts / "earthsr", *arguments]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", **(env or {})}
+    # msrun starts the python that is found first, as an active environment has it.
+    path = f"{scripts}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path, "OMP_NUM_THREADS": "1", **(env or {})}
     return subprocess.run(
         list(map(str, words)), capture_output=True, text=True, timeout=timeout, env=environment, cwd=folder
     )
