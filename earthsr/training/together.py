@@ -20,8 +20,8 @@ T = TypeVar("T")
 _NONE: Final = 0
 
 
-def rank_of_training(config: Config) -> Rank:
-    """Which process of a training this one is.
+def require_launch(config: Config) -> None:
+    """Check that the processes that a launcher has started can train together.
 
     Raises
     ------
@@ -40,7 +40,6 @@ def rank_of_training(config: Config) -> Rank:
             f"data.batch_size is {config.data.batch_size}, over all ranks, which {rank.of} ranks cannot share evenly; "
             f"take a multiple of {rank.of}"
         )
-    return rank
 
 
 def restarted() -> bool:

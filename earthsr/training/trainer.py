@@ -30,7 +30,7 @@ from earthsr.training.resume import check_same_run
 from earthsr.training.schedule import learning_rate
 from earthsr.training.signals import StopRequest
 from earthsr.training.snapshot import run_notes, weights_metadata
-from earthsr.training.together import agreed_signal, on_first, rank_of_training, require_same, restarted
+from earthsr.training.together import agreed_signal, on_first, require_launch, require_same, restarted
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Trainer:
         weather_data_source: str | None = None,
     ) -> None:
         config.check()
-        self.rank = rank_of_training(config)
+        require_launch(config)
         require_trackers(config)
         self.config = config
         self.model = model

@@ -282,5 +282,6 @@ def _drift_figure(years: Mapping[int, Mapping[str, Any]], plan: Plan) -> Any:
         axes.set_ylim(bottom=-0.02 * axes.get_ylim()[1])  # a line at 0 shall be seen
         if axes.get_legend_handles_labels()[0]:
             axes.legend(fontsize=8, frameon=False)
+    lower.xaxis.get_major_locator().set_params(integer=True)  # years
     upper.set_title("Drift of the rollout (grey: the anchor; dashed: joins of the scenario)", fontsize=11)
     return figure
