@@ -95,6 +95,26 @@ def _scratch() -> str:
     return str(path)
 
 
+def require_no_compile_cache() -> None:
+    """Refuse MindSpore's cache of compiled graphs, which trains nothing.
+
+    A step that 2.10 takes from the cache updates parameters of its own: the losses fall, and the weights that are saved
+    are the first ones (seen on CPU).
+
+    Raises
+    ------
+    BackendError
+        If the cache is on.
+    """
+    import mindspore as ms
+
+    if os.environ.get("MS_COMPILER_CACHE_ENABLE") == "1" or ms.get_context("enable_compile_cache"):
+        raise BackendError(
+            "MindSpore's compile cache is on (MS_COMPILER_CACHE_ENABLE or enable_compile_cache): a training step taken "
+            "from it leaves the weights as they were; switch it off"
+        )
+
+
 @cache
 def load() -> None:
     """Import MindSpore with its diagnostics, caches and rank folders kept out of the working directory."""
@@ -124,6 +144,7 @@ def set_device(device: str, number: int, version: str) -> str:
         raise BackendError(f"backend mindspore cannot use device ascend: {missing}; use --device cpu")
     name = "cpu" if device == "cpu" or missing is not None else "ascend"
     load()
+    require_no_compile_cache()
     import mindspore as ms
 
     try:

@@ -93,7 +93,8 @@ def write_tensors(path: Path, tensors: Mapping[str, np.ndarray], metadata: Mappi
     plain = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
     with atomic_file(path) as temporary:
         try:
-            save_file(plain, temporary, dict(metadata or {}))
+            # Without tensors, empty metadata would give a header that is no JSON (safetensors 0.8).
+            save_file(plain, temporary, dict(metadata) if metadata else None)
         except SafetensorError as error:
             # Its own kind of error, whatever the system said.
             reason = str(error).rpartition("I/O error: ")[2]

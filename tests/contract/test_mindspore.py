@@ -150,6 +150,13 @@ def test_bfloat16_is_refused_where_the_device_has_none():
         engine(precision=Precision("O2", "bfloat16"))
 
 
+def test_the_compile_cache_is_refused(monkeypatch):
+    # Seen with 2.10: the second process trained on, its losses fell, and it saved the weights that it began with.
+    monkeypatch.setenv("MS_COMPILER_CACHE_ENABLE", "1")
+    with pytest.raises(BackendError, match="MS_COMPILER_CACHE_ENABLE"):
+        engine()
+
+
 def test_the_levels_say_what_they_are(caplog):
     with caplog.at_level("WARNING", logger="earthsr"):
         made = engine(precision=Precision("O2"))

@@ -18,6 +18,7 @@ from earthsr.models import (
     resolve_checkpoint,
     write_weights,
 )
+from earthsr.models.weights_file import read_tensors, write_tensors
 
 SPEC = DemSRNetSpec(features=2, num_blocks=1)
 WEIGHTS = initial_weights(SPEC, 0)
@@ -105,6 +106,12 @@ def test_no_length_of_header_makes_a_weights_file_look_like_a_pickle(tmp_path):
 def test_equal_weights_make_equal_bytes(tmp_path):
     paths = [write_weights(tmp_path / f"{i}.safetensors", SPEC, WEIGHTS, {"a": 1, "b": 2, "c": 3}) for i in range(8)]
     assert len({path.read_bytes() for path in paths}) == 1
+
+
+def test_a_file_without_tensors_comes_back(tmp_path):
+    # The moments of a run that is stopped before its first step.
+    write_tensors(tmp_path / "optimizer.safetensors", {})
+    assert read_tensors(tmp_path / "optimizer.safetensors") == ({}, {})
 
 
 def test_checkpoints_come_back(tmp_path):
