@@ -33,6 +33,16 @@ TORCH = ["torch>=2.2"]
 # 2.10 is what this code is written and tested for; MindSpore changes names between minor releases.
 MINDSPORE = ["mindspore>=2.10,<2.11"]
 GEO = ["xarray>=2024.1", "rasterio>=1.3", "zarr>=3.0", "h5netcdf>=1.3", "scipy>=1.11", "dask>=2024.1"]
+# 1.18: opset 18, which torch exports, came with 1.14; its CUDA provider can leave TF32 out since then.
+ONNX = ["onnxruntime>=1.18"]
+# What exporters write ONNX with; running it needs neither. 0.5 asks for onnx 1.17, and came with the torch (2.9) that
+# exports through torch.export by default; this code is tried with torch 2.13.
+EXPORT = ["onnx>=1.17", "onnxscript>=0.5"]
+# The interface of couplers, abstract methods alone.
+BMI = ["bmipy>=2.0"]
+# Notebooks: written as text, executed by tools/notebooks.py, opened with whatever Jupyter is there.
+TUTORIALS = ["jupytext>=1.16", "nbclient>=0.10", "ipykernel>=6.29"]
+DOCS = ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.26"]
 # mlflow-skinny writes tracking files and runs; the full package adds a server and pandas, which nothing here needs.
 LOGGING = ["tensorboard>=2.14", "mlflow-skinny>=2.9"]
 DEV = [
@@ -51,6 +61,11 @@ DEV = [
     # Rasters that tests make and read; the independent float64 reference in tests/ correlates with SciPy.
     *GEO,
     *LOGGING,
+    *ONNX,
+    *EXPORT,
+    *BMI,
+    *TUTORIALS,
+    *DOCS,
 ]
 
 setup(
@@ -62,17 +77,23 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE"],
     python_requires=">=3.11",
-    packages=[*find_packages(include=["earthsr", "earthsr.*"]), "earthsr_torch", "earthsr_mindspore"],
+    packages=[*find_packages(include=["earthsr", "earthsr.*"]), "earthsr_torch", "earthsr_mindspore", "earthsr_onnx"],
     package_dir={
         "earthsr_torch": "backends/earthsr_torch",
         "earthsr_mindspore": "backends/earthsr_mindspore",
+        "earthsr_onnx": "backends/earthsr_onnx",
     },
-    package_data={"earthsr": ["py.typed"]},
+    package_data={"earthsr": ["py.typed", "pretrained/*.safetensors", "pretrained/*.md"]},
     install_requires=CORE,
     extras_require={
         "torch": TORCH,
         "mindspore": MINDSPORE,
+        "onnx": ONNX,
+        "export": EXPORT,
         "geo": GEO,
+        "bmi": BMI,
+        "tutorials": TUTORIALS,
+        "docs": DOCS,
         "logging": LOGGING,
         "dev": DEV,
     },
@@ -81,6 +102,7 @@ setup(
         "earthsr.backends": [
             "torch = earthsr_torch:TorchBackend",
             "mindspore = earthsr_mindspore:MindSporeBackend",
+            "onnx = earthsr_onnx:OnnxBackend",
         ],
     },
     classifiers=[

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from earthsr.backend import Backend, Model, choose_backend
+from earthsr.backend import Backend, Model, choose_backend, choose_runner, is_exported, read_model
 from earthsr.config import Config, from_mapping, load_yaml_config
 from earthsr.data.hdf5 import patch_size_of
 from earthsr.data.landuse_file import tile_size_of
@@ -38,6 +38,16 @@ class Parameters(dict[str, NDArray[np.float32]]):
 def load_checkpoint(path: str | Path) -> Parameters:
     """Read the weights of a run folder, a checkpoint folder or a weights file.
 
+    Parameters
+    ----------
+    path : str or Path
+        What to read.
+
+    Returns
+    -------
+    dict of str to ndarray
+        Float32 weights under canonical names, with ``metadata``, for :func:`load_param_into_net`.
+
     Raises
     ------
     CheckpointError
@@ -48,7 +58,19 @@ def load_checkpoint(path: str | Path) -> Parameters:
 
 
 def load_param_into_net(model: Model, params: Weights) -> list[str]:
-    """Load weights into a model, strictly; returns the names not loaded, which are none.
+    """Load weights into a model, strictly.
+
+    Parameters
+    ----------
+    model : Model
+        Takes the weights over.
+    params : dict of str to ndarray
+        Under canonical names, in the shapes of the model's spec.
+
+    Returns
+    -------
+    list of str
+        Names that were not loaded: always empty, since loading is strict.
 
     Raises
     ------
@@ -69,7 +91,20 @@ class _BesideProgress(logging.StreamHandler):
 
 
 def create_logger(path: str | Path | None = None, level: int = logging.INFO) -> logging.Logger:
-    """Set up the logger ``earthsr``: messages on standard error, and in a file where ``path`` is given."""
+    """Set up the logger ``earthsr``: messages on standard error, and in a file where ``path`` is given.
+
+    Parameters
+    ----------
+    path : str or Path, optional
+        File for the same messages; its folder is made.
+    level : int
+        Of :mod:`logging`; messages below it are dropped.
+
+    Returns
+    -------
+    logging.Logger
+        The logger ``earthsr``.
+    """
     logger = logging.getLogger("earthsr")
     logger.setLevel(level)
     logger.propagate = False
@@ -92,12 +127,28 @@ def init_model(config: Config, backend: str | Backend | None = None, device: str
     With ``train.load_ckpt`` (or ``run_mode: test``) the weights, and with them the normalisation, come from
     ``summary.ckpt_path``, taken relative to ``summary.summary_dir`` where it exists there; else from spec and seed.
 
+    Parameters
+    ----------
+    config : Config
+        A whole configuration.
+    backend : str or Backend, optional
+        Goes before the configuration's.
+    device : str, optional
+        Goes before the configuration's.
+
+    Returns
+    -------
+    Model
+        With weights, ready for a :class:`earthsr.Trainer`.
+
     Raises
     ------
     BackendError
         If the backend is not there.
     CheckpointError
         If the checkpoint is missing or of another model.
+    ConfigError
+        If keys contradict each other, or ``run_mode`` is test and no checkpoint is named.
     """
     config.check()
     chosen = backend if isinstance(backend, Backend) else choose_backend(backend, config.backend)
@@ -134,6 +185,7 @@ class Run:
 
     folder: Path
     result: TrainingResult
+    """How the training ended."""
 
     @property
     def best(self) -> Path:
@@ -180,6 +232,17 @@ def train(
     -------
     Run
         ``Run.best`` is the checkpoint folder with the lowest validation RMSE.
+
+    Raises
+    ------
+    ConfigError
+        If the configuration is wrong, or its ``run_mode`` is test.
+    DataError
+        If data are missing or damaged.
+    BackendError
+        If the backend or device is not there.
+    TrainingError
+        If the loss is no longer finite.
     """
     if not isinstance(config, Config):
         config = load_yaml_config(config)
@@ -193,7 +256,31 @@ def train(
 def from_pretrained(
     path: str | Path, *, backend: str | None = None, device: str = "auto", precision: Precision | None = None
 ) -> Model:
-    """Open a run folder (its best), a checkpoint folder or a weights file, ready to predict."""
+    """Open a run folder (its best), a checkpoint folder, a weights file or an exported model, ready to predict.
+
+    Parameters
+    ----------
+    path : str or Path
+        What to open, such as ``runs/first``; or the name of a model that travels with the package, ``demo-dem``.
+    backend : str, optional
+        The backend that computes; the only one installed where absent.
+    device : str
+        ``auto``, ``cpu``, ``gpu`` or ``ascend``.
+    precision : Precision, optional
+        Float32 where absent.
+
+    Returns
+    -------
+    Model
+        Ready to predict.
+
+    Raises
+    ------
+    CheckpointError
+        If there is none, or it is damaged.
+    BackendError
+        If the backend or device is not there.
+    """
     return Model.from_checkpoint(path, backend=backend, device=device, precision=precision)
 
 
@@ -241,7 +328,7 @@ def config_of(checkpoint: str | Path, data: str | Path | None = None) -> Config:
     Parameters
     ----------
     checkpoint : str or Path
-        A run folder, a checkpoint folder or a weights file.
+        A run folder, a checkpoint folder, a weights file or an exported model.
     data : str or Path, optional
         Data folder that goes before the one it was trained on.
 
@@ -260,7 +347,7 @@ def config_of(checkpoint: str | Path, data: str | Path | None = None) -> Config:
                 raise
             raise CheckpointError(f"{notes}: is damaged ({error!r}); use another checkpoint") from None
     else:
-        file = read_weights(weights)
+        file = read_model(weights)
         spec = file.spec.to_dict()
         if data is None:
             raise CheckpointError(f"{weights}: does not say where its data are; name the folder with --data")
@@ -292,7 +379,7 @@ def evaluate(
     Parameters
     ----------
     checkpoint : str or Path
-        A run folder, a checkpoint folder or a weights file.
+        A run folder, a checkpoint folder, a weights file or an exported model.
     data : str or Path, optional
         Data folder; the one it was trained on where absent.
     split : {"train", "valid", "test"}
@@ -302,14 +389,32 @@ def evaluate(
     output : str or Path, optional
         Folder to write into; ``evaluation/`` in the run folder, or beside the weights file, where absent.
     amp_level : str, optional
-        Precision; that of training where absent, so that scores agree with those seen then.
+        Precision; that of training where absent, so that scores agree with those seen then. An exported model has
+        its own, O0.
+
+    Returns
+    -------
+    Evaluation
+        Scores (``metrics``) and the files that were written.
+
+    Raises
+    ------
+    CheckpointError
+        If there is no such checkpoint, or it does not say where its data are.
+    DataError
+        If the split is missing or damaged.
+    BackendError
+        If the backend or device is not there.
     """
     config = config_of(checkpoint, data)
     weights = resolve_checkpoint(checkpoint)
-    precision = Precision(amp_level or config.train.amp_level, config.train.amp_dtype)  # type: ignore[arg-type]
-    model = Model.from_checkpoint(
-        checkpoint, backend=choose_backend(backend, config.backend), device=device, precision=precision
-    )
+    if is_exported(weights):
+        # It computes in its own precision and on what runs it, whatever the run was trained in and on.
+        chosen, level = choose_runner(weights, backend), amp_level or "O0"
+    else:
+        chosen, level = choose_backend(backend, config.backend), amp_level or config.train.amp_level
+    precision = Precision(level, config.train.amp_dtype)  # type: ignore[arg-type]
+    model = Model.from_checkpoint(checkpoint, backend=chosen, device=device, precision=precision)
     if output is None:
         inside_run = weights.parent.parent.name == "checkpoints"
         output = (weights.parent.parent.parent if inside_run else weights.parent) / "evaluation"

@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import os
 import platform
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,26 @@ import h5py
 import numpy as np
 
 import earthsr
-from earthsr.backend import available_backends
+from earthsr.backend import available_backends, is_exported, read_model
 from earthsr.config import load_yaml_config
 from earthsr.data.hdf5 import open_h5, plain_attributes, reading
 from earthsr.errors import InputError
+from earthsr.files import write_text
 from earthsr.inference.predict import read_elevation
-from earthsr.models import NetworkSpec, load_checkpoint, read_weights, resolve_checkpoint
+from earthsr.models import NetworkSpec, load_checkpoint, resolve_checkpoint
+from earthsr.models.card import metrics_beside, model_card
+from earthsr.models.card_pages import card_markdown
 from earthsr.models.checkpoint import STATE
+from earthsr.models.pretrained import pretrained_weights
 from earthsr.tasks import task_for
 
 _PACKAGES = ("numpy", "h5py", "hdf5plugin", "matplotlib", "pydantic", "typer", "safetensors")
-_EXTRAS = {"geo": ("xarray", "rasterio", "zarr"), "logging": ("tensorboard", "mlflow-skinny")}
+_EXTRAS = {
+    "geo": ("xarray", "rasterio", "zarr"),
+    "export": ("onnx", "onnxscript"),
+    "bmi": ("bmipy",),
+    "logging": ("tensorboard", "mlflow-skinny"),
+}
 
 
 def _spec_values(spec: NetworkSpec, size: int) -> dict[str, Any]:
@@ -44,14 +54,51 @@ def _describe_config(path: Path) -> dict[str, Any]:
 
 def _describe_checkpoint(path: Path) -> dict[str, Any]:
     weights = resolve_checkpoint(path)
-    file = read_weights(weights)
+    file = read_model(weights)
     values: dict[str, Any] = {"kind": "checkpoint", "path": str(weights), **_spec_values(file.spec, 32)}
     values["metadata"] = file.metadata
-    if (weights.parent / STATE).is_file():
-        notes = load_checkpoint(weights.parent).notes
+    notes = load_checkpoint(weights.parent).notes if (weights.parent / STATE).is_file() else {}
+    if notes:
         for key in ("progress", "backend", "sampler", "data_fingerprint", "earthsr_version"):
             values[key] = notes.get(key)
+    values["card"] = model_card(
+        file.spec, file.metadata, name=_model_name(path, weights), notes=notes, metrics=metrics_beside(weights)
+    )
     return values
+
+
+def _model_name(path: Path, weights: Path) -> str:
+    """Name of the run folder where there is one, else of the file."""
+    if weights.parent.parent.name == "checkpoints":
+        return weights.parent.parent.parent.resolve().name
+    return weights.stem if path == weights else path.name
+
+
+def write_card(values: Mapping[str, Any], target: str | Path, overwrite: bool = False) -> Path:
+    """Write the model card of a checkpoint that was described as Markdown.
+
+    Parameters
+    ----------
+    values : mapping
+        What :func:`describe_file` returned.
+    target : str or Path
+        Destination, ``.md``.
+    overwrite : bool
+        Replace it where it is there.
+
+    Raises
+    ------
+    InputError
+        If what was described is no model, the suffix is another, or the file is there already.
+    """
+    target = Path(target)
+    if "card" not in values:
+        raise InputError(f"{values['path']}: is a file of kind {values['kind']}, and only models have a card")
+    if target.suffix.lower() not in (".md", ".markdown"):
+        raise InputError(f"{target}: a card is Markdown; name a file that ends in .md")
+    if target.exists() and not overwrite:
+        raise InputError(f"{target} is there already; choose another name, or --overwrite")
+    return write_text(target, card_markdown(values["card"]))
 
 
 def _describe_data(path: Path) -> dict[str, Any]:
@@ -104,9 +151,11 @@ def describe_file(path: str | Path) -> dict[str, Any]:
         If it is missing, damaged, or none of these.
     """
     path = Path(path)
-    if path.is_dir() or path.suffix == ".safetensors":
+    if path.is_dir() or path.suffix == ".safetensors" or is_exported(path):
         return _describe_checkpoint(path)
     if not path.exists():
+        if pretrained_weights(str(path)) is not None:
+            return _describe_checkpoint(path)
         raise InputError(f"{path}: no such file")
     if path.suffix in (".yaml", ".yml"):
         return _describe_config(path)
@@ -117,7 +166,8 @@ def describe_file(path: str | Path) -> dict[str, Any]:
     if path.suffix == ".npz":
         return _describe_arrays(path)
     raise InputError(
-        f"{path}: not a kind of file that info knows; expected .yaml, .h5, .npz, .safetensors or a run folder"
+        f"{path}: not a kind of file that info knows; expected .yaml, .h5, .npz, .safetensors, .onnx, .mindir or a run "
+        "folder"
     )
 
 

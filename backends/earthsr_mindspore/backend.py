@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
 from earthsr.backend import Backend, BackendInfo, Device, Engine
-from earthsr.models import NetworkSpec, Precision
+from earthsr.backend.exported import read_exported, require_float32
+from earthsr.models import NetworkSpec, Precision, WeightsFile
 from earthsr.models.initial import Weights
 from earthsr_mindspore import device
 from earthsr_mindspore.device import set_device
@@ -22,6 +23,8 @@ class MindSporeBackend(Backend):
     framework: ClassVar[str] = "mindspore"
     url: ClassVar[str] = "https://www.mindspore.cn/en"
     file_suffixes: ClassVar[tuple[str, ...]] = (".ckpt",)
+    export_suffixes: ClassVar[tuple[str, ...]] = (".onnx", ".mindir")
+    model_suffixes: ClassVar[tuple[str, ...]] = (".mindir",)
 
     def describe(self) -> BackendInfo:
         """Say what is supported, and what not and why, without importing mindspore."""
@@ -66,6 +69,28 @@ class MindSporeBackend(Backend):
         from earthsr_mindspore.files import write_file
 
         write_file(path, weights, packed)
+
+    def export(self, file: WeightsFile, path: Path, *, opset: int | None = None) -> dict[str, Any]:
+        """Write MindIR, or ONNX where MindSpore can; see the base class."""
+        set_device("cpu", 0, self.version())
+        from earthsr_mindspore.export import export
+
+        return export(file, path, opset)
+
+    def read_model(self, path: Path) -> tuple[NetworkSpec, dict[str, Any]]:
+        """Read what a MindIR file says of itself, without mindspore; see the base class."""
+        return read_exported(path, "MindIR")
+
+    def open_engine(
+        self, path: Path, spec: NetworkSpec, *, device: str = "auto", precision: Precision | None = None
+    ) -> Engine:
+        """Open a MindIR file; see the base class."""
+        require_float32(precision, path)
+        kind, _, number = device.partition(":")
+        chosen = set_device(kind, int(number or 0), self.version())
+        from earthsr_mindspore.export import MindIREngine
+
+        return MindIREngine(path, spec, chosen)
 
     def engine(
         self,

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
 from earthsr.backend import Backend, BackendInfo, Device, Engine
 from earthsr.errors import BackendError
-from earthsr.models import NetworkSpec, Precision
+from earthsr.models import NetworkSpec, Precision, WeightsFile
 from earthsr.models.initial import Weights
 from earthsr.ranks import device_of
 from earthsr_torch.device import find_device
@@ -23,6 +23,7 @@ class TorchBackend(Backend):
     framework: ClassVar[str] = "torch"
     url: ClassVar[str] = "https://pytorch.org"
     file_suffixes: ClassVar[tuple[str, ...]] = (".pt", ".pth")
+    export_suffixes: ClassVar[tuple[str, ...]] = (".onnx",)
 
     def describe(self) -> BackendInfo:
         """Look at the devices and the processor's low-precision units."""
@@ -75,6 +76,12 @@ class TorchBackend(Backend):
         from earthsr_torch.files import write_file
 
         write_file(path, weights, packed)
+
+    def export(self, file: WeightsFile, path: Path, *, opset: int | None = None) -> dict[str, Any]:
+        """Write ONNX; see the base class."""
+        from earthsr_torch.export import export
+
+        return export(file, path, opset)
 
     def engine(
         self,

@@ -3,9 +3,19 @@
 A backend is an object, not a global: several live in one process.
 """
 
-from earthsr.backend.interface import Backend, BackendInfo, Device, Engine, Pending, StepValues
+from earthsr.backend.exported import PredictionEngine, exported_metadata
+from earthsr.backend.files import is_exported, read_model
+from earthsr.backend.framework import Backend, BackendInfo, Device
+from earthsr.backend.interface import Engine, Pending, StepValues
 from earthsr.backend.model import Model
-from earthsr.backend.registry import available_backends, choose_backend, get_backend
+from earthsr.backend.registry import (
+    available_backends,
+    choose_backend,
+    choose_runner,
+    exported_suffixes,
+    get_backend,
+    training_backends,
+)
 
 __all__ = [
     "Backend",
@@ -14,8 +24,15 @@ __all__ = [
     "Engine",
     "Model",
     "Pending",
+    "PredictionEngine",
     "StepValues",
     "available_backends",
     "choose_backend",
+    "choose_runner",
+    "exported_metadata",
+    "exported_suffixes",
     "get_backend",
+    "is_exported",
+    "read_model",
+    "training_backends",
 ]

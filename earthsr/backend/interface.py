@@ -1,22 +1,19 @@
-"""What every backend implements. Arrays cross this line as NumPy, under canonical names."""
+"""What an engine is: a model in one framework. Arrays cross this line as NumPy, under canonical names."""
 
 from __future__ import annotations
 
-import importlib.metadata
-import importlib.util
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from earthsr.data import Batch
 from earthsr.errors import BackendError
-from earthsr.models import NetworkSpec, Objective, OptimizerSpec, Precision, State
+from earthsr.models import NetworkSpec, Objective, OptimizerSpec, State
 from earthsr.models.initial import Weights
 
 T = TypeVar("T")
@@ -26,7 +23,13 @@ NativeLoss = Callable[[Any, Any], Any]
 
 
 class Pending(Generic[T]):
-    """A result that may still be computing; :meth:`result` waits for it, once."""
+    """A result that may still be computing; :meth:`result` waits for it, once.
+
+    Parameters
+    ----------
+    read : callable
+        Waits for the value and returns it; called once.
+    """
 
     def __init__(self, read: Callable[[], T]) -> None:
         self._read: Callable[[], T] | None = read
@@ -48,32 +51,6 @@ class StepValues:
     """(n,) value of the objective over each global batch, in normalised units."""
     gradient_norms: NDArray[np.float64]
     """(n,) norm of the gradient before clipping."""
-
-
-@dataclass(frozen=True)
-class Device:
-    """A kind of device as a backend sees it on this machine."""
-
-    name: str
-    available: bool
-    detail: str = ""
-    """Model and count where available, else the reason why not."""
-
-
-@dataclass(frozen=True)
-class BackendInfo:
-    """What a backend can do here; what it does not support is data, with the reason."""
-
-    name: str
-    framework: str
-    version: str
-    devices: tuple[Device, ...]
-    precisions: Mapping[str, str]
-    """What each ``amp_level`` means on the best device here."""
-    unsupported: Mapping[str, str] = field(default_factory=dict)
-    unexercised: Mapping[str, str] = field(default_factory=dict)
-    """What is written from documentation and was never run by this project's tests."""
-    url: str = ""
 
 
 @dataclass(frozen=True)
@@ -170,11 +147,33 @@ class Engine(ABC):
 
     @abstractmethod
     def submit(self, inputs: Mapping[str, NDArray[np.float32]]) -> Pending[NDArray[np.float32]]:
-        """Start a forward pass; the result is float32 (N, C, H, W), normalised."""
+        """Start a forward pass.
+
+        Parameters
+        ----------
+        inputs : mapping of str to ndarray
+            Float32 arrays (N, …) by the names of the spec's input fields, normalised.
+
+        Returns
+        -------
+        Pending of ndarray of shape (N, C, H, W)
+            Float32, normalised, or probabilities of classes.
+        """
 
     @abstractmethod
     def activations(self, inputs: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
-        """Outputs of all layers of the spec by their canonical names, float32; for looking inside, not for speed."""
+        """Outputs of all layers of the spec by their canonical names, float32; for looking inside, not for speed.
+
+        Parameters
+        ----------
+        inputs : mapping of str to ndarray
+            Float32 arrays (N, …) by the names of the spec's input fields, normalised.
+
+        Returns
+        -------
+        dict of str to ndarray of shape (N, C, H, W)
+            Outputs, each of its layer's own channels and extents.
+        """
 
     def gather(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
         """Values of every rank, (world size, ...); all ranks call it together, and wait for each other."""
@@ -205,6 +204,13 @@ class Engine(ABC):
 
         The state is afterwards as it was before. Waiting between phases costs time that :meth:`run` does not take.
 
+        Parameters
+        ----------
+        batches : sequence of Batch
+            ``accumulate`` of them for each step.
+        learning_rates : sequence of float
+            Of each step.
+
         Raises
         ------
         BackendError
@@ -213,7 +219,13 @@ class Engine(ABC):
         raise BackendError(f"{type(self).__name__} cannot time the phases of a step")
 
     def measure_peaks(self, samples: int, rows: int, columns: int, channels: int = 256) -> Peaks:
-        """Measure a large matrix product, and a bare convolution of (samples, channels, rows, columns)."""
+        """Measure a large matrix product, and a bare convolution of (samples, channels, rows, columns).
+
+        Raises
+        ------
+        BackendError
+            If the backend cannot measure them.
+        """
         raise BackendError(f"{type(self).__name__} cannot measure bare operators")
 
     def use_plain_layout(self) -> str:
@@ -226,6 +238,11 @@ class Engine(ABC):
 
     def require_inputs(self, inputs: Mapping[str, NDArray[np.float32]]) -> list[NDArray[np.float32]]:
         """Inputs in graph order, checked at the public door.
+
+        Parameters
+        ----------
+        inputs : mapping of str to ndarray
+            Arrays (N, …) by the names of the spec's input fields.
 
         Raises
         ------
@@ -249,6 +266,13 @@ class Engine(ABC):
     def require_objective(self, objective: Objective, accumulate: int) -> None:
         """Check that an objective suits the network's output and the way a step is made.
 
+        Parameters
+        ----------
+        objective : Objective
+            What is to be made small.
+        accumulate : int
+            Batches whose gradients make one step.
+
         Raises
         ------
         BackendError
@@ -269,6 +293,11 @@ class Engine(ABC):
     def require_recomputable(self, recompute: bool) -> None:
         """Check that computing blocks twice changes nothing.
 
+        Parameters
+        ----------
+        recompute : bool
+            Whether blocks are to be computed twice.
+
         Raises
         ------
         BackendError
@@ -283,6 +312,15 @@ class Engine(ABC):
     def require_batches(self, batches: Sequence[Batch], learning_rates: Sequence[float], accumulate: int) -> None:
         """Check that the batches make up the steps.
 
+        Parameters
+        ----------
+        batches : sequence of Batch
+            What is there.
+        learning_rates : sequence of float
+            One for each step.
+        accumulate : int
+            Batches of a step.
+
         Raises
         ------
         BackendError
@@ -293,80 +331,3 @@ class Engine(ABC):
                 f"{len(batches)} batches for {len(learning_rates)} learning rates at {accumulate} batches per step; "
                 f"expected {len(learning_rates) * accumulate}"
             )
-
-
-class Backend(ABC):
-    """A framework. Making one imports nothing; its methods import the framework."""
-
-    name: ClassVar[str]
-    framework: ClassVar[str]
-    """Name of the package that has to be installed."""
-    url: ClassVar[str] = ""
-    file_suffixes: ClassVar[tuple[str, ...]] = ()
-    """Suffixes of the framework's own weights files, which :meth:`read_file` and :meth:`write_file` know."""
-
-    @classmethod
-    def installed(cls) -> bool:
-        """Whether the framework can be found, without importing it."""
-        return importlib.util.find_spec(cls.framework) is not None
-
-    @classmethod
-    def version(cls) -> str:
-        """Version of the framework, without importing it."""
-        try:
-            return importlib.metadata.version(cls.framework)
-        except importlib.metadata.PackageNotFoundError:
-            return "unknown"
-
-    @abstractmethod
-    def describe(self) -> BackendInfo:
-        """Say what this backend can do on this machine, and what not and why."""
-
-    def read_file(self, path: Path) -> tuple[dict[str, NDArray], dict[str, str]]:
-        """Read arrays and metadata of a file in the framework's own format, without running anything that it holds.
-
-        Raises
-        ------
-        CheckpointError
-            If it is damaged or holds more than weights.
-        """
-        raise BackendError(f"backend {self.name} has no format of its own; {path} has to be converted elsewhere")
-
-    def write_file(self, path: Path, weights: Weights, packed: Mapping[str, str]) -> None:
-        """Write arrays and metadata in the framework's own format, to a path that nobody looks at yet."""
-        raise BackendError(f"backend {self.name} has no format of its own; write {path} as .safetensors")
-
-    @abstractmethod
-    def engine(
-        self,
-        spec: NetworkSpec,
-        weights: Weights,
-        *,
-        device: str = "auto",
-        precision: Precision | None = None,
-        graph: bool | None = None,
-        distribute: bool = False,
-    ) -> Engine:
-        """Build the network of ``spec`` with ``weights`` on a device.
-
-        Parameters
-        ----------
-        spec : NetworkSpec
-            The network.
-        weights : dict of str to ndarray
-            All parameters of the spec, float32.
-        device : str
-            ``auto`` (the best that is there), ``cpu``, ``gpu`` (or ``cuda``) or ``ascend``; a number after a colon,
-            as in ``gpu:1``, says which one where there are several.
-        precision : Precision, optional
-            O0 where absent.
-        graph : bool, optional
-            Compile steps into graphs, or run them operator by operator; what the backend does best where absent.
-        distribute : bool
-            Train together with the other processes that a launcher has started; each has an engine of its own.
-
-        Raises
-        ------
-        BackendError
-            If device or precision is not supported here; the message says what is.
-        """

@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from earthsr.backend.interface import Backend, Engine, Pending
-from earthsr.backend.registry import choose_backend
+from earthsr.backend.files import is_exported, read_model
+from earthsr.backend.framework import Backend
+from earthsr.backend.interface import Engine, Pending
+from earthsr.backend.registry import choose_backend, choose_runner
 from earthsr.data import ChannelNormalisation, Normalisation, read_normalisation
 from earthsr.errors import CheckpointError
-from earthsr.models import NetworkSpec, Precision, read_weights, resolve_checkpoint
+from earthsr.models import NetworkSpec, Precision
 from earthsr.models.initial import Weights
 from earthsr.voids import fill_voids
 
@@ -39,6 +41,8 @@ class Model:
         Whether steps are compiled; what the backend does best where absent.
     distribute : bool
         Whether it trains together with the other processes that a launcher has started.
+    exported : Path, optional
+        File of an exported model, which is run in the place of ``weights``.
     """
 
     def __init__(
@@ -52,11 +56,15 @@ class Model:
         precision: Precision | None = None,
         graph: bool | None = None,
         distribute: bool = False,
+        exported: Path | None = None,
     ) -> None:
         self.spec = spec
         self._weights = weights
+        self._exported = exported
         self.metadata = dict(metadata or {})
-        self.backend = backend if isinstance(backend, Backend) else choose_backend(backend)
+        if not isinstance(backend, Backend):
+            backend = choose_backend(backend) if exported is None else choose_runner(exported, backend)
+        self.backend = backend
         self.device = device
         self.precision = precision or Precision()
         self.graph = graph
@@ -72,7 +80,18 @@ class Model:
         device: str = "auto",
         precision: Precision | None = None,
     ) -> Model:
-        """Open a run folder (its best), a checkpoint folder or a weights file.
+        """Open a run folder (its best), a checkpoint folder, a weights file or an exported model.
+
+        Parameters
+        ----------
+        path : str or Path
+            What to open.
+        backend : str or Backend, optional
+            The backend that computes; the only one installed where absent.
+        device : str
+            ``auto``, ``cpu``, ``gpu`` or ``ascend``.
+        precision : Precision, optional
+            Float32 where absent.
 
         Raises
         ------
@@ -81,13 +100,25 @@ class Model:
         BackendError
             If the backend is not there.
         """
-        file = read_weights(resolve_checkpoint(path))
-        metadata = {**file.metadata, "source": str(file.path)}
-        return cls(file.spec, file.weights, metadata, backend=backend, device=device, precision=precision)
+        file = read_model(path)
+        assert file.path is not None
+        return cls(
+            file.spec,
+            file.weights,
+            {**file.metadata, "source": str(file.path)},
+            backend=backend,
+            device=device,
+            precision=precision,
+            exported=file.path if is_exported(file.path) else None,
+        )
 
     @property
     def engine(self) -> Engine:
         """The engine; made on first use."""
+        if self._engine is None and self._exported is not None:
+            self._engine = self.backend.open_engine(
+                self._exported, self.spec, device=self.device, precision=self.precision
+            )
         if self._engine is None:
             self._engine = self.backend.engine(
                 self.spec,
@@ -102,7 +133,9 @@ class Model:
     @property
     def weights(self) -> Weights:
         """Parameters under canonical names, as they are now."""
-        return self._weights if self._engine is None else self._engine.export_state().weights
+        if self._engine is None and self._exported is None:
+            return self._weights
+        return self.engine.export_state().weights
 
     def load_weights(self, weights: Weights) -> None:
         """Take over weights.
@@ -155,6 +188,11 @@ class Model:
         -------
         Pending of ndarray of shape (N, C, h * scale, w * scale)
             Elevation in metres, float32.
+
+        Raises
+        ------
+        CheckpointError
+            If the weights came without a normalisation.
         """
         normalisation = self.normalisation
         if not isinstance(normalisation, Normalisation):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import entry_points
+from pathlib import Path
 
-from earthsr.backend.interface import Backend
+from earthsr.backend.framework import Backend
 from earthsr.errors import BackendError, EarthsrWarning
 
 GROUP = "earthsr.backends"
@@ -14,7 +16,7 @@ GROUP = "earthsr.backends"
 
 @cache
 def available_backends() -> dict[str, type[Backend]]:
-    """All registered backends by name, whether or not their framework is installed.
+    """Return all registered backends by name, whether or not their framework is installed.
 
     A plug-in that cannot be loaded warns and is left out; the others go on.
     """
@@ -34,8 +36,29 @@ def available_backends() -> dict[str, type[Backend]]:
     return found
 
 
-def _listing() -> str:
+def training_backends(installed: bool = False) -> list[str]:
+    """Return the names of the backends that make engines from weights, and so train.
+
+    Parameters
+    ----------
+    installed : bool
+        Leave out those whose framework is not there.
+    """
     known = available_backends()
+    return [name for name, kind in known.items() if kind.trains and (kind.installed() or not installed)]
+
+
+def exported_suffixes() -> dict[str, list[str]]:
+    """Return the suffixes of exported models, each with the names of the backends that run them."""
+    found: dict[str, list[str]] = {}
+    for name, kind in available_backends().items():
+        for suffix in kind.model_suffixes:
+            found.setdefault(suffix, []).append(name)
+    return found
+
+
+def _listing(among: Iterable[str] | None = None) -> str:
+    known = available_backends() if among is None else {name: available_backends()[name] for name in among}
     installed = [name for name, backend in known.items() if backend.installed()]
     absent = [f"{name} (pip install 'earthsr[{name}]')" for name in known if name not in installed]
     parts = [f"installed: {', '.join(installed) or 'none'}"]
@@ -46,6 +69,11 @@ def _listing() -> str:
 
 def get_backend(name: str) -> Backend:
     """Return the backend of that name.
+
+    Parameters
+    ----------
+    name : str
+        Such as ``torch`` or ``mindspore``.
 
     Raises
     ------
@@ -64,7 +92,7 @@ def get_backend(name: str) -> Backend:
 
 
 def choose_backend(*wishes: str | None) -> Backend:
-    """Return the first backend that is wished for, else the only one installed.
+    """Return the first backend that is wished for, else the only one installed that runs and trains weights.
 
     Parameters
     ----------
@@ -74,13 +102,64 @@ def choose_backend(*wishes: str | None) -> Backend:
     Raises
     ------
     BackendError
-        If none is wished for and none or several are installed; the message lists them.
+        If none is wished for and none or several are installed, or the one wished for runs exported models alone; the
+        message lists them.
     """
+    training = training_backends()
     for wish in wishes:
         if wish:
+            chosen = get_backend(wish)
+            if not chosen.trains:
+                raise needs_an_export(chosen)
+            return chosen
+    return _only(training, "")
+
+
+def choose_runner(path: str | Path, *wishes: str | None) -> Backend:
+    """Return the backend that runs an exported model: the first that is wished for, else the only one installed.
+
+    Parameters
+    ----------
+    path : str or Path
+        The model; its suffix says which backends run it.
+    *wishes : str or None
+        In order of rank.
+
+    Raises
+    ------
+    BackendError
+        If the one wished for does not run it, or it is not installed; the message says which do.
+    """
+    path = Path(path)
+    runners = exported_suffixes().get(path.suffix.lower(), [])
+    for wish in wishes:
+        if wish:
+            known = available_backends()
+            if wish in known and wish not in runners:
+                raise BackendError(
+                    f"{path}: backend {wish} does not run {path.suffix} files"
+                    + (", it reads weights (.safetensors)" if known[wish].trains else "")
+                    + f"; use --backend {' or '.join(runners)}, or name the checkpoint that the file was exported from"
+                )
             return get_backend(wish)
-    installed = [name for name, backend in available_backends().items() if backend.installed()]
+    if len(runners) == 1:
+        return get_backend(runners[0])
+    return _only(runners, f" that runs {path.suffix} files")
+
+
+def needs_an_export(backend: Backend) -> BackendError:
+    """Return the error of a backend that was asked for more than running exported models."""
+    suffix = backend.model_suffixes[0]
+    return BackendError(
+        f"backend {backend.name} runs exported models ({', '.join(backend.model_suffixes)}) alone: it does not train, "
+        f"and reads no weights; run earthsr export CHECKPOINT model{suffix} first, or choose a backend that trains "
+        f"({', '.join(training_backends())})"
+    )
+
+
+def _only(names: list[str], what: str) -> Backend:
+    installed = [name for name in names if available_backends()[name].installed()]
     if len(installed) == 1:
         return get_backend(installed[0])
-    problem = "several backends are installed" if installed else "no backend is installed"
-    raise BackendError(f"{problem}; choose with --backend or the key backend; {_listing()}")
+    problem = f"several backends{what} are installed" if installed else f"no backend{what} is installed"
+    raise BackendError(f"{problem}; choose with --backend or the key backend; {_listing(names)}")

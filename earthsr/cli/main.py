@@ -13,6 +13,7 @@ import typer
 from earthsr.cli import bench as bench_verbs
 from earthsr.cli import config as config_verbs
 from earthsr.cli import convert as convert_verbs
+from earthsr.cli import export as export_verbs
 from earthsr.cli import inspect as inspect_verbs
 from earthsr.cli import parity as parity_verbs
 from earthsr.cli import predict as predict_verbs
@@ -55,6 +56,7 @@ app.add_typer(sample_verbs.app, name="sample")
 app.add_typer(prepare_verbs.app, name="prepare")
 app.add_typer(config_verbs.app, name="config")
 app.command("convert")(convert_verbs.convert)
+app.command("export")(export_verbs.export)
 app.command("parity")(parity_verbs.parity)
 app.command("bench")(bench_verbs.bench)
 app.command("info")(inspect_verbs.info)

@@ -9,7 +9,11 @@ from typing import Annotated, Any
 import typer
 
 Backend = Annotated[
-    str | None, typer.Option("--backend", help="torch or mindspore; else the config's, else the only one installed.")
+    str | None,
+    typer.Option(
+        "--backend",
+        help="torch, mindspore, or onnx for exported models; else the config's, else the only one installed.",
+    ),
 ]
 Device = Annotated[str | None, typer.Option("--device", help="auto, cpu, gpu or ascend.")]
 Set = Annotated[
@@ -19,7 +23,11 @@ Set = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="YAML configuration; configs/ has examples.")]
 Checkpoint = Annotated[
-    Path, typer.Argument(metavar="CHECKPOINT", help="Run folder (its best), checkpoint folder or weights file.")
+    Path,
+    typer.Argument(
+        metavar="CHECKPOINT",
+        help="Run folder (its best), checkpoint folder, weights file, exported model, or name of a pretrained one.",
+    ),
 ]
 
 

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from earthsr.backend import Backend, available_backends, choose_backend, get_backend
+from earthsr.backend import Backend, choose_backend, get_backend, training_backends
 from earthsr.config import Config
 from earthsr.errors import BackendError, DataError, InputError
 from earthsr.models import OptimizerSpec, initial_weights, read_weights, require_same_spec, resolve_checkpoint
@@ -29,7 +29,9 @@ class ParityRun:
 
     recorded: tuple[Record, ...]
     comparison: Comparison | None
+    """None where a record was written and nothing compared."""
     files: dict[str, Path] = field(default_factory=dict)
+    """Report, figure and record, by what they are."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-able description."""
@@ -50,7 +52,7 @@ def _backends(
             "parity compares two backends (--backends A B), or one of them with a record (--backend A --against FILE)"
         )
     if backends is None:
-        installed = [name for name, kind in available_backends().items() if kind.installed()]
+        installed = training_backends(installed=True)
         if len(installed) < 2:
             raise BackendError(
                 f"parity compares two backends, here is {', '.join(installed) or 'none'}; install the other one, or "
@@ -110,6 +112,11 @@ def run_parity(
         Measure each backend's own noise.
     output : Path, optional
         Folder of the report; beside the run folder where absent.
+
+    Returns
+    -------
+    ParityRun
+        The comparison, where there was one, and the files that were written.
 
     Raises
     ------

@@ -166,7 +166,7 @@ def test_config_validates_against_the_files(trained):
 
 def test_doctor_tells_what_is_here_and_what_is_not():
     values = json.loads(run_cli("doctor", "--json", check=0).stdout)
-    assert set(values["backends"]) == {"torch", "mindspore"}
+    assert set(values["backends"]) == {"torch", "mindspore", "onnx"}
     for name, backend in values["backends"].items():
         assert backend["installed"] == installed(name)
         if backend["installed"]:

@@ -1,11 +1,12 @@
 """Backends are found through entry points; a broken one warns and the rest goes on."""
 
+import sys
 from importlib.metadata import EntryPoint
 
 import pytest
 
 from earthsr.backend import available_backends, registry
-from earthsr.backend.registry import choose_backend, get_backend
+from earthsr.backend.registry import choose_backend, choose_runner, exported_suffixes, get_backend, training_backends
 from earthsr.errors import BackendError, EarthsrWarning
 
 
@@ -23,8 +24,8 @@ def entries(monkeypatch):
     available_backends.cache_clear()
 
 
-def test_both_backends_are_registered():
-    assert set(available_backends()) == {"torch", "mindspore"}
+def test_all_backends_are_registered():
+    assert set(available_backends()) == {"torch", "mindspore", "onnx"}
     for name, backend in available_backends().items():
         assert backend.name == name
 
@@ -50,6 +51,39 @@ def test_the_first_wish_counts_and_without_one_there_must_be_only_one(entries, m
     assert choose_backend(None, None).name == "mindspore"
     with pytest.raises(BackendError, match=r"backend torch is not installed: pip install 'earthsr\[torch\]'"):
         get_backend("torch")
+
+
+def test_what_only_runs_exported_models_is_no_choice_where_weights_are_run(entries, monkeypatch):
+    entries(torch="earthsr_torch:TorchBackend", onnx="earthsr_onnx:OnnxBackend")
+    for backend in available_backends().values():
+        monkeypatch.setattr(backend, "installed", classmethod(lambda cls: True))
+    assert choose_backend(None, None).name == "torch"
+    assert training_backends() == ["torch"]
+    assert exported_suffixes() == {".onnx": ["onnx"]}
+    assert choose_runner("model.onnx").name == "onnx"
+    with pytest.raises(BackendError, match=r"backend onnx runs exported models \(\.onnx\) alone: it does not train"):
+        choose_backend("onnx")
+    with pytest.raises(BackendError, match=r"model\.onnx: backend torch does not run \.onnx files"):
+        choose_runner("model.onnx", "torch")
+    with pytest.raises(BackendError, match="unknown backend 'jax'"):
+        choose_runner("model.onnx", "jax")
+    monkeypatch.setattr(available_backends()["torch"], "installed", classmethod(lambda cls: False))
+    with pytest.raises(BackendError, match="no backend is installed; choose"):
+        choose_backend(None)
+    assert training_backends(installed=True) == []
+
+
+def test_a_framework_that_an_import_hook_hides_is_not_installed(entries, monkeypatch):
+    entries(torch="earthsr_torch:TorchBackend")
+
+    class Hide:
+        def find_spec(self, name, path=None, target=None):
+            if name == "torch":
+                raise ModuleNotFoundError(name)
+
+    monkeypatch.setattr(sys, "meta_path", [Hide(), *sys.meta_path])
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    assert not available_backends()["torch"].installed()
 
 
 def test_making_a_backend_needs_no_framework(entries):
