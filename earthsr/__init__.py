@@ -31,6 +31,7 @@ _PUBLIC = {
     "OptimizerSpec": "earthsr.models",
     "average_weights": "earthsr.models",
     "Precision": "earthsr.models",
+    "Emulator": "earthsr.emulator",
     "Model": "earthsr.backend",
     "get_backend": "earthsr.backend",
     "Trainer": "earthsr.training",

@@ -98,6 +98,7 @@ class TileTask(Task):
             "input_cell_size_deg": [layout.coarse.cell_lat_deg, layout.coarse.cell_lon_deg],
             "tile_size": layout.tile_size,
             "directions": list(dataset.options.directions),
+            "prior_hidden": dataset.options.prior.hidden,
             "data_source": layout.source,
         }
 

@@ -207,7 +207,7 @@ def open_scenario(
         places = place_years(files, notes)
         _require_joined(places)
         _note_missing(files, places, notes)
-        scenario = Scenario(files, places, channels, _part(files[0], fine), _of_class(table, channels))
+        scenario = Scenario(files, places, channels, _part(files[0], fine), channels_of_classes(table, channels))
         _note_overlaps(scenario, notes)
         years = scenario.years
         changes = [b for a, b in itertools.pairwise(years) if places[a].file is not places[b].file]
@@ -238,7 +238,8 @@ def _variables(name: str, dataset: Any, channels: Sequence[str]) -> dict[str, st
     return found
 
 
-def _of_class(table: ClassTable, channels: Sequence[str]) -> dict[str, tuple[str, ...]]:
+def channels_of_classes(table: ClassTable, channels: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Forcing channels that make up each class; classes that the channels do not cover are left out."""
     found = {}
     for each in table.classes:
         if each.forcing and set(each.forcing) <= set(channels):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from earthsr.data.window import Window
 from earthsr.evaluation.class_areas import row_areas
 from earthsr.inference.blend import ChunkSums, batches, fill
 from earthsr.inference.reconstruct.counts import Ledger, count
-from earthsr.inference.reconstruct.plan import Plan, Step
+from earthsr.inference.reconstruct.plan import Method, Plan, Step
 from earthsr.inference.reconstruct.progress import Chunk
 from earthsr.inference.reconstruct.windows import Ground, WindowFields, scalars_of
 from earthsr.inference.tiling import Tile, covering, slices
@@ -59,46 +59,45 @@ class Made:
     """What was counted."""
 
 
-class Worker:
-    """Reads, computes and writes chunks.
+class MapStore(Protocol):
+    """Where maps of years lie: on disk, or in memory."""
+
+    def read(self, layer: str, year: int, window: Window) -> NDArray[Any]:
+        """Read a window, once around the Earth where the grid goes; what lies beyond the grid has no value."""
+        ...
+
+    def write(self, layer: str, year: int, window: Window, values: NDArray) -> None:
+        """Write a chunk."""
+        ...
+
+
+class FieldStore(Protocol):
+    """Where static fields lie, normalised, and the marks as the last channel."""
+
+    def read(self, window: Window) -> NDArray[np.float32]:
+        """Read a window, (C, rows, columns), once around the Earth where the grid goes; NaN beyond the grid."""
+        ...
+
+
+class Maker:
+    """Makes one year's map of one area: read, compute, write.
 
     Parameters
     ----------
-    plan : Plan
-        What is done.
-    maps : Maps
-        Where maps lie.
-    scratch : Scratch
-        Where static fields lie that were read once: the world's channels, normalised, then the marks.
+    plan : Method
+        How it is made.
+    maps : MapStore
+        Where the prior lies, and where the map is written.
+    scratch : FieldStore
+        Where static fields lie: the world's channels, normalised, then the marks.
     """
 
-    def __init__(self, plan: Plan, maps: Maps, scratch: Scratch) -> None:
+    def __init__(self, plan: Method, maps: MapStore, scratch: FieldStore) -> None:
         self.plan, self.maps, self.scratch = plan, maps, scratch
         method = plan.model.metadata.get("coarse_interpolation", "bilinear")
         names = tuple(each.name for each in plan.model.spec.inputs)
         self._memory: NDArray[np.float32] | None = None
         self._fields = WindowFields(plan.grid, plan.world.scenario.grid, plan.tiles.tile, method, names)
-
-    def needs(self, chunk: Chunk) -> tuple[Chunk, ...]:
-        """Chunks whose maps of the year before a chunk reads."""
-        tiles = list(self.plan.tiles.tiles(self.plan.area(chunk)))
-        return self.plan.touched(covering(tiles))
-
-    def begin(self, chunk: Chunk) -> Made:
-        """Take over the anchor's classes, and keep the static fields for all years."""
-        world, window, began = self.plan.world, self.plan.window(chunk), time.perf_counter()
-        around = world.anchor(self.plan.area(chunk))
-        classes = around[self._inside(chunk)]
-        static = self.plan.normalisation.static(world.static(window))
-        self.scratch.write(chunk.i, chunk.j, np.concatenate([static, self._marks(window, classes)[None]]))
-        ledger = self._ledger(chunk, around, None, None, None)
-        return Made(classes, {}, {**ledger.to_dict(), "windows": 0, "seconds": time.perf_counter() - began})
-
-    def _marks(self, window: Window, classes: NDArray[np.uint8]) -> NDArray[np.float32]:
-        keeps = self.plan.world.protected(window) | np.isin(classes, self.plan.fixed)
-        marks = np.where(keeps, classes, FREE).astype(np.float32)
-        marks[classes == NODATA] = VOID
-        return marks
 
     def read(self, step: Step, chunk: Chunk) -> Piece:
         """Read what a chunk of a year needs; its neighbours' maps of the year before have to be there."""
@@ -230,7 +229,7 @@ class Worker:
         classes: NDArray[np.uint8],
         before: NDArray[np.uint8] | None,
         earlier: NDArray[np.uint8] | None,
-        year: int | None,
+        year: int,
     ) -> Ledger:
         """Count a map of an area in its chunk; against the scenario where the year is one of it.
 
@@ -238,10 +237,9 @@ class Worker:
         """
         plan, scenario, k = self.plan, self.plan.world.scenario, len(self.plan.world.table)
         window, area, inside = plan.window(chunk), plan.area(chunk), self._inside(chunk)
-        at = plan.world.anchor_year if year is None else year
         cells, fractions = None, None
-        if at in scenario.years and (classes != NODATA).any():
-            cells, fractions = self.cells(area, scenario.fractions(at))
+        if year in scenario.years and (classes != NODATA).any():
+            cells, fractions = self.cells(area, scenario.fractions(year))
         areas = row_areas(plan.grid, area.row, area.rows)
         if area == window:
             return count(classes, k, areas, plan.known, cells, fractions, before, earlier)
@@ -254,6 +252,50 @@ class Worker:
         return replace(
             found, forcing_km2=told.forcing_km2, difference_km2=told.difference_km2, covered_km2=told.covered_km2
         )
+
+
+class Worker(Maker):
+    """Makes the maps of a reconstruction, the anchor's first.
+
+    Parameters
+    ----------
+    plan : Plan
+        What is done.
+    maps : Maps
+        Where maps lie.
+    scratch : Scratch
+        Where static fields are kept that were read once.
+    """
+
+    plan: Plan
+    scratch: Scratch
+
+    def __init__(self, plan: Plan, maps: Maps, scratch: Scratch) -> None:
+        super().__init__(plan, maps, scratch)
+
+    def needs(self, chunk: Chunk) -> tuple[Chunk, ...]:
+        """Chunks whose maps of the year before a chunk reads."""
+        tiles = list(self.plan.tiles.tiles(self.plan.area(chunk)))
+        return self.plan.touched(covering(tiles))
+
+    def begin(self, chunk: Chunk) -> Made:
+        """Take over the anchor's classes, and keep the static fields for all years."""
+        world, window, began = self.plan.world, self.plan.window(chunk), time.perf_counter()
+        around = world.anchor(self.plan.area(chunk))
+        classes = around[self._inside(chunk)]
+        keeps = world.protected(window) | np.isin(classes, self.plan.fixed)
+        marks = marks_of(classes, keeps)
+        static = self.plan.normalisation.static(world.static(window))
+        self.scratch.write(chunk.i, chunk.j, np.concatenate([static, marks[None]]))
+        ledger = self._ledger(chunk, around, None, None, world.anchor_year)
+        return Made(classes, {}, {**ledger.to_dict(), "windows": 0, "seconds": time.perf_counter() - began})
+
+
+def marks_of(classes: NDArray[np.uint8], keeps: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Marks of cells (rows, columns) from their classes and from which of them keep these."""
+    marks = np.where(keeps, classes, FREE).astype(np.float32)
+    marks[classes == NODATA] = VOID
+    return marks
 
 
 def _index(cells: tuple[NDArray[np.int64], NDArray[np.int64]], fractions: NDArray[np.float32]) -> NDArray[np.int64]:

@@ -29,6 +29,23 @@ def dry_run(
 ) -> dict[str, Any]:
     """Say what :func:`reconstruct` would do, after reading the anchor and predicting one batch for the time it takes.
 
+    Parameters
+    ----------
+    model : Model
+        Of land-use classes.
+    inputs : Inputs
+        Anchor, scenario and static fields.
+    years : tuple of int
+        First and last year.
+    target : str or Path
+        Where the maps would go.
+    options : Options, optional
+        How to roll out.
+    world_size : int
+        Processes that share the work.
+    overwrite : bool
+        Whether the target may be there already.
+
     Returns
     -------
     dict

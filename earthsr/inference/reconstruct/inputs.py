@@ -6,6 +6,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
+from earthsr.areas import Grid
 from earthsr.backend import Model
 from earthsr.data.archives.output_grid import BBox
 from earthsr.data.archives.world_inputs import WorldInputs, open_world
@@ -31,7 +32,9 @@ class Inputs:
     table: Path | None = None
     """Class table; the checkpoint's own where absent."""
     bbox: BBox | None = None
+    """West, south, east, north, degrees; west beyond east goes across the dateline."""
     cell_size_deg: float | None = None
+    """Size of the maps' cells; the anchor's where absent."""
 
 
 def open_inputs(model: Model, inputs: Inputs) -> WorldInputs:
@@ -65,12 +68,17 @@ def open_inputs(model: Model, inputs: Inputs) -> WorldInputs:
         bbox=inputs.bbox,
         cell_size_deg=inputs.cell_size_deg,
     )
+    warn_of_cells(model, world.grid)
+    return world
+
+
+def warn_of_cells(model: Model, grid: Grid) -> None:
+    """Say where cells are of another size than those that a model was trained on."""
     trained_deg = model.metadata.get("output_cell_size_deg")
-    here = (world.grid.cell_lat_deg, world.grid.cell_lon_deg)
+    here = (grid.cell_lat_deg, grid.cell_lon_deg)
     if trained_deg and any(abs(a / b - 1) > 0.01 for a, b in zip(here, trained_deg, strict=True)):
         _logger.warning(
             "cells are %.6g x %.6g degrees, the model was trained on %.6g x %.6g: maps may be worse than its scores",
             *here,
             *trained_deg,
         )
-    return world

@@ -6,9 +6,10 @@ Nothing here depends on how many processes share the work, so that their maps ar
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from earthsr.backend import Model
 from earthsr.data import ChannelNormalisation
 from earthsr.data.archives.times import spans
 from earthsr.data.archives.world_inputs import WorldInputs
+from earthsr.data.classes import ClassTable
 from earthsr.data.landuse_source import class_fractions
 from earthsr.data.maps.windows import chunk_window, chunks_of
 from earthsr.data.window import Window, dateline, pieces
@@ -86,14 +88,60 @@ def steps_of(anchor: int, first: int, last: int) -> tuple[Step, ...]:
     return tuple(steps)
 
 
+class Fractions(Protocol):
+    """A scenario's fractions of classes, by year."""
+
+    @property
+    def grid(self) -> Grid:
+        """Grid of the fractions."""
+        ...
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the C channels."""
+        ...
+
+    @property
+    def years(self) -> tuple[int, ...]:
+        """Years that there are."""
+        ...
+
+    @property
+    def of_class(self) -> Mapping[str, tuple[str, ...]]:
+        """Channels that add up to a class, by its name."""
+        ...
+
+    def fractions(self, year: int) -> NDArray[np.float32]:
+        """Fractions of a year, (C, h, w), 0 to 1."""
+        ...
+
+
+class World(Protocol):
+    """What a year's map is made for: a grid, its classes and a scenario, whether in files or in memory."""
+
+    @property
+    def grid(self) -> Grid:
+        """Grid of the maps."""
+        ...
+
+    @property
+    def table(self) -> ClassTable:
+        """What class indices mean."""
+        ...
+
+    @property
+    def scenario(self) -> Fractions:
+        """Forcing."""
+        ...
+
+
 @dataclass(frozen=True)
-class Plan:
-    """What will be done."""
+class Method:
+    """How the map of any year is made, chunk by chunk."""
 
     model: Model
-    world: WorldInputs
+    world: World
     options: Options
-    steps: tuple[Step, ...]
     tiles: BlendedTiles
     side: tuple[int, int]
     """Rows and columns of a chunk; those at the end are smaller."""
@@ -103,11 +151,6 @@ class Plan:
     def grid(self) -> Grid:
         """Grid of the maps."""
         return self.world.grid
-
-    @property
-    def years(self) -> tuple[int, ...]:
-        """Years of all maps, ascending."""
-        return tuple(sorted(step.year for step in self.steps))
 
     @property
     def normalisation(self) -> ChannelNormalisation:
@@ -192,6 +235,19 @@ def _whole(cells: NDArray[np.int64], origin: int, first: int, count: int) -> tup
     return origin + start, end - start
 
 
+@dataclass(frozen=True)
+class Plan(Method):
+    """What will be done."""
+
+    world: WorldInputs
+    steps: tuple[Step, ...]
+
+    @property
+    def years(self) -> tuple[int, ...]:
+        """Years of all maps, ascending."""
+        return tuple(sorted(step.year for step in self.steps))
+
+
 def make_plan(model: Model, world: WorldInputs, years: tuple[int, int], options: Options) -> Plan:
     """Decide how the years and the grid are cut.
 
@@ -202,7 +258,7 @@ def make_plan(model: Model, world: WorldInputs, years: tuple[int, int], options:
     CheckpointError
         If the checkpoint is not of land use.
     """
-    spec = require_land_use(model)
+    require_land_use(model)
     first, last = years
     steps = steps_of(world.anchor_year, first, last)
     missing = [step.year for step in steps[1:] if step.year not in world.scenario.years]
@@ -211,6 +267,21 @@ def make_plan(model: Model, world: WorldInputs, years: tuple[int, int], options:
             f"--years {first}:{last} from the anchor {world.anchor_year} needs fractions of {spans(missing)}, which "
             f"the scenario does not have (it has {spans(world.scenario.years)}); give --scenario a file with them"
         )
+    found = make_method(model, world, options)
+    return Plan(model, world, options, found.tiles, found.side, found.batch_size, steps)
+
+
+def make_method(model: Model, world: World, options: Options) -> Method:
+    """Decide how a grid is cut into chunks and windows.
+
+    Raises
+    ------
+    InputError
+        If sizes or classes do not fit; the message says what is there.
+    CheckpointError
+        If the checkpoint is not of land use.
+    """
+    spec = require_land_use(model)
     for name in options.fixed:
         if name not in world.table.names:
             raise InputError(f"--fixed {name}: no such class; the checkpoint knows {', '.join(world.table.names)}")
@@ -237,8 +308,9 @@ def make_plan(model: Model, world: WorldInputs, years: tuple[int, int], options:
         chunk_side(options.chunk, grid.columns, coarse.cell_lon_deg / grid.cell_lon_deg),
     )
     count = sum(1 for _ in tiles.tiles(Window(0, 0, *side)))
-    size = options.batch_size or batch_size(count, max(1, BATCH_CELLS // tile**2))
-    return Plan(model, world, options, steps, tiles, side, size)
+    # Of a small grid no more than there are: what a batch lacks is computed for nothing.
+    size = options.batch_size or batch_size(count, max(1, min(count, BATCH_CELLS // tile**2)))
+    return Method(model, world, options, tiles, side, size)
 
 
 def require_land_use(model: Model) -> UNetSpec:
