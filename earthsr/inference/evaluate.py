@@ -21,6 +21,7 @@ from earthsr.evaluation.region_figures import THIN, profile_figure
 from earthsr.evaluation.report import ELEVATION, Columns, score_table, write_report
 from earthsr.files import make_folder, write_json
 from earthsr.inference.evaluate_maps import evaluate_field, evaluate_maps
+from earthsr.inference.evaluate_plain import evaluate_plain
 from earthsr.inference.evaluation import Evaluation, provenance_of, run_curves
 from earthsr.inference.regions import draw_regions
 from earthsr.tasks import DemSR, LandField, LandUse, task_for
@@ -60,11 +61,22 @@ class InferenceModule:
         self.logger = logger or logging.getLogger("earthsr")
 
     def forecast(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Predict: (N, C, h, w) in metres to (N, C, h * scale, w * scale) in metres."""
+        """Enlarge elevations by the model's scale.
+
+        Parameters
+        ----------
+        inputs : ndarray of shape (N, C, h, w)
+            Elevation in metres.
+
+        Returns
+        -------
+        ndarray of shape (N, C, h * scale, w * scale)
+            Elevation in metres.
+        """
         return self.model.submit(np.asarray(inputs, np.float32)).result()
 
     def eval(self, dataset: Dataset | LandUseDataset) -> dict[str, Any]:
-        """Score the model and the baselines over all of a data set; the contents of ``metrics.json``."""
+        """Score the model and the baselines over all of ``dataset``; returns the contents of ``metrics.json``."""
         task = task_for(self.config)
         metrics: dict[str, Any] = task.score(self.model, dataset).to_dict()
         for method, values in metrics["scores"].items():
@@ -123,6 +135,11 @@ def evaluate_split(model: Model, config: Config, split: str, output: Path) -> Ev
     output : Path
         Folder to write into.
 
+    Returns
+    -------
+    Evaluation
+        Scores and the files that were written.
+
     Raises
     ------
     DataError
@@ -133,7 +150,8 @@ def evaluate_split(model: Model, config: Config, split: str, output: Path) -> Ev
         return evaluate_field(task, model, split, output)
     if isinstance(task, LandUse):
         return evaluate_maps(task, model, split, output)
-    assert isinstance(task, DemSR)
+    if not isinstance(task, DemSR):
+        return evaluate_plain(task, model, split, output)
     source = task.data(split)
     data = config.data
     dataset = Dataset(source, num_workers=data.num_workers, shuffle=False, prefetch=data.prefetch_batches)

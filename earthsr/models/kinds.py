@@ -16,6 +16,11 @@ KINDS: Final[dict[str, type[NetworkSpec]]] = {spec.kind: spec for spec in (DemSR
 def spec_from_dict(values: Mapping[str, Any]) -> NetworkSpec:
     """Read a spec written by :meth:`NetworkSpec.to_dict`.
 
+    Parameters
+    ----------
+    values : mapping
+        The fields, and ``kind``.
+
     Raises
     ------
     CheckpointError

@@ -2,19 +2,41 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final
 
-from earthsr.config import Config, UNetModel
+from earthsr.config import Config
 from earthsr.tasks.base import Task
 from earthsr.tasks.dem_sr import DemSR, Scores
 from earthsr.tasks.land_field import LandField
 from earthsr.tasks.land_use import LandUse
 
-__all__ = ["DemSR", "LandField", "LandUse", "Scores", "Task", "task_for"]
+__all__ = ["TASKS", "DemSR", "LandField", "LandUse", "Scores", "Task", "task_for"]
+
+
+def _of_land_use(config: Config) -> Task:
+    return LandUse(config) if config.unet.head == "classes" else LandField(config)
+
+
+#: What makes the task of a configuration, by ``model.name``.
+TASKS: Final[dict[str, Callable[[Config], Task]]] = {
+    "demsrnet": DemSR,
+    "DEMNet": DemSR,
+    "unet": _of_land_use,
+}
 
 
 def task_for(config: Config) -> Any:
-    """Return the task that ``model.name`` (and the head of a U-Net) chooses."""
-    if isinstance(config.model, UNetModel):
-        return LandUse(config) if config.model.head == "classes" else LandField(config)
-    return DemSR(config)
+    """Return the task that ``model.name`` (and the head of a U-Net) chooses.
+
+    Parameters
+    ----------
+    config : Config
+        A whole configuration.
+
+    Returns
+    -------
+    DemSR, LandUse or LandField
+        The task.
+    """
+    return TASKS[config.model.name](config)

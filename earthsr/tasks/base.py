@@ -76,7 +76,13 @@ class TaskScores(Protocol):
 
 
 class Task(ABC):
-    """A workload."""
+    """A workload.
+
+    Parameters
+    ----------
+    config : Config
+        What to learn, and from which data.
+    """
 
     name: ClassVar[str]
     best: ClassVar[str]
@@ -113,18 +119,32 @@ class Task(ABC):
 
     @abstractmethod
     def normalisation(self, dataset: Any) -> AnyNormalisation:
-        """Choose the normalisation from a training data set."""
+        """Choose the normalisation from a training ``dataset``."""
 
     @abstractmethod
     def score(self, model: Predictor | None, dataset: Any, baselines: bool = True) -> TaskScores:
-        """Score a model and the baselines over a data set; None scores the baselines alone."""
+        """Score a model and the baselines over all of ``dataset``; None scores the baselines alone."""
 
     @abstractmethod
     def watch(self, model: Predictor, dataset: Any, baselines: bool = True, share: Rank = ALONE) -> TaskScores:
-        """Score what training watches, which may be less than a whole evaluation, over a rank's share of the data."""
+        """Score what training watches, which may be less than a whole evaluation, over a rank's share of the data.
+
+        Parameters
+        ----------
+        model : Predictor
+            With the weights of now.
+        dataset : Dataset or LandUseDataset
+            Of the validation split.
+        baselines : bool
+            Score the baselines too.
+        share : Rank
+            Which share of the data, of several ranks.
+        """
 
     def require_fitting(self, model: Predictor, dataset: Any) -> None:
-        """Check that a model was trained on fields of the same meaning as a data set's; counts are checked elsewhere.
+        """Check that a model was trained on fields of the same meaning as those of ``dataset``.
+
+        Counts are checked elsewhere.
 
         Raises
         ------
@@ -135,20 +155,26 @@ class Task(ABC):
 
     @abstractmethod
     def metadata(self, dataset: Any) -> dict[str, Any]:
-        """Return what travels with the weights beside the normalisation: units, cell sizes, class table."""
+        """Return what travels with the weights beside the normalisation: units, cell sizes, class table.
+
+        Parameters
+        ----------
+        dataset : Dataset or LandUseDataset
+            Of the training split.
+        """
 
     def made_batches(self, count: int) -> ParityBatches:
-        """Return synthetic batches that are the same on every machine."""
+        """Return ``count`` synthetic batches that are the same on every machine."""
         data = self.config.data
         made = made_batches(self.spec(), data.patch_size, data.batch_size, count)
         return replace(made, made=True)
 
     @abstractmethod
     def read_batches(self, count: int) -> ParityBatches:
-        """Return batches of the training split, the same ones every time."""
+        """Return ``count`` batches of the training split, the same ones every time."""
 
     def words(self, valid: Mapping[str, float | None]) -> str:
-        """Return one phrase on the scores of the validation split, for people."""
+        """Return one phrase on ``valid``, the scores of the validation split, for people."""
         value = valid.get(self.best)
         return "no score" if value is None else f"{self.best} {value:.4g}"
 

@@ -13,11 +13,11 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from earthsr.config import Config
+from earthsr.config import Config, DEMNetModel
 from earthsr.data import Dataset, DemData, Normalisation, Patches
 from earthsr.errors import DataError, InputError
 from earthsr.evaluation import BASELINES, ErrorStatistics, baseline, patch_statistics
-from earthsr.models import DemSRNetSpec, MSELoss, Objective
+from earthsr.models import MSELoss, NetworkSpec, Objective, spec_from_dict
 from earthsr.ranks import ALONE, Rank
 from earthsr.tasks.base import PendingArray, Predictor, Task
 from earthsr.tasks.batches import ParityBatches, patch_batches
@@ -29,8 +29,11 @@ class Scores:
 
     split: str
     value_range: float
+    """Range of the truth over the split, metres."""
     total: dict[str, ErrorStatistics]
+    """Over the split, by method."""
     groups: dict[str, dict[str, ErrorStatistics]] = field(default_factory=dict)
+    """The same for each group of patches, such as ``land``: by group, then by method."""
 
     def _block(self, methods: dict[str, ErrorStatistics]) -> dict[str, Any]:
         scores = {name: statistics.scores(self.value_range) for name, statistics in methods.items()}
@@ -63,7 +66,13 @@ class Scores:
 
 
 class DemSR(Task):
-    """The task of enlarging elevation grids."""
+    """The task of enlarging elevation grids.
+
+    Parameters
+    ----------
+    config : Config
+        With a model of elevations.
+    """
 
     name: ClassVar[str] = "dem_sr"
     best: ClassVar[str] = "rmse"
@@ -74,9 +83,11 @@ class DemSR(Task):
         super().__init__(config)
         self._ranges: WeakKeyDictionary[Dataset, float] = WeakKeyDictionary()
 
-    def spec(self) -> DemSRNetSpec:
-        """Return the network that the ``model`` section describes."""
-        return DemSRNetSpec(**self.config.demsrnet.model_dump(exclude={"name"}))
+    def spec(self) -> NetworkSpec:
+        """Return the network that the ``model`` section describes: its keys are the fields of the spec of that kind."""
+        section = self.config.model
+        named = section.as_demsrnet() if isinstance(section, DEMNetModel) else section
+        return spec_from_dict({"kind": named.name, **named.model_dump(exclude={"name"})})
 
     def objective(self) -> Objective:
         """Mean squared error over valid cells, or what ``train.loss`` names, and of slopes by ``train.slope``."""
@@ -93,9 +104,10 @@ class DemSR(Task):
         DataError
             If files and configuration do not fit; the message names key and shape.
         """
-        model = self.config.demsrnet
-        source = DemData(self.config.data, split, model.scale)
-        for key, expected in (("in_channels", model.in_channels), ("out_channels", model.out_channels)):
+        spec = self.spec()
+        source = DemData(self.config.data, split, spec.scale)
+        for key in ("in_channels", "out_channels"):
+            expected = getattr(spec, key, 1)  # a network without these fields is of one channel
             if source.layout.channels != expected:
                 raise DataError(
                     f"{source.path}: {source.layout.coarse_key} holds {source.layout.channels} channel(s), "
@@ -135,7 +147,7 @@ class DemSR(Task):
         source = dataset.generator
         if isinstance(source, DemData) and source.cell_size_deg is not None:
             fine = source.cell_size_deg
-            coarse = fine * self.config.demsrnet.scale
+            coarse = fine * self.spec().scale
         return {"units": "m", "input_cell_size_deg": coarse, "output_cell_size_deg": fine}
 
     def words(self, valid: Mapping[str, float | None]) -> str:
@@ -164,12 +176,17 @@ class DemSR(Task):
         baselines : bool
             Score the interpolations beside the model.
         observe : callable, optional
-            Is shown every batch of patches with what each method made of it, metres.
+            Is shown every batch of patches with what each method made of it, (N, C, H, W) in metres.
         share : Rank
             Score every n-th batch alone.
+
+        Returns
+        -------
+        Scores
+            Statistics of each method, in metres.
         """
         source = dataset.generator
-        scale = self.config.demsrnet.scale
+        scale = self.spec().scale
         if dataset not in self._ranges:
             self._ranges[dataset] = _value_range(dataset)
         value_range = self._ranges[dataset]
@@ -213,7 +230,7 @@ class DemSR(Task):
         order = np.arange(size * count) % len(source)
         patches = [source.read(order[i * size : (i + 1) * size]) for i in range(count)]
         normalisation = Normalisation.choose(self.config.data.normalisation, source.statistics())
-        words, scale = f"{source.path} ({len(source)} patches)", self.config.demsrnet.scale
+        words, scale = f"{source.path} ({len(source)} patches)", self.spec().scale
         return patch_batches(patches, normalisation, scale, words)
 
 

@@ -97,11 +97,11 @@ class LandField(TileTask):
         return source.layout.continuous[0].name
 
     def options(self, source: LandUseData) -> LandUseOptions:
-        """See the base class."""
+        """See the base class; ``source`` is the split's file."""
         return replace(super().options(source), target=self._target(source))
 
     def metadata(self, dataset: LandUseDataset) -> dict[str, Any]:
-        """See the base class; with the field's name, unit and channels."""
+        """See the base class; with the name of the ``dataset``'s field, unit and channels."""
         field = dataset.generator.field(str(dataset.options.target))
         return {
             **super().metadata(dataset),
@@ -125,6 +125,17 @@ class LandField(TileTask):
         """Score a model over the scored years of all tiles, beside the mean of the training split.
 
         Of several ranks each scores every n-th batch.
+
+        Parameters
+        ----------
+        model : Predictor or None
+            Starts predictions; None scores the baselines alone.
+        dataset : LandUseDataset
+            In its own order.
+        baselines : bool
+            Score the training split's mean too.
+        share : Rank
+            Score every n-th batch alone.
         """
         source, target = dataset.generator, str(dataset.options.target)
         layout = source.layout

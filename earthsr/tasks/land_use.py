@@ -189,6 +189,21 @@ class LandUse(TileTask):
         ``rows`` are those of the model; ``areas`` are summed for each row where tiles do not overlap. Of several ranks
         each scores every n-th batch of tiles.
 
+        Parameters
+        ----------
+        model : Predictor or None
+            Starts predictions; None scores the baselines alone.
+        dataset : LandUseDataset
+            Tiles of the split.
+        baselines : bool
+            Score persistence, argmax and allocation of the fractions too.
+        rows : sequence of str
+            What of the model is scored.
+        areas : bool
+            Sum up the areas of classes.
+        share : Rank
+            Score every n-th batch of tiles alone.
+
         Raises
         ------
         DataError

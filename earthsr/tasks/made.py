@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from earthsr.data import Batch, ChannelNormalisation, Normalisation, Patches
 from earthsr.data.classes import NODATA
-from earthsr.models import DemSRNetSpec, NetworkSpec, UNetSpec
+from earthsr.models import NetworkSpec, UNetSpec
 from earthsr.resample import block_mean
 from earthsr.tasks.batches import ParityBatches, field_values, patch_batches, probabilities
 
@@ -24,13 +24,13 @@ def _octaves(rng: np.random.Generator, samples: int, size: int) -> NDArray[np.fl
     return fine + np.float32(512)
 
 
-def made_patches(spec: DemSRNetSpec, patch: int, batch: int, count: int, seed: int = 0) -> list[Patches]:
+def made_patches(spec: NetworkSpec, patch: int, batch: int, count: int, seed: int = 0) -> list[Patches]:
     """Make batches of synthetic terrain for a spec; one cell in ten is masked.
 
     Parameters
     ----------
-    spec : DemSRNetSpec
-        Gives scale and channels.
+    spec : NetworkSpec
+        Gives scale and channels; its one input is a field of elevations.
     patch : int
         Coarse cells per side.
     batch, count : int
@@ -39,9 +39,9 @@ def made_patches(spec: DemSRNetSpec, patch: int, batch: int, count: int, seed: i
         Of NumPy's generator.
     """
     rng = np.random.default_rng(seed)
-    made = []
+    made, channels = [], spec.inputs[0].shape[0] or 1
     for _ in range(count):
-        fine = np.concatenate([_octaves(rng, batch, patch * spec.scale) for _ in range(spec.in_channels)], axis=1)
+        fine = np.concatenate([_octaves(rng, batch, patch * spec.scale) for _ in range(channels)], axis=1)
         mask = (rng.integers(0, 10, (batch, 1, *fine.shape[2:])) > 0).astype(np.uint8)
         made.append(Patches(block_mean(fine, spec.scale), (fine * mask).astype(np.float32), mask, np.arange(batch)))
     return made
@@ -125,16 +125,15 @@ def made_batches(spec: NetworkSpec, size: int, batch: int, count: int, seed: int
     spec : NetworkSpec
         The network.
     size : int
-        Cells per side of its inputs: coarse ones of DEM-SRNet, fine ones of a U-Net.
+        Cells per side of its inputs: coarse ones of networks of elevations, fine ones of a U-Net.
     batch, count : int
         Samples per batch, and batches.
     seed : int
         Of NumPy's generator.
     """
-    if isinstance(spec, DemSRNetSpec):
+    if not isinstance(spec, UNetSpec):
         patches = made_patches(spec, size, batch, count, seed)
         return patch_batches(patches, Normalisation("patch", 0.0, 64.0), spec.scale, f"synthetic terrain, seed {seed}")
-    assert isinstance(spec, UNetSpec)
     batches = made_tiles(spec, size, batch, count, seed=seed)
     if spec.softmax:
         words = f"synthetic land use, seed {seed}"

@@ -63,7 +63,13 @@ def wkt_of(crs: Any) -> str:
 
 
 def crs_name(wkt: str) -> str:
-    """Short name of a CRS for messages: its code where it has one, else its name; ``none`` for no CRS."""
+    """Return a short name of a CRS for messages: its code where it has one, else its name; ``none`` for no CRS.
+
+    Parameters
+    ----------
+    wkt : str
+        Text of the CRS; empty for none.
+    """
     if not wkt:
         return "none"
     code = parse_crs(wkt, "raster").to_epsg()
@@ -74,7 +80,13 @@ def crs_name(wkt: str) -> str:
 
 
 def same_crs(first: str, second: str) -> bool:
-    """Whether two texts of WKT mean the same CRS; two that are empty do."""
+    """Whether two texts of WKT mean the same CRS; two that are empty do.
+
+    Parameters
+    ----------
+    first, second : str
+        Texts of the CRS.
+    """
     if first == second:
         return True
     if not (first and second):

@@ -85,6 +85,11 @@ def to_dataarray(
     Returns
     -------
     xarray.DataArray or xarray.Dataset
+
+    Raises
+    ------
+    DataError
+        If the shape of ``values`` is not that of bands and georeference.
     """
     xarray = geo_module("xarray")
     expected = (len(bands), georeference.rows, georeference.columns)

@@ -68,11 +68,11 @@ class Georeference:
         return dateline(self.west, self.cell_x, self.columns)
 
     def x(self) -> NDArray[np.float64]:
-        """Centres of the columns."""
+        """Centres of the columns, of shape (columns,), in units of the CRS."""
         return self.west + (np.arange(self.columns) + 0.5) * self.cell_x
 
     def y(self, row: int = 0, rows: int | None = None) -> NDArray[np.float64]:
-        """Centres of the rows, from north to south."""
+        """Centres of ``rows`` rows from ``row`` on, from north to south, of shape (rows,), in units of the CRS."""
         count = self.rows - row if rows is None else rows
         return self.north - (np.arange(row, row + count) + 0.5) * self.cell_y
 
@@ -167,7 +167,7 @@ class Source(Protocol):
     """Of the file, for messages."""
 
     def read(self, window: Window) -> NDArray[np.float32]:
-        """Read (rows, columns) in the units of the georeference, NaN where there is no value."""
+        """Read a window (rows, columns) in the units of the georeference, NaN where there is no value."""
         ...
 
     def close(self) -> None:
@@ -181,11 +181,11 @@ class Sink(Protocol):
     georeference: Georeference
 
     def write(self, row: int, column: int, block: NDArray[np.float32]) -> None:
-        """Write (bands, rows, columns) with its first cell at ``row``, ``column``; NaN where there is no value."""
+        """Write a ``block`` (bands, rows, columns) with its first cell at ``row``, ``column``; NaN for no value."""
         ...
 
     def finish(self, attributes: Mapping[str, Any]) -> None:
-        """Write provenance and what else the format has at its end, and give the file its final name."""
+        """Write ``attributes``, the provenance, with what else stands at the end, and give the file its final name."""
         ...
 
     def abort(self) -> None:

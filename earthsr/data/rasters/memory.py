@@ -56,7 +56,15 @@ def array_source(values: ArrayLike, georeference: Georeference, name: str = "arr
 
 
 class MemorySink:
-    """Collects what is written in an array."""
+    """Collects what is written in an array.
+
+    Parameters
+    ----------
+    georeference : Georeference
+        Of what is written.
+    bands : sequence of str
+        Names of the bands.
+    """
 
     def __init__(self, georeference: Georeference, bands: Sequence[str] = ("elevation",)) -> None:
         self.georeference, self.bands = georeference, tuple(bands)
@@ -66,12 +74,12 @@ class MemorySink:
         """As given to :meth:`finish`."""
 
     def write(self, row: int, column: int, block: NDArray[np.float32]) -> None:
-        """Write (bands, rows, columns) with its first cell at ``row``, ``column``."""
+        """Write a ``block`` (bands, rows, columns) with its first cell at ``row``, ``column``."""
         window = self.georeference.check(Window(row, column, *block.shape[1:]))
         self.values[:, row : row + window.rows, column : column + window.columns] = block
 
     def finish(self, attributes: Mapping[str, Any]) -> None:
-        """Keep the provenance."""
+        """Keep ``attributes``, the provenance."""
         self.attributes = dict(attributes)
 
     def abort(self) -> None:

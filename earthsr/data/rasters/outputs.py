@@ -13,7 +13,8 @@ from earthsr.data.rasters.sinks import FileSink
 from earthsr.data.rasters.zarr_sink import ZarrSink
 from earthsr.errors import InputError
 
-_SINKS: Final[dict[str, type[FileSink]]] = {
+#: Formats of output by suffix.
+SINKS: Final[dict[str, type[FileSink]]] = {
     ".tif": GeoTiffSink,
     ".tiff": GeoTiffSink,
     ".nc": NetCdfSink,
@@ -56,9 +57,9 @@ def open_sink(
         the disk is too small.
     """
     path = Path(path)
-    sink = _SINKS.get(path.suffix.lower())
+    sink = SINKS.get(path.suffix.lower())
     if sink is None:
-        raise InputError(f"{path.name}: suffix {path.suffix!r} is no format of output; {', '.join(_SINKS)} are")
+        raise InputError(f"{path.name}: suffix {path.suffix!r} is no format of output; {', '.join(SINKS)} are")
     if not bands or len(set(bands)) != len(bands):
         raise InputError(f"{path.name}: bands are {', '.join(bands) or 'none'}, expected different names")
     return sink(path, georeference, bands, block, overwrite)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final, Protocol
 
 from earthsr.data.archives.rasters import split_variable
 from earthsr.data.rasters.fields import open_netcdf, open_zarr
@@ -13,9 +15,48 @@ from earthsr.data.rasters.mosaics import mosaic
 from earthsr.data.rasters.parts import is_store
 from earthsr.errors import DataError, InputError
 
+#: Bytes at the beginning of a file by which formats are told apart.
+_START: Final = 64
+
+
+class Opener(Protocol):
+    """Opens a raster of one format; ``variable`` is what stands behind the colon of ``FILE.nc:VARIABLE``."""
+
+    def __call__(
+        self,
+        path: Path,
+        variable: str | None,
+        *,
+        nodata: float | None = None,
+        units: str | None = None,
+        band: int | None = None,
+    ) -> Source:
+        """Open it; see :func:`open_source`."""
+        ...
+
+
+@dataclass(frozen=True)
+class Format:
+    """A format that has a reader of its own."""
+
+    begins: Callable[[bytes], bool]
+    """Whether a file that begins with these bytes, its first 64, is of the format."""
+    open: Opener
+
+
+def _is_netcdf(start: bytes) -> bool:
+    return start[:3] == b"CDF" or start[:8] == b"\x89HDF\r\n\x1a\n"
+
+
+#: Formats of input by name; GDAL opens what none of them knows. A Zarr store is a folder and has no first bytes.
+SOURCES: Final[dict[str, Format]] = {
+    "NetCDF": Format(_is_netcdf, open_netcdf),
+    "Zarr": Format(lambda start: False, open_zarr),
+}
+
 
 def kind_of(path: Path) -> str:
-    """Say what a file is by its first bytes: ``NetCDF``, ``Zarr``, else ``gdal``.
+    """Say what a file is by its first bytes: a name in :data:`SOURCES`, else ``gdal``.
 
     Raises
     ------
@@ -28,12 +69,12 @@ def kind_of(path: Path) -> str:
         raise DataError(f"{path}: is a folder and no Zarr store; name a file, or a store with its zarr.json")
     try:
         with path.open("rb") as handle:
-            start = handle.read(8)
+            start = handle.read(_START)
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
-    return "NetCDF" if start[:3] == b"CDF" or start == b"\x89HDF\r\n\x1a\n" else "gdal"
+    return next((name for name, known in SOURCES.items() if known.begins(start)), "gdal")
 
 
 def open_source(
@@ -71,10 +112,8 @@ def open_source(
         if colon and tail.isidentifier() and Path(head).is_dir():
             path, variable = Path(head), tail
     kind = kind_of(path)
-    if kind == "Zarr":
-        return open_zarr(path, variable, nodata=nodata, units=units, band=band)
-    if kind == "NetCDF":
-        return open_netcdf(path, variable, nodata=nodata, units=units, band=band)
+    if kind in SOURCES:
+        return SOURCES[kind].open(path, variable, nodata=nodata, units=units, band=band)
     if variable is not None:
         raise DataError(f"{path.name}: is neither NetCDF nor Zarr and has no variable {variable}")
     return GdalSource(path, nodata=nodata, units=units, band=band)
@@ -83,7 +122,26 @@ def open_source(
 def open_sources(
     texts: Sequence[str | Path], *, nodata: float | None = None, units: str | None = None, band: int | None = None
 ) -> Source:
-    """Open one raster, or several tiles of one product as one; see :func:`open_source` and :func:`mosaic`."""
+    """Open one raster, or several tiles of one product as one; see :func:`open_source` and :func:`mosaic`.
+
+    Parameters
+    ----------
+    texts : sequence of str or Path
+        Files, or ``FILE.nc:VARIABLE``.
+    nodata : float, optional
+        Value that stands for none; that of the file where absent.
+    units : str, optional
+        Units of the values; those of the file where absent.
+    band : int, optional
+        Which of several bands, from 1 on.
+
+    Raises
+    ------
+    InputError
+        If none is named.
+    DataError
+        If a file is missing, damaged, or does not fit the others.
+    """
     if not texts:
         raise InputError("no raster is given; name one file, or the tiles of one product")
     return mosaic(open_source(text, nodata=nodata, units=units, band=band) for text in texts)
