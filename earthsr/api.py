@@ -23,6 +23,7 @@ from earthsr.inference import Evaluation, Options, evaluate_split, predict_array
 from earthsr.models import Precision, UNetSpec, initial_weights, read_weights, require_same_spec, resolve_checkpoint
 from earthsr.models.checkpoint import STATE
 from earthsr.models.initial import Weights
+from earthsr.models.pretrained import is_pretrained
 from earthsr.tasks import task_for
 from earthsr.training import Trainer, TrainingResult
 
@@ -416,6 +417,10 @@ def evaluate(
     precision = Precision(level, config.train.amp_dtype)  # type: ignore[arg-type]
     model = Model.from_checkpoint(checkpoint, backend=chosen, device=device, precision=precision)
     if output is None:
+        if is_pretrained(weights):
+            raise InputError(
+                f"{checkpoint} is part of the package, where nothing is written; name a folder with --output"
+            )
         inside_run = weights.parent.parent.name == "checkpoints"
         output = (weights.parent.parent.parent if inside_run else weights.parent) / "evaluation"
     return evaluate_split(model, config, split, Path(output))

@@ -15,7 +15,7 @@ from earthsr.models.checkpoint import resolve_checkpoint
 from earthsr.models.weights_file import WeightsFile, read_weights, require_same_spec
 
 #: Metadata that may differ between checkpoints of one average; all else says what the numbers mean.
-_FREE = ("earthsr_version", "averaged")
+_FREE = ("earthsr_version", "averaged", "training", "scores", "about")
 
 
 def average_weights(sources: Iterable[str | Path | WeightsFile]) -> WeightsFile:
@@ -33,8 +33,8 @@ def average_weights(sources: Iterable[str | Path | WeightsFile]) -> WeightsFile:
     Returns
     -------
     WeightsFile
-        Means in float64, rounded to float32, with the metadata of the first checkpoint and ``averaged``, the number of
-        checkpoints.
+        Means in float64, rounded to float32, with the metadata of the first checkpoint, without its scores, and
+        ``averaged``, the number of checkpoints.
 
     Raises
     ------
@@ -69,11 +69,19 @@ def average_weights(sources: Iterable[str | Path | WeightsFile]) -> WeightsFile:
             stacklevel=2,
         )
     weights = {name: (total / count).astype(np.float32) for name, total in sums.items()}
-    return WeightsFile(first.spec, weights, {**_meaning(first), "averaged": count})
+    return WeightsFile(first.spec, weights, {**_meaning(first), **_training(first), "averaged": count})
 
 
 def _meaning(file: WeightsFile) -> dict[str, Any]:
     return {key: value for key, value in file.metadata.items() if key not in _FREE}
+
+
+def _training(file: WeightsFile) -> dict[str, Any]:
+    """What the first checkpoint says of its training; scores of one checkpoint are not those of the average."""
+    record = file.metadata.get("training")
+    if not isinstance(record, dict):
+        return {}
+    return {"training": {key: value for key, value in record.items() if key != "validation"}}
 
 
 def _require_same_model(file: WeightsFile, first: WeightsFile, number: int) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 from earthsr.errors import CheckpointError
 from earthsr.files import atomic_folder, make_folder, remove_leftovers, write_json, write_text
+from earthsr.models.pretrained import pretrained_names, pretrained_weights
 from earthsr.models.spec import NetworkSpec
 from earthsr.models.state import State
 from earthsr.models.weights_file import (
@@ -40,12 +41,19 @@ class Checkpoint:
     folder: Path
     weights: WeightsFile
     state: State
+    """What an engine takes over."""
     notes: dict[str, Any]
     """The contents of ``state.json``: epoch, sampler position, metrics, data fingerprint and so on."""
 
 
 class RunFolder:
-    """The folder of one run: configuration, metrics, figures and checkpoints."""
+    """The folder of one run: configuration, metrics, figures and checkpoints.
+
+    Parameters
+    ----------
+    path : str or Path
+        The folder; :meth:`create` makes it.
+    """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -88,7 +96,7 @@ class RunFolder:
         return self.checkpoints / f"step-{step:06d}"
 
     def pointed(self, pointer: str) -> Path | None:
-        """Folder that ``best`` or ``latest`` names, or None where there is none."""
+        """Folder that ``pointer``, ``best`` or ``latest``, names, or None where there is none."""
         try:
             name = (self.checkpoints / pointer).read_text(encoding="utf-8").strip()
         except (FileNotFoundError, NotADirectoryError):
@@ -102,13 +110,32 @@ class RunFolder:
         return self.folder(steps[-1]) if steps else None
 
     def point(self, pointer: str, step: int) -> None:
-        """Let ``best`` or ``latest`` name the checkpoint at ``step``."""
+        """Let ``pointer``, ``best`` or ``latest``, name the checkpoint at ``step``."""
         write_text(self.checkpoints / pointer, self.folder(step).name + "\n")
 
     def save(
         self, step: int, spec: NetworkSpec, state: State, metadata: Mapping[str, Any], notes: Mapping[str, Any]
     ) -> Path:
-        """Write a checkpoint beside its destination, rename it into place and point ``latest`` at it."""
+        """Write a checkpoint beside its destination, rename it into place and point ``latest`` at it.
+
+        Parameters
+        ----------
+        step : int
+            Names the folder.
+        spec : NetworkSpec
+            Of the model.
+        state : State
+            Weights, moments and counters.
+        metadata : mapping
+            Travels with the weights: normalisation, units and others, JSON-able.
+        notes : mapping
+            Contents of ``state.json``, JSON-able.
+
+        Returns
+        -------
+        Path
+            The checkpoint's folder.
+        """
         target = self.folder(step)
         with atomic_folder(target) as folder:
             write_weights(folder / WEIGHTS, spec, state.weights, metadata)
@@ -137,6 +164,18 @@ class RunFolder:
 def resolve_checkpoint(path: str | Path) -> Path:
     """Weights file that CHECKPOINT means: a run folder's best, else its latest; a checkpoint folder's; or the file.
 
+    Where nothing is at ``path`` it may be the name of a model that travels with the package, such as ``demo-dem``.
+
+    Parameters
+    ----------
+    path : str or Path
+        What a user names.
+
+    Returns
+    -------
+    Path
+        The weights file.
+
     Raises
     ------
     CheckpointError
@@ -159,14 +198,23 @@ def resolve_checkpoint(path: str | Path) -> Path:
         if pointed is not None:
             return pointed / WEIGHTS
     if not path.exists():
+        pretrained = pretrained_weights(str(path))
+        if pretrained is not None:
+            return pretrained
         raise CheckpointError(
-            f"{path}: no such checkpoint; expected a run folder, a checkpoint folder or a weights file"
+            f"{path}: no such checkpoint; expected a run folder, a checkpoint folder, a weights file, or the name of a "
+            f"pretrained model ({', '.join(pretrained_names()) or 'none is installed'})"
         )
     return path
 
 
 def load_checkpoint(folder: str | Path) -> Checkpoint:
     """Read a checkpoint folder for resuming.
+
+    Parameters
+    ----------
+    folder : str or Path
+        A folder such as ``checkpoints/step-000123``.
 
     Raises
     ------

@@ -29,16 +29,16 @@ class Callback:
     """Override what you need; ``trainer`` carries configuration, model and progress."""
 
     def begin(self, trainer: Any) -> None:
-        """Before the first step."""
+        """Before the first step of ``trainer``."""
 
     def log(self, trainer: Any, record: Mapping[str, Any]) -> None:
-        """After a logged step; ``record`` is the line of ``metrics.jsonl``."""
+        """After a logged step of ``trainer``; ``record`` is the line of ``metrics.jsonl``."""
 
     def epoch(self, trainer: Any, record: Mapping[str, Any]) -> None:
-        """After an epoch and its evaluation; scores are under ``record["valid"]``."""
+        """After an epoch of ``trainer`` and its evaluation; scores are under ``record["valid"]``."""
 
     def end(self, trainer: Any) -> None:
-        """After the last step, also when interrupted."""
+        """After the last step of ``trainer``, also when interrupted."""
 
 
 class EvaluateCallBack(Callback):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import earthsr
@@ -10,14 +11,18 @@ from earthsr.config import Config
 from earthsr.tasks import task_for
 from earthsr.training.progress import Progress
 
+#: What is true of the weights that a run began with, and not of those that it makes.
+_OF_THE_PARENT = ("source", "scores", "about")
 
-def weights_metadata(config: Config, model: Model, dataset: Any) -> dict[str, Any]:
-    """Return what travels with the weights: normalisation, and units and cell sizes where the data know them."""
+
+def weights_metadata(config: Config, model: Model, dataset: Any, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what travels with the weights: normalisation, units and cell sizes, and ``record`` of their training."""
     task = task_for(config)
     return {
-        **{key: value for key, value in model.metadata.items() if key != "source"},
+        **{key: value for key, value in model.metadata.items() if key not in _OF_THE_PARENT},
         "task": task.name,
         **task.metadata(dataset),
+        "training": dict(record),
         "earthsr_version": earthsr.__version__,
     }
 

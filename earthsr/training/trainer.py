@@ -26,6 +26,7 @@ from earthsr.tasks import task_for
 from earthsr.training.callbacks import Callback, EvaluateCallBack, default_callbacks, require_trackers
 from earthsr.training.loop import Unread, filled_batches
 from earthsr.training.progress import MetricsFile, Progress
+from earthsr.training.record import training_record
 from earthsr.training.resume import check_same_run
 from earthsr.training.schedule import learning_rate
 from earthsr.training.signals import StopRequest
@@ -38,8 +39,11 @@ class TrainingResult:
     """How a call of :meth:`Trainer.train` ended."""
 
     folder: Path
+    """The run folder."""
     steps: int
+    """Updates of the weights, earlier calls included."""
     epochs: int
+    """Whole passes over the training split."""
     best_score: float | None
     """Best score of the validation split."""
     score_name: str
@@ -47,6 +51,7 @@ class TrainingResult:
     words: str
     """The same for people."""
     stopped_early: bool
+    """Whether no better score came for ``train.early_stopping_patience`` evaluations."""
     interrupted_by: str | None
     """Name of the signal that ended the run before its time, or None."""
 
@@ -388,8 +393,10 @@ class Trainer:
         return source.fingerprint() if isinstance(source, (DemData, LandUseData)) else None
 
     def _save(self, best: bool = False) -> None:
-        metadata = weights_metadata(self.config, self.model, self.train_dataset)
-        notes = run_notes(self.config, self.model, self.train_dataset, self.progress, self._fingerprint)
+        about = (self.config, self.model, self.train_dataset, self.progress, self._fingerprint)
+        record = training_record(*about, loss=getattr(self.loss_fn, "name", "a function of one's own"))
+        metadata = weights_metadata(self.config, self.model, self.train_dataset, record)
+        notes = run_notes(*about)
         state = self.model.engine.export_state()
 
         def write() -> None:
