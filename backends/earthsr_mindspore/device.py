@@ -145,20 +145,26 @@ def set_device(device: str, number: int, version: str) -> str:
     name = "cpu" if device == "cpu" or missing is not None else "ascend"
     load()
     require_no_compile_cache()
-    import mindspore as ms
-
     try:
-        if name == "ascend":
-            ms.set_device("Ascend", number)
-        else:
-            ms.set_device("CPU")
-            cap_instruction_set(version)
+        _settle(name, number, version)
     except (RuntimeError, ValueError) as error:
         raise BackendError(
             f"MindSpore cannot use device {name} {number} in this process ({error}); it settles on the first device "
             "that it is given: start a new process"
         ) from None
     return name
+
+
+@cache
+def _settle(name: str, number: int, version: str) -> None:
+    """Give the process its device: once, for processes that have met take no second call, even of the same."""
+    import mindspore as ms
+
+    if name == "ascend":
+        ms.set_device("Ascend", number)
+    else:
+        ms.set_device("CPU")
+        cap_instruction_set(version)
 
 
 # MindSpore takes each of the next two once per process, and raises an error when asked again.

@@ -150,6 +150,15 @@ def test_bfloat16_is_refused_where_the_device_has_none():
         engine(precision=Precision("O2", "bfloat16"))
 
 
+def test_a_process_is_given_its_device_once(monkeypatch):
+    # Processes that msrun has brought together refuse a second call: a group's engine and one of its own live there.
+    engine()
+    import mindspore as ms
+
+    monkeypatch.setattr(ms, "set_device", lambda *_: pytest.fail("was called again"))
+    engine()
+
+
 def test_the_compile_cache_is_refused(monkeypatch):
     # Seen with 2.10: the second process trained on, its losses fell, and it saved the weights that it began with.
     monkeypatch.setenv("MS_COMPILER_CACHE_ENABLE", "1")
