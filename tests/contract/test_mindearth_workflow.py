@@ -1,6 +1,5 @@
-"""The tutorial's five steps as a MindEarth user would write them, on each backend."""
+"""The calls of MindEarth's scripts; its five steps as a whole are tutorials/src/dem_sr.py (tests/tutorials)."""
 
-import importlib.util
 import logging
 
 import numpy as np
@@ -8,28 +7,7 @@ import pytest
 
 import earthsr
 from earthsr.config import from_mapping
-from tests.conftest import REPOSITORY, backend_parameters, tiny_values, write_mindearth
-
-
-def tutorial():
-    spec = importlib.util.spec_from_file_location("tutorial", REPOSITORY / "tutorials" / "dem_sr.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@pytest.mark.parametrize("backend_name", backend_parameters())
-@pytest.mark.slow
-def test_the_five_steps(tmp_path, backend_name):
-    # MindSpore's convolutions are slow on CPU: a narrower network there.
-    size = {} if backend_name == "torch" else {"features": 16, "stride": 12}
-    metrics = tutorial().main(backend_name, tmp_path, epochs=2, **size)
-    assert metrics["scores"]["model"]["rmse"] < metrics["scores"]["bicubic"]["rmse"]
-    assert (tmp_path / "prediction.png").read_bytes().startswith(b"\x89PNG")
-    log = (tmp_path / "summary" / "results.log").read_text()
-    assert "steps_per_epoch" in log
-    assert "test: bicubic RMSE" in log
-    logging.getLogger("earthsr").handlers.clear()
+from tests.conftest import REPOSITORY, tiny_values, write_mindearth
 
 
 def test_a_checkpoint_is_loaded_by_configuration_and_by_hand(tmp_path, any_backend):

@@ -1,0 +1,1 @@
+"""Parts of ``tools/notebooks.py``: sources, execution, checks."""
