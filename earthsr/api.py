@@ -406,6 +406,8 @@ def evaluate(
         If the split is missing or damaged.
     BackendError
         If the backend or device is not there.
+    InputError
+        If the model is part of the package and ``output`` names no folder to write into.
     """
     config = config_of(checkpoint, data)
     weights = resolve_checkpoint(checkpoint)

@@ -18,7 +18,9 @@ class Rank:
     """One of several processes that share the work."""
 
     number: int = 0
+    """From 0 on."""
     of: int = 1
+    """How many there are."""
 
     def __post_init__(self) -> None:
         if self.of < 1 or not 0 <= self.number < self.of:
@@ -45,6 +47,16 @@ def launched_rank(environment: Mapping[str, str] | None = None) -> Rank | None:
 
 def rank_of(environment: Mapping[str, str] | None = None) -> Rank:
     """Rank among processes that share work through a folder alone: a launcher's, a SLURM step's, a job's of an array.
+
+    Parameters
+    ----------
+    environment : mapping, optional
+        Variables of the launcher; those of this process where absent.
+
+    Returns
+    -------
+    Rank
+        Its number and how many there are; the first of one where nothing says so.
 
     Raises
     ------
@@ -77,7 +89,20 @@ def _whole(known: Mapping[str, str], name: str) -> int:
 
 
 def device_of(device: str, environment: Mapping[str, str] | None = None) -> str:
-    """Give the processes of one machine a GPU each, where ``torchrun`` or ``srun`` says which of them this is."""
+    """Give the processes of one machine a GPU each, where ``torchrun`` or ``srun`` says which of them this is.
+
+    Parameters
+    ----------
+    device : str
+        As the command line takes it.
+    environment : mapping, optional
+        Variables of the launcher; those of this process where absent.
+
+    Returns
+    -------
+    str
+        The device with its number, such as ``gpu:1``, or ``device`` as it is.
+    """
     known = os.environ if environment is None else environment
     local = known.get("LOCAL_RANK", known.get("SLURM_LOCALID", "0"))
     shared = local.isdigit() and int(local) > 0 and device in ("auto", "gpu", "cuda")

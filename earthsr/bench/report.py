@@ -27,7 +27,18 @@ def _time(seconds: float) -> str:
 
 
 def text_table(result: BenchResult) -> str:
-    """Names on the left, values and units on the right."""
+    """Names on the left, values and units on the right.
+
+    Parameters
+    ----------
+    result : BenchResult
+        What was measured.
+
+    Returns
+    -------
+    str
+        Lines of a table.
+    """
     about, rates, phases, peaks = result.about, result.rates, result.phases, result.peaks
     cells = f"{about['patch_size']} x {about['patch_size']} cells"
     per_sample = _with_unit(3.0 * about["flop_per_sample_forward"], "FLOP")

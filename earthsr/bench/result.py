@@ -17,6 +17,7 @@ class Rates:
     step_s: float
     """Median of a step, waiting for the loader included."""
     samples_per_step: int
+    """Samples of all batches whose gradients make one step."""
     flop_per_step: float
     """Forward and backward: three times the spec's operations of the forward pass, for every sample.
 
@@ -65,7 +66,9 @@ class Loader:
     samples: int
     """Samples that were read."""
     samples_per_s: float
+    """Their rate."""
     threads: int
+    """Threads that read and prepared them."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +76,10 @@ class Plain:
     """The same model in the framework's plain setting: float32, and its default memory layout."""
 
     precision: str
+    """In words."""
     layout: str
     rates: Rates
+    """Its speed."""
 
 
 @dataclass(frozen=True)
@@ -86,14 +91,19 @@ class BenchResult:
     inputs: str
     """What was computed on, in words."""
     rates: Rates
+    """Of training as it is configured."""
     phases: PhaseTimes
+    """Where the time of a step goes."""
     peaks: Peaks
+    """What bare operators reach in the same process."""
     loader: Loader | None
     """None where batches were made, not loaded."""
     peak_memory_mib: float
     """Resident memory of the process after the timed steps, the highest since it began."""
     peak_device_memory_mib: float | None
+    """Of tensors; None where the device computes in the memory of the process."""
     plain: Plain | None
+    """The framework's plain setting, where it was measured."""
 
     @property
     def share_of_convolution(self) -> float:

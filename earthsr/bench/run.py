@@ -62,6 +62,11 @@ def run_bench(
     compare_plain : bool
         Time some steps in the framework's plain setting too: float32, default memory layout.
 
+    Returns
+    -------
+    BenchResult
+        Rates, phases, peaks, loader and memory.
+
     Raises
     ------
     InputError

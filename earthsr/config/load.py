@@ -60,6 +60,18 @@ def _parse(text: str, source: str) -> Any:
 def from_mapping(values: Mapping[str, Any], source: str | None = None) -> Config:
     """Validate a mapping of sections.
 
+    Parameters
+    ----------
+    values : mapping
+        Sections by their names, each a mapping of keys.
+    source : str, optional
+        Where they are from, for messages.
+
+    Returns
+    -------
+    Config
+        With defaults filled in.
+
     Raises
     ------
     ConfigError
@@ -158,5 +170,11 @@ def load_yaml_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
 
 
 def to_yaml(config: Config) -> str:
-    """Return the resolved configuration as YAML that :func:`load_yaml_config` reads back to an equal object."""
+    """Return the resolved configuration as YAML that :func:`load_yaml_config` reads back to an equal object.
+
+    Parameters
+    ----------
+    config : Config
+        The configuration.
+    """
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -10,6 +10,8 @@ from earthsr.config.section import Count, OddKernel, Section
 
 
 class _ModelSection(Section):
+    section: ClassVar[str] = "model"
+
     @model_validator(mode="after")
     def _odd_kernel(self) -> Self:
         kernel = getattr(self, "kernel_size", 3)
@@ -21,10 +23,10 @@ class _ModelSection(Section):
 class DemSRNetModel(_ModelSection):
     """DEM-SRNet and its named variants (the EDSR baseline is one of them)."""
 
-    name: Literal["demsrnet"] = "demsrnet"
+    name: Literal["demsrnet"] = Field("demsrnet", description="which network: DEM-SRNet under our keys")
     scale: int = Field(5, ge=2, le=10, description="fine cells per coarse cell and axis")
-    in_channels: Count = 1
-    out_channels: Count = 1
+    in_channels: Count = Field(1, description="fields that go in; 1 for elevation alone")
+    out_channels: Count = Field(1, description="fields that come out; 1 for elevation alone")
     features: int = Field(256, ge=1, le=4096, description="channels of every hidden convolution")
     num_blocks: int = Field(42, ge=0, le=256, description="residual blocks")
     kernel_size: OddKernel = 3
@@ -35,8 +37,10 @@ class DemSRNetModel(_ModelSection):
     resize: Literal["half_pixel", "asymmetric"] = Field(
         "half_pixel", description="registration of the bilinear upsampling; asymmetric shifts terrain (MindEarth)"
     )
-    upsampler: Literal["interpolate", "pixel_shuffle"] = "interpolate"
-    bias: bool = False
+    upsampler: Literal["interpolate", "pixel_shuffle"] = Field(
+        "interpolate", description="bilinear interpolation of features, or channels rearranged into fine cells (EDSR)"
+    )
+    bias: bool = Field(False, description="whether convolutions have biases")
     residual_over: Literal["none", "bilinear", "bicubic", "conservative"] = Field(
         "none", description="interpolated surface that the network's output is added to"
     )
@@ -68,11 +72,11 @@ class DemSRNetModel(_ModelSection):
 class DEMNetModel(_ModelSection):
     """MindEarth's variant under MindEarth's keys: ``out_channels`` counts *features*, the output has one channel."""
 
-    name: Literal["DEMNet"]
+    name: Literal["DEMNet"] = Field(description="which network: MindEarth's variant, under MindEarth's keys")
     scale: int = Field(5, ge=2, le=10, description="fine cells per coarse cell and axis")
     out_channels: int = Field(256, ge=1, le=4096, description="channels of every hidden convolution (MindEarth's name)")
     kernel_size: OddKernel = 3
-    in_channels: Literal[1] = 1
+    in_channels: Literal[1] = Field(1, description="fields that go in: elevation alone")
     num_blocks: int = Field(42, ge=0, le=256, description="residual blocks")
 
     def as_demsrnet(self) -> DemSRNetModel:
@@ -88,10 +92,10 @@ class DEMNetModel(_ModelSection):
         )
 
 
-class UNetModel(Section):
+class UNetModel(_ModelSection):
     """The U-Net of land use: forcing, static fields and last year's map in, classes (or a continuous field) out."""
 
-    name: Literal["unet"]
+    name: Literal["unet"] = Field(description="which network: the U-Net")
     coarse_channels: int = Field(12, ge=1, le=1024, description="channels of the coarse forcing (12 states of LUH2)")
     static_channels: int = Field(5, ge=1, le=1024, description="static fields on the fine cells")
     classes: int = Field(7, ge=2, le=254, description="land-use classes (HILDA+ with its forests as one: 7)")
@@ -101,9 +105,13 @@ class UNetModel(Section):
     depth: int = Field(
         4, ge=1, le=8, description="times that cells become twice as large; tiles are multiples of 2**depth"
     )
-    norm: Literal["batch", "group", "none"] = "batch"
+    norm: Literal["batch", "group", "none"] = Field(
+        "batch", description="normalisation after each convolution; group depends neither on batch size nor on ranks"
+    )
     norm_groups: int = Field(8, ge=1, description="group norm: groups of features")
-    upsampling: Literal["bilinear", "transposed"] = "bilinear"
+    upsampling: Literal["bilinear", "transposed"] = Field(
+        "bilinear", description="on the way up: interpolation and a convolution, or a transposed convolution"
+    )
     head: Literal["classes", "continuous"] = Field(
         "classes", description="continuous: a field such as leaf area index, from this year's map"
     )
@@ -121,4 +129,5 @@ class UNetModel(Section):
         return self
 
 
+#: The sections that ``model.name`` chooses from. Keys are the fields of the network's spec of the same name.
 ModelSection = Annotated[DemSRNetModel | DEMNetModel | UNetModel, Field(discriminator="name")]

@@ -5,7 +5,7 @@ Key names follow MindEarth's ``DEM-SRNet.yaml``; keys that it does not have are 
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
@@ -17,6 +17,8 @@ from earthsr.errors import ConfigError
 
 class DataSection(Section):
     """Where the patches are and how they are read. MindEarth's ``epochs`` and ``epoch_size`` are read, see there."""
+
+    section: ClassVar[str] = "data"
 
     name: str = Field("dem", description="free label of the data set")
     root_dir: str = Field("dataset", description="folder with {train,valid,test}/{train,valid,test}.h5")
@@ -57,15 +59,19 @@ class DataSection(Section):
 class OptimizerSection(Section):
     """Adam and its schedule. The rate is a function of the step alone, computed on the host."""
 
-    name: Annotated[Literal["adam", "adamw"], BeforeValidator(lower)] = "adam"
-    learning_rate: Positive = 1e-4
+    section: ClassVar[str] = "optimizer"
+
+    name: Annotated[Literal["adam", "adamw"], BeforeValidator(lower)] = Field("adam", description="the optimiser")
+    learning_rate: Positive = Field(1e-4, description="rate per step at the start, after the warm-up")
     finetune_lr: Positive = Field(1e-5, description="rate used instead when train.run_mode is finetune")
-    eps: Positive = 1e-8
-    beta1: float = Field(0.9, ge=0, lt=1)
-    beta2: float = Field(0.999, ge=0, lt=1)
+    eps: Positive = Field(1e-8, description="Adam: added to the root of the second moment")
+    beta1: float = Field(0.9, ge=0, lt=1, description="Adam: decay of the first moment per step")
+    beta2: float = Field(0.999, ge=0, lt=1, description="Adam: decay of the second moment per step")
     weight_decay: NonNegative = Field(0.0, description="coupled for adam, decoupled for adamw")
     epochs: Count | None = Field(None, description="passes over the training split; 100 where no key gives it")
-    schedule: Literal["constant", "exponential", "cosine"] = "constant"
+    schedule: Literal["constant", "exponential", "cosine"] = Field(
+        "constant", description="course of the rate over the steps"
+    )
     decay_rate: float = Field(0.97, gt=0, le=1, description="exponential: factor on the rate per epoch")
     warmup_steps: int = Field(0, ge=0, description="linear warm-up, any schedule")
     final_lr_fraction: float = Field(0.0, ge=0, le=1, description="cosine: last rate over the first")
@@ -76,28 +82,41 @@ class OptimizerSection(Section):
 class SummarySection(Section):
     """What a run writes, where, and how often."""
 
+    section: ClassVar[str] = "summary"
+
     summary_dir: str = Field("runs/dem_srnet", description="the run folder, or MindEarth's summary folder")
-    save_checkpoint_epochs: Count | None = 1
-    save_checkpoint_steps: Count | None = None
+    save_checkpoint_epochs: Count | None = Field(1, description="epochs between checkpoints; null: by steps alone")
+    save_checkpoint_steps: Count | None = Field(None, description="steps between checkpoints; null: by epochs alone")
     keep_checkpoint_max: int = Field(3, ge=1, description="newest checkpoints kept; best and latest always are")
     valid_frequency: int = Field(1, ge=1, description="epochs between evaluations of the validation split")
     log_every: int = Field(10, ge=1, description="steps between lines of metrics.jsonl and reads of the loss")
     ckpt_path: Annotated[str | None, BeforeValidator(none_if_blank)] = Field(
         None, description="checkpoint to start from with train.load_ckpt; relative to summary_dir or as it stands"
     )
-    tensorboard: bool = False
-    mlflow: bool = False
+    tensorboard: bool = Field(
+        False, description="also write losses and scores for TensorBoard; needs the extra [logging]"
+    )
+    mlflow: bool = Field(False, description="also write losses and scores for MLflow; needs the extra [logging]")
 
 
 class TrainSection(Section):
     """How the run is carried out."""
 
+    section: ClassVar[str] = "train"
+
     name: str = Field("oop", description="free label of the run")
-    run_mode: Literal["train", "finetune", "test"] = "train"
-    distribute: bool = False
-    device: Annotated[Literal["auto", "cpu", "gpu", "cuda", "ascend"], BeforeValidator(lower)] = "auto"
-    device_id: int = Field(0, ge=0)
-    amp_level: Literal["O0", "O1", "O2", "O3"] = "O0"
+    run_mode: Literal["train", "finetune", "test"] = Field(
+        "train",
+        description="finetune: from weights, at optimizer.finetune_lr; test: evaluation and prediction alone",
+    )
+    distribute: bool = Field(False, description="train with all processes that torchrun or msrun started")
+    device: Annotated[Literal["auto", "cpu", "gpu", "cuda", "ascend"], BeforeValidator(lower)] = Field(
+        "auto", description="what computes; cuda is another word for gpu, auto takes the best that is there"
+    )
+    device_id: int = Field(0, ge=0, description="which of several devices; not with train.distribute")
+    amp_level: Literal["O0", "O1", "O2", "O3"] = Field(
+        "O0", description="precision: O0 float32, O1 and O2 mixed, O3 weights in the low precision with float32 masters"
+    )
     amp_dtype: Literal["auto", "bfloat16", "float16"] = Field("auto", description="low precision of O1 to O3")
     graph: bool | None = Field(
         None,
@@ -130,7 +149,7 @@ class TrainSection(Section):
     early_stopping_patience: int | None = Field(
         6, ge=1, description="evaluations without a better score before training ends; null never ends it early"
     )
-    seed: int = Field(0, ge=0, le=2**32 - 1)
+    seed: int = Field(0, ge=0, le=2**32 - 1, description="of initial weights, order of samples, augmentation")
 
     @model_validator(mode="after")
     def _finetune_needs_weights(self) -> Self:
@@ -143,11 +162,14 @@ class Config(Section):
     """A whole configuration: ``model``, ``data``, ``optimizer``, ``summary``, ``train``, and a backend by choice."""
 
     backend: str | None = Field(None, description="torch or mindspore; --backend goes before it")
-    model: ModelSection = Field(default_factory=DemSRNetModel)
-    data: DataSection = Field(default_factory=DataSection)
-    optimizer: OptimizerSection = Field(default_factory=OptimizerSection)
-    summary: SummarySection = Field(default_factory=SummarySection)
-    train: TrainSection = Field(default_factory=TrainSection)
+    model: ModelSection = Field(
+        default_factory=DemSRNetModel,
+        description="the network, by ``name``: demsrnet (DEMNet in MindEarth's own keys) or unet",
+    )
+    data: DataSection = Field(default_factory=DataSection, description="where the samples are and how they are read")
+    optimizer: OptimizerSection = Field(default_factory=OptimizerSection, description="Adam and its schedule")
+    summary: SummarySection = Field(default_factory=SummarySection, description="what a run writes, and where")
+    train: TrainSection = Field(default_factory=TrainSection, description="how the run is carried out")
 
     @model_validator(mode="after")
     def _sections_agree(self) -> Self:
@@ -217,9 +239,11 @@ class Config(Section):
         ConfigError
             If it is not of DEM-SRNet.
         """
-        if isinstance(self.model, UNetModel):
-            raise ConfigError("model.name is unet, a model of land use; this asks for demsrnet")
-        return self.model.as_demsrnet() if isinstance(self.model, DEMNetModel) else self.model
+        if isinstance(self.model, DEMNetModel):
+            return self.model.as_demsrnet()
+        if not isinstance(self.model, DemSRNetModel):
+            raise ConfigError(f"model.name is {self.model.name}, another model; this asks for demsrnet")
+        return self.model
 
     @property
     def unet(self) -> UNetModel:
@@ -231,7 +255,7 @@ class Config(Section):
             If it is of another model.
         """
         if not isinstance(self.model, UNetModel):
-            raise ConfigError(f"model.name is {self.model.name}, a model of elevations; this asks for unet")
+            raise ConfigError(f"model.name is {self.model.name}, another model; this asks for unet")
         return self.model
 
     @property

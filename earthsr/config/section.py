@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -13,6 +13,9 @@ from earthsr.errors import ConfigError
 
 class Section(BaseModel):
     """A part of the configuration that can be read and set like a dictionary; values are checked when set."""
+
+    section: ClassVar[str] = ""
+    """Name of the section that a class describes, as it stands in the YAML file; empty for the whole."""
 
     model_config = ConfigDict(extra="forbid", validate_assignment=True, validate_default=True)
 
@@ -28,14 +31,14 @@ class Section(BaseModel):
         except ValidationError as error:
             # A model validator that fails after the assignment leaves the new value behind; take it back.
             self.__dict__.update(before)
-            raise config_error(error, type(self), where=type(self).section_name()) from None
+            raise config_error(error, type(self), where=self.section) from None
 
     def __contains__(self, key: object) -> bool:
         return key in type(self).model_fields
 
     def _known(self, key: str) -> None:
         if key not in type(self).model_fields:
-            raise UnknownKey(key, type(self).model_fields, type(self).section_name())
+            raise UnknownKey(key, type(self).model_fields, self.section)
 
     def keys(self) -> Iterable[str]:
         """Names of the keys, in the schema's order."""
@@ -57,11 +60,6 @@ class Section(BaseModel):
         """Set several keys, each one checked."""
         for key, value in values.items():
             self[key] = value
-
-    @classmethod
-    def section_name(cls) -> str:
-        """Name of the section that the class describes, as it stands in the YAML file."""
-        return SECTION_NAMES.get(cls.__name__, "")
 
 
 class UnknownKey(ConfigError, KeyError):
@@ -90,14 +88,3 @@ Share = Annotated[float, Field(ge=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 OddKernel = Annotated[int, Field(ge=1, le=15, description="odd side of every convolution kernel, in cells")]
-
-
-SECTION_NAMES = {
-    "DemSRNetModel": "model",
-    "DEMNetModel": "model",
-    "UNetModel": "model",
-    "DataSection": "data",
-    "OptimizerSection": "optimizer",
-    "SummarySection": "summary",
-    "TrainSection": "train",
-}

@@ -54,6 +54,20 @@ def make_batch(patches: Patches, normalisation: Normalisation, size: int | None 
 
     Coarse cells without a value are filled from their neighbours; those far from any become 0, the normalised mean.
     Padding repeats no data: it is 0 with weight 0.
+
+    Parameters
+    ----------
+    patches : Patches
+        In metres.
+    normalisation : Normalisation
+        Makes them into what the network sees.
+    size : int, optional
+        Samples of the batch; as many as there are where absent.
+
+    Returns
+    -------
+    Batch
+        Inputs, target, mask and the weight of every sample.
     """
     count = len(patches.indices)
     size = size or count

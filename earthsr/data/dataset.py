@@ -116,7 +116,13 @@ class Dataset:
         self.batch_size = 1
 
     def create_dataset(self, batch_size: int) -> Dataset:
-        """Set the global batch size; returns itself, as MindEarth's does."""
+        """Set the global batch size; returns itself, as MindEarth's does.
+
+        Raises
+        ------
+        DataError
+            If ``batch_size`` is below 1.
+        """
         if batch_size < 1:
             raise DataError(f"batch_size is {batch_size}, expected 1 or more")
         self.batch_size = batch_size
@@ -142,7 +148,19 @@ class Dataset:
     def training_batches(
         self, epoch: int, normalisation: Normalisation, *, start: int = 0, rank: int = 0, world_size: int = 1
     ) -> Iterator[Batch]:
-        """Batches of one epoch from step ``start`` on, all of one shape, normalised and augmented."""
+        """Return batches of one epoch from step ``start`` on, all of one shape, normalised and augmented.
+
+        Parameters
+        ----------
+        epoch : int
+            Sets order and augmentation, together with the seed.
+        normalisation : Normalisation
+            Makes metres into what the network sees.
+        start : int
+            First step of the epoch.
+        rank, world_size : int
+            Which slice of each global batch.
+        """
         sampler = self.sampler
         symmetries = sampler.symmetries(epoch) if self.augment else None
 
@@ -157,7 +175,15 @@ class Dataset:
         return ahead(work, self.num_workers, max(self.prefetch, self.num_workers))
 
     def patches(self, epoch: int = 0, share: Rank = ALONE) -> Iterator[Patches]:
-        """Batches in metres, in this data set's order, the last one as short as it is; of several ranks every n-th."""
+        """Batches in metres, in this data set's order, the last one as short as it is; of several ranks every n-th.
+
+        Parameters
+        ----------
+        epoch : int
+            Which order, where the data set is shuffled.
+        share : Rank
+            Every n-th batch alone, for the n-th of several ranks.
+        """
         table = self.sampler.batches(epoch)[share.number :: share.of]
         work = [partial(read_patches, self.generator, indices[indices != PADDING]) for indices in table]
         return ahead(work, self.num_workers, max(self.prefetch, self.num_workers))

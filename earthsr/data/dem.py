@@ -100,6 +100,16 @@ class DemData:
     def read(self, indices: NDArray[np.int64]) -> Patches:
         """Read patches by position; ``PADDING`` gives zeros with an empty mask.
 
+        Parameters
+        ----------
+        indices : ndarray of shape (n,)
+            Positions of patches in the file.
+
+        Returns
+        -------
+        Patches
+            Coarse (n, C, p, p) and fine (n, C, p * scale, p * scale) in metres, with their mask.
+
         Raises
         ------
         DataError
@@ -197,7 +207,13 @@ class DemData:
             return np.asarray(handle[key][...])
 
     def groups(self) -> dict[str, NDArray]:
-        """Labels of every patch by which scores are grouped: ``surface`` (land, coast, ocean) and ``region``."""
+        """Labels of every patch by which scores are grouped: ``surface`` (land, coast, ocean) and ``region``.
+
+        Raises
+        ------
+        DataError
+            If the file's ``surface`` holds codes that nobody knows.
+        """
         labels: dict[str, NDArray] = {}
         if self.layout.has_surface:
             codes = self._column("surface")
@@ -230,6 +246,11 @@ class DemData:
 
         On the sphere of WGS 84's mean radius, at the latitude of each patch's centre; of a projected grid the attribute
         ``cell_size_m``.
+
+        Raises
+        ------
+        DataError
+            If the file's cell size or latitudes cannot be.
         """
         degrees = self._cell_sizes_deg()
         if degrees is None:
@@ -246,7 +267,7 @@ class DemData:
         return np.stack([along, along * np.cos(np.deg2rad(north))], axis=1)
 
     def centre(self, index: int) -> str | None:
-        """Centre of a patch in words, such as ``36.70 N, 84.11 W``, or None where the file does not know it."""
+        """Centre of the patch at ``index`` in words, such as ``36.70 N, 84.11 W``; None where it is not known."""
         degrees = self._cell_sizes_deg()
         if degrees is None or not self.layout.has_origin:
             return None

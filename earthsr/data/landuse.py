@@ -139,7 +139,7 @@ class LandUseData:
         raise DataError(f"{self.path}: has no continuous field {name}; it has {listed} (data.target)")
 
     def continuous(self, name: str, tile: int, year: int) -> NDArray[np.float32]:
-        """Continuous field of a tile in a year (M, P, P), in its units; NaN where there is no value."""
+        """Continuous field ``name`` of a tile in a year (M, P, P), in its units; NaN where there is no value."""
         scale = self.field(name).scale_factor
         index = self.layout.years.index(year)
         stored = self._read(lambda handle: handle[name][tile, index])
@@ -159,7 +159,7 @@ class LandUseData:
         return self._coarse
 
     def forcing(self, year: int, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Fractions of a year on some rows and columns of the coarse grid (C_c, len(rows), len(columns)).
+        """Fractions of a year on some rows and columns of the coarse grid (C_c, n_rows, n_columns).
 
         Raises
         ------
@@ -208,6 +208,13 @@ class LandUseData:
         self, place: NDArray[np.int64], method: Interpolation
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32], NDArray[np.float32]]:
         """Coarse rows and columns (n,) around a tile, and the matrices ``Wy`` (P, n) and ``Wx`` (P, n).
+
+        Parameters
+        ----------
+        place : ndarray of shape (2,)
+            Row and column of the tile's first cell on the fine grid.
+        method : {"bilinear", "nearest"}
+            How the forcing comes onto the fine cells.
 
         Raises
         ------

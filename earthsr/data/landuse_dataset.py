@@ -30,10 +30,13 @@ class LandUseOptions:
     directions: tuple[Direction, ...] = ("forwards",)
     """Each doubles the samples: the prior is the year before, or the year after."""
     prior: PriorPlan = field(default_factory=PriorPlan)
+    """Which priors are hidden, stale or the model's own."""
     target: str | None = None
     """A continuous field to learn; None learns the classes."""
     method: Interpolation = "bilinear"
+    """How the forcing comes onto the fine cells."""
     buffer_tiles: int = 32
+    """Tiles whose samples are mixed."""
     fields: tuple[str, ...] = ("coarse", "wy", "wx", "static", "prior", "prior_mask", "scalars")
     """Those that the network takes."""
 
@@ -82,7 +85,13 @@ class LandUseDataset:
             generator.field(self.options.target)
 
     def create_dataset(self, batch_size: int) -> LandUseDataset:
-        """Set the global batch size; returns itself."""
+        """Set the global batch size; returns itself.
+
+        Raises
+        ------
+        DataError
+            If ``batch_size`` is below 1.
+        """
         if batch_size < 1:
             raise DataError(f"batch_size is {batch_size}, expected 1 or more")
         self.batch_size = batch_size
@@ -133,7 +142,7 @@ class LandUseDataset:
         return self.sampler.steps_per_epoch
 
     def sample(self, index: int) -> Sample:
-        """Tile, year and direction of a sample's number."""
+        """Tile, year and direction of the sample at position ``index``."""
         tile, moment = divmod(index, len(self.moments))
         return Sample(tile, *self.moments[moment])
 
@@ -144,6 +153,17 @@ class LandUseDataset:
 
         The last batch is filled up with samples of its own at weight 0, for statistics of batch norm to see data: those
         of the whole batch, whichever rank they fall to.
+
+        Parameters
+        ----------
+        epoch : int
+            Sets order, augmentation and hidden priors, together with the seed.
+        normalisation : ChannelNormalisation
+            Makes fields into what the network sees.
+        start : int
+            First step of the epoch.
+        rank, world_size : int
+            Which slice of each global batch.
         """
         sampler = self.sampler
         composer = Composer(self.generator, normalisation, self.options.method)

@@ -23,6 +23,7 @@ class ChannelNormalisation:
     static_mean: tuple[float, ...]
     static_std: tuple[float, ...]
     target_offset: float = 0.0
+    """Of a continuous target, in its unit."""
     target_scale: float = 1.0
     """Of a continuous target, one of each for all its channels, in its unit."""
 
@@ -39,16 +40,16 @@ class ChannelNormalisation:
         return np.nan_to_num((fields - mean) / std, nan=0.0).astype(np.float32, copy=False)
 
     def apply(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Normalise a continuous target."""
+        """Normalise ``values`` of a continuous target, (…, M, P, P)."""
         return ((values - np.float32(self.target_offset)) / np.float32(self.target_scale)).astype(np.float32)
 
     def undo(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return a continuous prediction to its unit."""
+        """Bring ``values`` of a continuous prediction, (…, M, P, P), back to their unit."""
         return (values * np.float32(self.target_scale) + np.float32(self.target_offset)).astype(np.float32)
 
     @staticmethod
     def scalars(year: int, step: int, direction: int) -> NDArray[np.float32]:
-        """Scalars of a sample (3,): year, years since its prior, direction (1 forwards, -1 backwards)."""
+        """Scalars of a sample (3,): year, ``step`` (years since its prior), direction (1 forwards, -1 backwards)."""
         return np.array([(year - YEAR_OFFSET) / YEAR_SCALE, step / STEP_SCALE, direction], np.float32)
 
     def to_dict(self) -> dict[str, Any]:
@@ -58,6 +59,13 @@ class ChannelNormalisation:
     @classmethod
     def from_dict(cls, values: Any, source: str) -> ChannelNormalisation:
         """Read what a checkpoint holds.
+
+        Parameters
+        ----------
+        values : Any
+            What the checkpoint holds.
+        source : str
+            Where, for messages.
 
         Raises
         ------

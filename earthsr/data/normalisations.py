@@ -11,6 +11,18 @@ from earthsr.data.normalise import Normalisation
 def read_normalisation(values: Any, source: str) -> Normalisation | ChannelNormalisation:
     """Read what a checkpoint holds.
 
+    Parameters
+    ----------
+    values : Any
+        What the checkpoint holds.
+    source : str
+        Where, for messages.
+
+    Returns
+    -------
+    Normalisation or ChannelNormalisation
+        Of elevations, or of the channels of land use.
+
     Raises
     ------
     CheckpointError

@@ -21,12 +21,17 @@ class Statistics:
     """Statistics of the valid fine cells of a training split, in the file's unit."""
 
     count: int
+    """Valid fine cells."""
     mean: float
+    """Of these cells, as the others."""
     std: float
+    """Standard deviation."""
     patch_std: float
     """Root mean square of the difference between fine cells and their patch's coarse mean."""
     minimum: float
+    """Lowest value."""
     maximum: float
+    """Highest value."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-able description."""
@@ -92,12 +97,22 @@ class Normalisation:
     """
 
     kind: Kind = "none"
+    """``patch``, ``global`` or ``none``."""
     offset: float = 0.0
     scale: float = 1.0
+    """In the file's unit, as ``offset``."""
 
     @classmethod
     def choose(cls, kind: Kind, statistics: Statistics) -> Normalisation:
-        """Choose the numbers of a run from its training split's statistics. A flat split has scale 1."""
+        """Choose the numbers of a run from its training split's statistics. A flat split has scale 1.
+
+        Parameters
+        ----------
+        kind : {"patch", "global", "none"}
+            What is taken off: each patch's coarse mean, the split's mean, or nothing.
+        statistics : Statistics
+            Of the training split.
+        """
         if kind == "global":
             return cls("global", statistics.mean, statistics.std or 1.0)
         if kind == "patch":
@@ -105,17 +120,17 @@ class Normalisation:
         return cls("none")
 
     def offsets(self, coarse: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Offset of each patch, shape (N, 1, 1, 1), in the file's unit."""
+        """Offset of each patch of ``coarse`` (N, C, h, w), shape (N, 1, 1, 1), in the file's unit."""
         if self.kind == "patch":
             return coarse_mean(coarse).astype(np.float32)
         return np.full((coarse.shape[0], 1, 1, 1), self.offset, np.float32)
 
     def apply(self, values: NDArray[np.float32], offsets: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Normalise values of shape (N, C, H, W)."""
+        """Normalise ``values`` (N, C, H, W) with the ``offsets`` of their patches (N, 1, 1, 1)."""
         return ((values - offsets) / np.float32(self.scale)).astype(np.float32, copy=False)
 
     def undo(self, values: NDArray[np.float32], offsets: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return to the file's unit."""
+        """Bring ``values`` (N, C, H, W) back to the file's unit, with the ``offsets`` of their patches (N, 1, 1, 1)."""
         return (values * np.float32(self.scale) + offsets).astype(np.float32, copy=False)
 
     def to_dict(self) -> dict[str, Any]:
@@ -125,6 +140,13 @@ class Normalisation:
     @classmethod
     def from_dict(cls, values: Any, source: str) -> Normalisation:
         """Read what a checkpoint holds.
+
+        Parameters
+        ----------
+        values : Any
+            What the checkpoint holds.
+        source : str
+            Where, for messages.
 
         Raises
         ------

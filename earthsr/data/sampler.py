@@ -53,7 +53,7 @@ class Sampler:
         return generator.permutation(self.samples).astype(np.int64)
 
     def symmetries(self, epoch: int) -> NDArray[np.int8]:
-        """One of the eight symmetries of the square for every sample, shape (samples,), indexed by sample."""
+        """One of the eight symmetries of the square for every sample of ``epoch``, (samples,), indexed by sample."""
         generator = np.random.Generator(np.random.PCG64([self.seed, _SYMMETRY, epoch]))
         return generator.integers(0, 8, size=self.samples, dtype=np.int8)
 

@@ -27,14 +27,23 @@ class ErrorStatistics:
     """Sums over valid cells; ``a + b`` merges."""
 
     count: float = 0.0
+    """Valid cells."""
     error: float = 0.0
+    """Prediction minus truth, metres."""
     absolute: float = 0.0
+    """Its absolute value, metres."""
     square: float = 0.0
+    """Its square, square metres."""
     slope_count: float = 0.0
+    """Cells whose slope, and that of the truth, is known."""
     slope_square: float = 0.0
+    """Square of the difference of slopes, square degrees."""
     ssim_count: float = 0.0
+    """Cells whose whole window is valid."""
     ssim: float = 0.0
+    """Structural similarity, no unit."""
     samples: float = 0.0
+    """Patches."""
 
     def __add__(self, other: ErrorStatistics) -> ErrorStatistics:
         return ErrorStatistics(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
@@ -76,7 +85,12 @@ def over_ranks(
     total : mapping
         Frozen dataclasses of sums, numbers and arrays.
     gather : callable
-        Gives the values of every rank, in a new first axis.
+        Gives the values (n,) of every rank, (ranks, n).
+
+    Returns
+    -------
+    dict of str to statistics
+        Sums over all ranks.
     """
     parts = [np.asarray(getattr(each, f.name)) for each in total.values() for f in fields(each)]
     # Whole numbers are exact up to 2**53, a million times the cells of a global map.
@@ -113,6 +127,11 @@ def patch_statistics(
         Truth's range over the split in metres, for SSIM's constants.
     cell_size_m : ndarray of shape (N, 2) or None
         Fine cell size north-south and east-west; None leaves slopes out.
+
+    Returns
+    -------
+    list of ErrorStatistics
+        One of each patch, to be added up.
     """
     inner = (..., slice(border, prediction.shape[-2] - border), slice(border, prediction.shape[-1] - border))
     p, t = prediction[inner].astype(np.float64), truth[inner].astype(np.float64)

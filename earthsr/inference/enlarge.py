@@ -55,6 +55,7 @@ class Options:
     """How a raster is enlarged."""
 
     mode: Mode = "gaussian"
+    """``gaussian``: windows that are blended; ``exact``: windows with a halo that is cut off."""
     tile: int | None = None
     """Coarse cells per side of a window (Gaussian), or of what is kept of one (exact)."""
     overlap: float = 0.25

@@ -20,8 +20,11 @@ class Evaluation:
     metrics: dict[str, Any]
     """The contents of ``metrics.json``."""
     folder: Path
+    """Where everything was written."""
     figures: list[Path]
+    """Pictures, the first one the most telling."""
     report: Path
+    """The page ``report.html``."""
     headline: str
     """What was found, in a sentence or two."""
     columns: Columns

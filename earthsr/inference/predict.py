@@ -130,6 +130,11 @@ def predict_array(model: Model, values: NDArray[np.floating], batch_size: int = 
     -------
     ndarray
         Of the same number of axes, the last two ``scale`` times as long, metres, float32.
+
+    Raises
+    ------
+    DataError
+        If the number of axes or channels does not fit, or a value is infinite or no elevation.
     """
     _require_elevations(model)
     fields = _check(np.asarray(values), "the input")
@@ -194,7 +199,23 @@ def check_output(path: str | Path, overwrite: bool = False) -> Path:
 def predict_file(
     model: Model, source: str | Path, target: str | Path, batch_size: int = 16, overwrite: bool = False
 ) -> dict[str, Any]:
-    """Read, enlarge and write; returns shapes and range of what was written.
+    """Read an array, enlarge it and write it.
+
+    Parameters
+    ----------
+    model : Model
+        Trained or loaded.
+    source, target : str or Path
+        ``.npz`` or ``.h5`` with arrays of elevation (H, W), (N, H, W) or (N, C, H, W), metres; what is written.
+    batch_size : int
+        Fields at a time.
+    overwrite : bool
+        Replace the target where it is there.
+
+    Returns
+    -------
+    dict
+        Shapes and range of what was written.
 
     Raises
     ------

@@ -152,6 +152,23 @@ def dry_run(
 ) -> dict[str, Any]:
     """Say what :func:`predict_raster` would do, after predicting one batch of windows for the time it takes.
 
+    Parameters
+    ----------
+    models : Model or sequence of Model
+        The model, or the members of an ensemble.
+    source, target : str or Path
+        The raster, and where the prediction would go.
+    options : Options, optional
+        How to predict.
+    bbox : tuple of float, optional
+        West, south, east, north, in units of the CRS.
+    nodata : float, optional
+        Value that stands for none in the source.
+    units : str, optional
+        Units of the source, in place of its own.
+    overwrite : bool
+        Whether the target may be there already.
+
     Returns
     -------
     dict

@@ -70,6 +70,7 @@ class Matched:
     classes: NDArray[np.uint8]
     """(H, W); 255 where the probabilities have no value."""
     statistics: MatchStatistics
+    """What was changed, and what areas lack."""
     unmet: NDArray[np.int64]
     """(m,) coarse cells, ascending, that fixed cells keep from having the wanted areas."""
 

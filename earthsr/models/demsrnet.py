@@ -31,17 +31,29 @@ class DemSRNetSpec(NetworkSpec):
     kind: ClassVar[str] = "demsrnet"
 
     scale: int = 5
+    """Fine cells per coarse cell and axis."""
     in_channels: int = 1
+    """Fields that go in."""
     out_channels: int = 1
+    """Fields that come out."""
     features: int = 256
+    """Channels of every hidden convolution."""
     num_blocks: int = 42
+    """Residual blocks of two convolutions each."""
     kernel_size: int = 3
+    """Odd side of every kernel, in cells."""
     residual_scale: float = 1.0
+    """Factor on what a block adds to its input."""
     global_skip: Literal["features", "input"] = "features"
+    """What is added to the body's output: the head's features (EDSR), or the input itself (MindEarth)."""
     resize: Literal["half_pixel", "asymmetric"] = "half_pixel"
+    """Registration of the bilinear upsampling; ``asymmetric`` shifts terrain, as MindEarth's does."""
     upsampler: Literal["interpolate", "pixel_shuffle"] = "interpolate"
+    """Interpolated features, or channels rearranged into fine cells (Shi et al., 2016)."""
     bias: bool = False
+    """Whether convolutions have biases."""
     residual_over: Literal["none", "bilinear", "bicubic", "conservative"] = "none"
+    """Interpolated surface that the network's output is added to."""
     local_mean: int = 0
     """Coarse cells to each side whose mean is taken off what the network proper sees; 0 leaves the input as it is.
 
@@ -162,7 +174,10 @@ class DemSRNetSpec(NetworkSpec):
         return values
 
     def flops(self, height: int, width: int) -> int:
-        """Operations of one forward pass; additions, interpolations and means (under 0.1 %) are not counted."""
+        """Operations of one forward pass on ``height`` x ``width`` coarse cells.
+
+        Additions, interpolations and means (under 0.1 %) are not counted.
+        """
         k2 = self.kernel_size**2
         cells = height * width
         total = 0

@@ -19,6 +19,7 @@ class Objective:
     """
 
     name: Reduction
+    """The loss per value."""
     delta: float = 1.0
     """Huber only: where the loss turns from quadratic to linear, in normalised units."""
     class_weights: tuple[float, ...] | None = None
@@ -60,24 +61,74 @@ class Objective:
 
 
 def MSELoss(slope: float = 0.0) -> Objective:
-    """Mean squared error over valid values, and ``slope`` times that of their gradients."""
+    """Mean squared error over valid values, and ``slope`` times that of their gradients.
+
+    Parameters
+    ----------
+    slope : float
+        Factor of the squared error of differences between neighbouring fine cells, which is added; 0 leaves it out.
+
+    Returns
+    -------
+    Objective
+        A spec; each backend computes it.
+    """
     return Objective("mse", slope=slope)
 
 
 def L1Loss(slope: float = 0.0) -> Objective:
-    """Mean absolute error over valid values, and ``slope`` times the mean squared error of their gradients."""
+    """Mean absolute error over valid values, and ``slope`` times the mean squared error of their gradients.
+
+    Parameters
+    ----------
+    slope : float
+        Factor of the squared error of differences between neighbouring fine cells, which is added; 0 leaves it out.
+
+    Returns
+    -------
+    Objective
+        A spec; each backend computes it.
+    """
     return Objective("l1", slope=slope)
 
 
 def HuberLoss(delta: float = 1.0, slope: float = 0.0) -> Objective:
-    """Huber loss over valid values: quadratic within ``delta`` of the truth, linear beyond; ``slope`` as of MSELoss."""
+    """Huber loss over valid values: quadratic within ``delta`` of the truth, linear beyond; ``slope`` as of MSELoss.
+
+    Parameters
+    ----------
+    delta : float
+        Where the loss turns linear, in normalised units.
+    slope : float
+        Factor of the squared error of differences between neighbouring fine cells, which is added; 0 leaves it out.
+
+    Returns
+    -------
+    Objective
+        A spec; each backend computes it.
+    """
     return Objective("huber", delta, slope=slope)
 
 
 def CrossEntropyLoss(
     class_weights: tuple[float, ...] | None = None, label_smoothing: float = 0.0, dice: float = 0.0
 ) -> Objective:
-    """Cross entropy over valid cells, and Dice's loss by choice."""
+    """Cross entropy over valid cells, and Dice's loss by choice.
+
+    Parameters
+    ----------
+    class_weights : tuple of float, optional
+        Weight of the cells of every true class.
+    label_smoothing : float
+        Share of the label that is spread evenly over all classes, 0 to below 1.
+    dice : float
+        Factor of the Dice loss of the batch, which is added; 0 leaves it out.
+
+    Returns
+    -------
+    Objective
+        A spec; each backend computes it.
+    """
     return Objective("cross_entropy", class_weights=class_weights, label_smoothing=label_smoothing, dice=dice)
 
 
@@ -90,11 +141,15 @@ class OptimizerSpec:
     """
 
     name: Literal["adam", "adamw"] = "adam"
+    """``adam`` or ``adamw``."""
     beta1: float = 0.9
+    """Decay of the first moment per step."""
     beta2: float = 0.999
+    """Decay of the second moment per step."""
     eps: float = 1e-8
     weight_decay: float = 0.0
     clip_norm: float | None = None
+    """Largest norm of the gradient over all parameters; None does not clip."""
     frozen: frozenset[str] = frozenset()
     """Canonical names of parameters that do not learn."""
 
@@ -109,5 +164,6 @@ class Precision:
 
     level: Literal["O0", "O1", "O2", "O3"] = "O0"
     dtype: Literal["auto", "bfloat16", "float16"] = "auto"
+    """The low precision; ``auto`` is the device's own choice."""
     strict: bool = False
     """Plain, deterministic kernels only: nothing fused, no TF32. For comparing backends; slower."""

@@ -23,8 +23,10 @@ class InputField:
     """
 
     name: str
+    """Key in the dictionary of inputs."""
     shape: tuple[int | None, ...]
     dtype: str = "float32"
+    """NumPy's name of the type."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +36,10 @@ class Parameter:
     name: str
     shape: tuple[int, ...]
     initialiser: Initialiser
+    """Distribution of its initial values."""
     group: str
     fan_in: int
+    """Inputs that each output adds up; sets the width of the distribution."""
     learns: bool = True
     """False for running statistics, which the forward pass of training updates."""
 
@@ -92,6 +96,11 @@ class NetworkSpec(ABC):
     def require_shapes(self, inputs: Mapping[str, NDArray]) -> None:
         """Check what the fields' own shapes do not say, such as extents that have to agree between fields.
 
+        Parameters
+        ----------
+        inputs : mapping of str to ndarray
+            Arrays (N, …) by the names of the input fields.
+
         Raises
         ------
         BackendError
@@ -108,15 +117,34 @@ class NetworkSpec(ABC):
 
         Rows become columns: all kernels are transposed, and whatever else orders rows before columns. Applied twice it
         changes nothing. In exact arithmetic both networks compute the same; how much they differ is rounding.
+
+        Parameters
+        ----------
+        weights : mapping of str to ndarray
+            Under canonical names; kernels are (out, in, rows, columns).
         """
         return {name: value.swapaxes(-1, -2) if value.ndim == 4 else value for name, value in weights.items()}
 
     def transpose_inputs(self, inputs: Mapping[str, NDArray]) -> dict[str, NDArray]:
-        """Inputs with rows for columns, as the network with transposed weights takes them; applied twice, the same."""
+        """Inputs with rows for columns, as the network with transposed weights takes them; applied twice, the same.
+
+        Parameters
+        ----------
+        inputs : mapping of str to ndarray
+            Arrays (N, …, H, W) by the names of the input fields.
+        """
         return {name: value.swapaxes(-1, -2) if value.ndim >= 3 else value for name, value in inputs.items()}
 
     def transpose_layer(self, name: str, output: NDArray) -> NDArray:
-        """Output (N, C, H, W) of a layer as the network with transposed weights gives it, and back."""
+        """Output (N, C, H, W) of a layer as the network with transposed weights gives it, and back.
+
+        Parameters
+        ----------
+        name : str
+            Canonical name of the layer.
+        output : ndarray of shape (N, C, H, W)
+            What it gave.
+        """
         return output.swapaxes(-1, -2)
 
     @property
@@ -166,7 +194,13 @@ class NetworkSpec(ABC):
 
     @classmethod
     def from_fields(cls, values: Mapping[str, Any]) -> Self:
-        """Build from field values; missing ones take their defaults, unknown ones are an error."""
+        """Build from field values; missing ones take their defaults, unknown ones are an error.
+
+        Raises
+        ------
+        CheckpointError
+            If a field is unknown or has a value that it cannot have.
+        """
         known = {field.name for field in fields(cls)}
         unknown = sorted(set(values) - known)
         if unknown:

@@ -23,12 +23,14 @@ class State:
     step: int = 0
     """Updates that the optimiser has made; skipped steps do not count (bias correction needs it)."""
     loss_scale: float | None = None
+    """Of float16 training; None where there is none."""
     loss_scale_good_steps: int = 0
     """Steps since the loss scale last changed."""
     skipped_steps: int = 0
+    """Steps that overflowed and changed nothing."""
 
     def require(self, spec: NetworkSpec, source: str = "state") -> None:
-        """Check names and shapes against ``spec``.
+        """Check names and shapes against ``spec``; messages name ``source``.
 
         Raises
         ------

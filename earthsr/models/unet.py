@@ -37,7 +37,9 @@ class UNetSpec(NetworkSpec):
     kind: ClassVar[str] = "unet"
 
     coarse_channels: int = 12
+    """Channels C_c of the forcing."""
     static_channels: int = 5
+    """Static fields C_s."""
     classes: int = 7
     prior: bool = True
     """Whether last year's classes and their mask are inputs."""
@@ -47,9 +49,11 @@ class UNetSpec(NetworkSpec):
     ``Wy.T @ prior @ Wx`` over the same of ones, brought back as the forcing is."""
     width: int = 64
     depth: int = 4
+    """Times that cells become twice as large."""
     norm: Literal["batch", "group", "none"] = "batch"
     norm_groups: int = 8
     upsampling: Literal["bilinear", "transposed"] = "bilinear"
+    """The way up: interpolation, or transposed convolutions."""
     head: Literal["classes", "continuous"] = "classes"
     out_channels: int = 12
     """Of a continuous head."""
@@ -219,7 +223,10 @@ class UNetSpec(NetworkSpec):
         return min(skip[0], deep[0]), max(skip[1], deep[1])
 
     def flops(self, height: int, width: int) -> int:
-        """Operations of the convolutions of one forward pass; fusing and norms (about 1 %) are not counted."""
+        """Operations of the convolutions of one forward pass on ``height`` x ``width`` fine cells.
+
+        Fusing and norms (about 1 %) are not counted.
+        """
         cells = height * width
         total = 0
         for block, fan, out in self.blocks:

@@ -33,14 +33,29 @@ class WeightsFile:
     """The contents of a weights file: enough to predict."""
 
     spec: NetworkSpec
+    """The network that the weights belong to."""
     weights: Weights
     metadata: dict[str, Any] = field(default_factory=dict)
     """``normalisation``, ``task``, ``units``, ``cell_size_deg`` and whatever else the writer added."""
     path: Path | None = None
+    """The file; None where it was not read from one."""
 
 
 def require_same_spec(found: NetworkSpec, expected: NetworkSpec, source: str) -> None:
-    """Raise a :class:`CheckpointError` that names the differing fields where two specs are not equal."""
+    """Raise a :class:`CheckpointError` that names the differing fields where two specs are not equal.
+
+    Parameters
+    ----------
+    found, expected : NetworkSpec
+        Of the checkpoint, and of what is to load it.
+    source : str
+        Where the first one is from, for messages.
+
+    Raises
+    ------
+    CheckpointError
+        If they differ.
+    """
     if found == expected:
         return
     # Of the fields themselves: descriptions leave out options that are off.
@@ -114,6 +129,11 @@ def write_weights(path: str | Path, spec: NetworkSpec, weights: Weights, metadat
         float32 arrays under canonical names.
     metadata : mapping
         JSON-able values: ``normalisation``, ``task``, ``units`` and others.
+
+    Returns
+    -------
+    Path
+        The file.
     """
     path = Path(path)
     write_tensors(path, weights, pack_metadata(spec, metadata))
@@ -158,6 +178,11 @@ def unpack_metadata(packed: Mapping[str, str], source: str) -> tuple[NetworkSpec
 
 def read_weights(path: str | Path) -> WeightsFile:
     """Read a weights file and check it against its own spec.
+
+    Parameters
+    ----------
+    path : str or Path
+        A safetensors file.
 
     Raises
     ------

@@ -23,6 +23,7 @@ class Row:
 
     quantity: str
     name: str
+    """Of the array within the quantity."""
     difference: float
     """Relative difference of the two records."""
     noise: float
@@ -46,10 +47,12 @@ class Comparison:
     """All rows, and who was compared with whom."""
 
     titles: tuple[str, str]
+    """Backend, version and device of both."""
     rows: tuple[Row, ...]
     losses: tuple[list[float], list[float]]
     """Course of the loss of both."""
     abouts: tuple[dict[str, Any], dict[str, Any]]
+    """What both records say of themselves."""
 
     @property
     def agrees(self) -> bool:
@@ -143,6 +146,16 @@ def _short(value: Any) -> str:
 
 def compare(a: Record, b: Record) -> Comparison:
     """Compare two records; the second one is what differences are relative to.
+
+    Parameters
+    ----------
+    a, b : Record
+        What two backends computed, or one on two machines.
+
+    Returns
+    -------
+    Comparison
+        Differences and tolerances of all quantities.
 
     Raises
     ------

@@ -55,6 +55,11 @@ def measure(
         Compute everything again on the other side of two symmetries: see :func:`earthsr.parity.inputs.mirrored`.
     say : callable
         Told in words what comes next.
+
+    Returns
+    -------
+    Record
+        What the backend computed.
     """
     engine = backend.engine(spec, weights, device=device, precision=Precision("O0", strict=True))
     arrays: Arrays = {"inputs": input_arrays(weights, inputs)}

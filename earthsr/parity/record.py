@@ -45,7 +45,20 @@ class Record:
 
 
 def write_record(path: str | Path, record: Record) -> Path:
-    """Write a record; a safetensors file."""
+    """Write a record; a safetensors file.
+
+    Parameters
+    ----------
+    path : str or Path
+        Where to; ``.safetensors``.
+    record : Record
+        What one backend computed.
+
+    Returns
+    -------
+    Path
+        The file.
+    """
     path = Path(path)
     tensors = {f"arrays/{quantity}/{name}": v for quantity, by in record.arrays.items() for name, v in by.items()}
     tensors |= {f"noise/{quantity}/{name}": v for quantity, by in record.noise.items() for name, v in by.items()}
@@ -55,6 +68,11 @@ def write_record(path: str | Path, record: Record) -> Path:
 
 def read_record(path: str | Path) -> Record:
     """Read a record.
+
+    Parameters
+    ----------
+    path : str or Path
+        A file that :func:`write_record` wrote.
 
     Raises
     ------

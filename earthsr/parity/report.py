@@ -79,7 +79,20 @@ def figure(comparison: Comparison) -> Figure:
 
 
 def write_report(comparison: Comparison, folder: str | Path) -> dict[str, Path]:
-    """Write ``parity.json`` and ``parity.png`` into a folder."""
+    """Write ``parity.json`` and ``parity.png`` into a folder.
+
+    Parameters
+    ----------
+    comparison : Comparison
+        Of two records.
+    folder : str or Path
+        Made where it is not there.
+
+    Returns
+    -------
+    dict of str to Path
+        The files.
+    """
     folder = make_folder(Path(folder))
     return {
         "json": write_json(folder / "parity.json", comparison.to_dict()),

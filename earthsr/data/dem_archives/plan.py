@@ -47,7 +47,9 @@ class DemPlan:
     train_regions: tuple[str, ...] = ()
     """Names, or patterns such as ``N4*``, of regions that go into training whole."""
     valid_regions: tuple[str, ...] = ()
+    """The same for validation."""
     test_regions: tuple[str, ...] = ()
+    """The same for the test."""
     minimum_valid: float = 0.5
     """Patches with a smaller share of valid fine cells are left out, and always those that have none."""
     coast: tuple[float, float] = (0.05, 0.95)
@@ -154,13 +156,16 @@ class DemPlan:
         return found
 
     def step(self, split: Split) -> int:
-        """Most coarse cells from one patch to the next."""
+        """Most coarse cells from one patch of ``split`` to the next."""
         if split == "train":
             return self.stride or self.patch
         return self.patch - 2 * BORDER
 
     def jobs(self, region: str, split: Split, block: Window) -> Iterator[Job]:
-        """Rows of patches that cover a block, evenly spaced, as pieces that fit into memory."""
+        """Rows of patches that cover a block of ``region`` for ``split``.
+
+        Evenly spaced, as pieces that fit into memory.
+        """
         step = self.step(split)
         side = self.patch * self.scale
         across = max(_MOST_CELLS // side // self.scale, self.patch)

@@ -53,6 +53,7 @@ class PreparedDem:
     notes: list[str]
     """What was found, assumed or left out."""
     bytes_on_disk: int
+    """Of all files together."""
 
 
 def prepare_dem(

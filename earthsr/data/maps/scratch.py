@@ -32,14 +32,27 @@ class Scratch:
     """
 
     path: Path
+    """The folder."""
     grid: Grid
     channels: int
+    """Number C of fields."""
     chunk: tuple[int, int]
     """Rows and columns."""
 
     @classmethod
     def create_or_open(cls, path: Path, grid: Grid, channels: int, chunk: tuple[int, int]) -> Scratch:
         """Make the folder, or carry on with the one that is there.
+
+        Parameters
+        ----------
+        path : Path
+            The folder.
+        grid : Grid
+            Of the fields.
+        channels : int
+            How many fields.
+        chunk : tuple of int
+            Rows and columns that are written at once.
 
         Raises
         ------
@@ -77,7 +90,9 @@ class Scratch:
         return self._file(i, j).is_file()
 
     def write(self, i: int, j: int, values: NDArray) -> None:
-        """Write the chunk in row ``i`` and column ``j`` of chunks, (C, rows, columns); those at the edge are smaller.
+        """Write ``values`` (C, rows, columns) of the chunk in row ``i`` and column ``j`` of chunks.
+
+        Chunks at the edge of the grid are smaller.
 
         Raises
         ------

@@ -71,7 +71,7 @@ class MapsSpec:
         return (len(self.years), *classes, self.grid.rows, self.grid.columns)
 
     def chunk_shape(self, layer: str) -> tuple[int, ...]:
-        """Shape of what lies in one file: one year, and all classes."""
+        """Shape of what lies in one file of ``layer``: one year, and all classes."""
         shape = self.shape(layer)
         rows, columns = self.chunk
         return (1, *shape[1:-2], min(rows, shape[-2]), min(columns, shape[-1]))
@@ -93,6 +93,13 @@ class MapsSpec:
     @classmethod
     def from_json(cls, text: Any, source: str) -> MapsSpec:
         """Read what :meth:`to_json` wrote.
+
+        Parameters
+        ----------
+        text : Any
+            The attribute as it was read.
+        source : str
+            Where, for messages.
 
         Raises
         ------

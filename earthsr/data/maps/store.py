@@ -121,6 +121,11 @@ def _rename(target: Path, path: Path) -> None:
 def open_maps(path: Path) -> Maps:
     """Open a store that :func:`create_maps` made, to read and to write.
 
+    Parameters
+    ----------
+    path : Path
+        The store's folder.
+
     Raises
     ------
     DataError
@@ -159,6 +164,15 @@ class Maps:
 
     Nothing is kept in memory. One thread may read while another writes, and any number of processes may have the
     same store open, if each writes chunks of its own.
+
+    Parameters
+    ----------
+    path : Path
+        The store's folder.
+    spec : MapsSpec
+        What it holds.
+    arrays : mapping
+        Arrays of the store by their names.
     """
 
     def __init__(self, path: Path, spec: MapsSpec, arrays: Mapping[str, Any]) -> None:
@@ -231,7 +245,18 @@ class Maps:
         return to_probabilities(stored)
 
     def stored(self, layer: str, year: int, window: Window) -> NDArray[np.uint8]:
-        """Read a window as :meth:`read` does, as it is on disk: codes of classes, or bytes of 0.004; 255 for none."""
+        """Read a window of ``layer`` in ``year`` as it is on disk.
+
+        Codes of classes, or bytes of 0.004, 255 for none: (rows, columns), or (K, rows, columns) for ``probabilities``.
+        :meth:`read` gives what they mean.
+
+        Raises
+        ------
+        DataError
+            If the store is damaged, or was removed.
+        InputError
+            If the maps have no such layer or year.
+        """
         array, place = self._array(layer), self._place(year)
         values = np.full((*array.shape[1:-2], *window[2:]), NODATA, np.uint8)
         grid = self.spec.grid

@@ -34,10 +34,15 @@ class WorldSpec:
     """What decides a synthetic world: the same values give the same world, byte by byte, with one NumPy."""
 
     rows: int = 384
+    """Fine cells from north to south."""
     columns: int = 960
+    """Fine cells from west to east."""
     cell_deg: float = DEFAULT_CELL_DEG
+    """Size of a fine cell, degrees."""
     west_deg: float = -8.0
+    """Western edge, degrees."""
     north_deg: float = 48.0
+    """Northern edge, degrees."""
     years: tuple[int, ...] = tuple(range(1970, 2000))
     """One after another."""
     seed: int = 9
@@ -133,7 +138,10 @@ class SyntheticWorld:
         return grow(self.terrain, self.climate, self.grid, self.years, self.spec.seed)
 
     def static(self, window: Window) -> NDArray[np.float32]:
-        """Static fields (5, rows, columns) in their units; the sea has elevation, slope, soil and distance 0."""
+        """Static fields (5, rows, columns) of a window in their units.
+
+        The sea has elevation, slope, soil and distance 0.
+        """
         part = _part(window)
         latitude = self.grid.latitudes(window.row, window.rows)[:, None]
         terrain = self.terrain
@@ -148,11 +156,19 @@ class SyntheticWorld:
         )
 
     def classes(self, year: int, window: Window) -> NDArray[np.uint8]:
-        """Class indices (rows, columns) of a year; 255 in the sea."""
+        """Class indices (rows, columns) of a window in a year; 255 in the sea."""
         return self.maps[(self.years.index(year), *_part(window))]
 
     def continuous_field(self, name: str, year: int, window: Window) -> NDArray[np.float32]:
-        """Leaf area index (12, rows, columns) of a year, m2 m-2; NaN in the sea, 0 on rivers and lakes."""
+        """Field ``name`` of a window in a year: leaf area index (12, rows, columns), m2 m-2.
+
+        NaN in the sea, 0 on rivers and lakes.
+
+        Raises
+        ------
+        InputError
+            If the world has no field of that name.
+        """
         if name != "lai":
             raise InputError(f"the synthetic world has no field {name}, only lai")
         # Tiles are read year after year, and the climate is the same in all of them.
