@@ -8,7 +8,7 @@ TEST := .venv-test
 INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 INPUTS := setup.py pyproject.toml constraints.txt
 
-.PHONY: demo test quick lint clean
+.PHONY: demo test quick lint docs notebooks clean
 
 demo: $(DEMO)/ready
 	$(DEMO)/bin/earthsr sample dem runs/demo-data --overwrite
@@ -20,6 +20,12 @@ test: lint
 
 quick: $(TEST)/ready
 	$(TEST)/bin/python -m pytest -m "not slow"
+
+docs: $(TEST)/ready
+	$(TEST)/bin/mkdocs build --strict
+
+notebooks: $(TEST)/ready
+	$(TEST)/bin/python tools/notebooks.py build
 
 lint: $(TEST)/ready
 	$(TEST)/bin/ruff check .
@@ -40,4 +46,4 @@ $(TEST)/ready: $(INPUTS)
 	touch $@
 
 clean:
-	rm -rf $(DEMO) $(TEST) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(DEMO) $(TEST) build site *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
