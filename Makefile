@@ -22,7 +22,7 @@ quick: $(TEST)/ready
 	$(TEST)/bin/python -m pytest -m "not slow"
 
 docs: $(TEST)/ready
-	$(TEST)/bin/mkdocs build --strict
+	NO_MKDOCS_2_WARNING=1 $(TEST)/bin/mkdocs build --strict
 
 notebooks: $(TEST)/ready
 	$(TEST)/bin/python tools/notebooks.py build
@@ -32,6 +32,7 @@ lint: $(TEST)/ready
 	$(TEST)/bin/ruff format --check .
 	$(TEST)/bin/mypy
 	$(TEST)/bin/lint-imports
+	$(TEST)/bin/python tools/notebooks.py check
 
 $(DEMO)/ready: $(INPUTS)
 	@$(PYTHON) -c "import sys; sys.exit(0 if sys.version_info >= (3, 11) else 'earthsr needs Python 3.11 or newer; found ' + sys.version.split()[0] + ': set PYTHON=')"

@@ -187,6 +187,8 @@ class Run:
     folder: Path
     result: TrainingResult
     """How the training ended."""
+    backend: str | None = None
+    """Which backend trained it."""
 
     @property
     def best(self) -> Path:
@@ -201,8 +203,8 @@ class Run:
 
     @property
     def model(self) -> Model:
-        """The best model, in float32."""
-        return Model.from_checkpoint(self.best)
+        """The best model, in float32, on the backend that trained it."""
+        return Model.from_checkpoint(self.best, backend=self.backend)
 
 
 def train(
@@ -251,7 +253,7 @@ def train(
         raise ConfigError("train.run_mode is test: use earthsr evaluate, or set it to train or finetune")
     model = init_model(config, backend, device)
     trainer = Trainer(config, model, task_for(config).objective(), logger)
-    return Run(trainer.run.path, trainer.train(resume=resume, overwrite=overwrite))
+    return Run(trainer.run.path, trainer.train(resume=resume, overwrite=overwrite), model.backend.name)
 
 
 def from_pretrained(

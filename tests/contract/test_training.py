@@ -203,6 +203,7 @@ def test_validation_follows_its_frequency_and_the_last_epoch(tiny, any_backend):
 @pytest.mark.slow
 def test_validation_agrees_with_evaluate(tiny, any_backend):
     run = earthsr.train(tiny(), backend=any_backend)
+    assert run.model.backend.name == any_backend  # also where several are installed
     scores = earthsr.evaluate(run.folder, split="valid", backend=any_backend).metrics["scores"]
     assert scores["model"]["rmse"] == pytest.approx(run.result.best_score, rel=1e-6)
 
