@@ -43,8 +43,12 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--pin", action="store_true", help="give each process of this machine a core of its own")
     parser.add_argument("--set", action="append", default=[], dest="overrides")
     options = parser.parse_args()
+    if options.pin:
+        number = (launched_rank() or ALONE).number
+        os.sched_setaffinity(0, {number % (os.cpu_count() or 1)})
     config = load_yaml_config(options.config, options.overrides)
     task, rank = task_for(config), launched_rank() or ALONE
     spec, backend = task.spec(), choose_backend(options.backend, config.backend)
