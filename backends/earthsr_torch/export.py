@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import io
 import logging
 import warnings
@@ -102,6 +103,13 @@ def export(file: WeightsFile, path: Path, opset: int | None = None) -> dict[str,
     wanted = opset or OPSET
     if wanted < OPSET:
         raise BackendError(f"opset {wanted} is older than torch's exporter writes; leave --opset out, or give {OPSET}")
+    # Asked first: torch imports them when it exports, and says so in words of its own.
+    missing = [package for package in ("onnx", "onnxscript") if importlib.util.find_spec(package) is None]
+    if missing:
+        raise BackendError(
+            f"torch writes ONNX with onnx and onnxscript, and {' and '.join(missing)} cannot be found: "
+            "pip install 'earthsr[export]'"
+        )
     name = output_name(file)
     axes = _free_axes(file.spec)
     try:
@@ -116,10 +124,6 @@ def export(file: WeightsFile, path: Path, opset: int | None = None) -> dict[str,
                 dynamic_shapes=(tuple(axes.values()),),
                 verbose=False,
             )
-    except ImportError as error:
-        raise BackendError(
-            f"to write ONNX, torch needs onnx and onnxscript ({error}): pip install 'earthsr[export]'"
-        ) from None
     except (torch.onnx.errors.OnnxExporterError, ValueError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise BackendError(f"torch cannot export this network at opset {wanted}: {reason}") from error
