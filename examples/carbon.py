@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import sys
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +25,7 @@ import yaml
 from matplotlib.figure import Figure
 
 from earthsr.emulator.bmi import EarthsrBmi
+from earthsr.errors import EarthsrError
 
 #: Carbon of vegetation and soil by HILDA+ class code, tonnes a hectare.
 DENSITY_TC_HA = {11: 60, 22: 60, 33: 90, 40: 220, 55: 110, 66: 20, 77: 0}
@@ -175,4 +177,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except EarthsrError as error:
+        sys.exit(f"error: {error}")
