@@ -19,6 +19,7 @@ TINY = {
         "epochs": 4,
         "baseline_epochs": 2,
         "time_points": 3,
+        "variants": {"rough": {"topic": "loss", "label": "squared error", "set": ["train.loss=mse"]}},
     },
     "ocean": {
         "config": "ocean.yaml",

@@ -28,6 +28,12 @@ from tools.dem_benchmark.stages import chosen, keys
         ({"ocean.fold": "three"}, "ocean.fold is 'three', expected a group of land.groups: one, two"),
         ({"ocean.test": ["o2"]}, "ocean.train, valid and test name o2 twice"),
         ({"ocean.variants.whole.patch": 8}, "ocean.variants.whole has more_land, patch, stride or curve"),
+        ({"land.variants.rough.curve": "depth"}, "land.variants.rough has more_land, patch, stride or curve"),
+        ({"land.variants.rough.set": ["train.los=mse"]}, "unknown key train.los"),
+        (
+            {"land.variants.edsr": {"topic": "x", "label": "y"}},
+            "land.variants.edsr is the name of a model of the table; take another",
+        ),
         ({"ablations.variants.wide.stride": None}, "ablations.variants.wide has one of patch and stride"),
         ({"ablations.variants.shallow.curve": "deep"}, "ablations.variants.shallow.curve is 'deep'"),
         ({"ablations.variants.shallow.set": ["model.blocks=3"]}, "unknown key model.blocks"),
@@ -136,6 +142,8 @@ def test_training_stages_are_configurations_that_load(tmp_path):
     assert (long.epochs, long.summary.keep_checkpoint_max) == (2, 3)
     assert configs["train/two/demsrnet"].summary.keep_checkpoint_max == 2
     assert configs["train/two/edsr"].epochs == 1
+    for fold in ("one", "two"):
+        assert (configs[f"train/{fold}/rough"].train.loss, configs[f"train/{fold}/rough"].epochs) == ("mse", 2)
     tuned = configs["train/ocean/finetuned"]
     assert tuned.summary.ckpt_path == str(plan.run("one/demsrnet"))
     assert tuned.train.freeze == ["head", "blocks.0"]

@@ -105,6 +105,29 @@ def test_rows_hold_what_was_scored_and_nothing_else(scored):
     )
 
 
+def test_variants_of_the_land_have_columns_bars_and_colours_of_their_own(scored):
+    plan, _ = scored
+    write_run(plan, "one/rough", "one", best=88.0)
+    write_scores(plan, "one/rough", ["a"], 17)
+    write_scores(plan, "one/rough-symmetries", ["a"], 18)
+    found = collect(plan)
+    assert found["rows"][0]["percent_below_bicubic"] == pytest.approx(
+        {"conservative": 10, "edsr": -5, "rough": 17, "rough-symmetries": 18, "demsrnet": 20, "demsrnet-symmetries": 22}
+    )
+    head = next(line for line in markdown(found, "").splitlines() if line.startswith("| RMSE below"))
+    assert "| EDSR | DEM-SRNet, squared error | … with symmetries | DEM-SRNet, pre-trained | … with" in head
+    figure = region_bars(found)
+    bars = figure.axes[0].patches
+    assert [bar.get_height() for bar in bars] == pytest.approx([-5, 17, 18, 20, 22])
+    assert len({bar.get_facecolor() for bar in bars}) == 5
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels[1:3] == ["DEM-SRNet, squared error", "DEM-SRNet, squared error, symmetries"]
+    long = next(entry for entry in found["ablations"] if entry["name"] == "long-rough")
+    assert (long["label"], long["topic"]) == ("squared error, 4 epochs", "loss")
+    assert long["test_percent_below_bicubic"] == pytest.approx(17)
+    assert long["valid_percent_below_bicubic"] == pytest.approx(12)
+
+
 def test_means_count_every_region_once(tmp_path):
     plan = planned(tmp_path)
     write_scores(plan, "two/demsrnet", ["b", "c"], 20)
@@ -168,14 +191,14 @@ def test_curves_join_variants_with_the_reference(scored):
 
 def test_bars_show_every_region_and_variant(scored, tmp_path):
     _, found = scored
-    land, ocean = region_bars(found["rows"], found["cells"]).axes
+    land, ocean = region_bars(found).axes
     assert land.get_title() == "land, 15 to 3 arc-seconds"
     assert [label.get_text() for label in land.get_xticklabels()] == ["a\n10.0 m"]
     assert sorted(bar.get_height() for bar in land.patches) == pytest.approx([-5, 20, 22])
     assert sorted(bar.get_height() for bar in ocean.patches) == pytest.approx([8, 12])
     axes = ablation_bars(found["ablations"]).axes[0]
     labels = [label.get_text() for label in axes.get_yticklabels()]
-    assert labels[:2] == ["reference: as configured", "depth: 1 block"]
+    assert labels[:2] == ["reference: nothing changed", "depth: 1 block"]
     assert [bar.get_width() for bar in axes.patches[:2]] == pytest.approx([15, 9])
     assert [path.name for path in draw(found, tmp_path / "f")] == ["regions.png", "ablations.png", "curves.png"]
 

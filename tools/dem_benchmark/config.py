@@ -13,6 +13,9 @@ from earthsr.config.messages import config_error
 from earthsr.config.section import Count, Section
 from earthsr.errors import ConfigError
 
+#: Models that every benchmark has; variants are called otherwise.
+RESERVED = ("edsr", "demsrnet", "finetuned")
+
 Names = Annotated[list[str], Field(min_length=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -36,6 +39,7 @@ class Land(Section):
     epochs: Count
     baseline_epochs: Count
     time_points: int = Field(0, ge=0, description="checkpoints of the long run that are scored: curve of time")
+    variants: dict[str, Variant] = Field(default_factory=dict, description="trained and scored on every fold as well")
 
 
 class Ocean(Section):
@@ -94,15 +98,20 @@ class Benchmark(Section):
         _once("land.validation", self.land.validation)
         if self.ocean is not None:
             _once("ocean.train, valid and test", [*self.ocean.train, *self.ocean.valid, *self.ocean.test])
-            for name, variant in self.ocean.variants.items():
+        for section, variants in (("land", self.land.variants), ("ocean", self.variants)):
+            for name, variant in variants.items():
                 if variant.more_land != 1 or variant.patch or variant.stride or variant.curve:
                     raise ValueError(
-                        f"ocean.variants.{name} has more_land, patch, stride or curve, which are of land; take them out"
+                        f"{section}.variants.{name} has more_land, patch, stride or curve, which are of ablations; "
+                        "take them out"
                     )
+                if name in RESERVED:
+                    raise ValueError(f"{section}.variants.{name} is the name of a model of the table; take another")
         for name, variant in self.ablations.variants.items() if self.ablations is not None else ():
             if (variant.patch is None) != (variant.stride is None):
                 raise ValueError(f"ablations.variants.{name} has one of patch and stride; it needs both, or neither")
-        for kind in (self.land.groups, self.ablations.variants if self.ablations else {}, self.variants):
+        ablations = self.ablations.variants if self.ablations else {}
+        for kind in (self.land.groups, self.land.variants, ablations, self.variants):
             for name in kind:
                 if not name.replace("-", "").replace("_", "").isalnum():
                     raise ValueError(f"{name!r} names files: take letters, digits, - and _")
@@ -114,6 +123,7 @@ class Benchmark(Section):
         return self.ocean.variants if self.ocean is not None else {}
 
 
+Land.model_rebuild()
 Ocean.model_rebuild()
 
 
@@ -160,6 +170,7 @@ def load(benchmark: Path, name: str, overrides: list[str] | None = None) -> Conf
 def _configurations(benchmark: Benchmark) -> list[tuple[str, list[str]]]:
     land = benchmark.land
     found = [(land.config, []), (land.baseline, [])]
+    found += [(land.config, variant.set) for variant in land.variants.values()]
     if benchmark.ablations is not None:
         common = benchmark.ablations.set
         found.append((land.config, common))

@@ -10,13 +10,13 @@ import numpy as np
 
 from earthsr.evaluation.figures import new_figure, save
 
-from .results import MODELS
-
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_COLOURS = dict(zip(MODELS, ("0.55", "tab:blue", "#7fb2dd", "tab:green", "#93cf93"), strict=True))
+#: Of a model and of its symmetries; variants take what is left, in turn.
+_COLOURS = {"edsr": ("0.55",), "demsrnet": ("tab:blue", "#7fb2dd"), "finetuned": ("tab:green", "#93cf93")}
+_OTHERS = (("tab:orange", "#ffbe86"), ("tab:purple", "#c5b0d5"), ("tab:brown", "#c49c94"))
 _LABEL = "RMSE below bicubic (%)"
 
 #: Curves: name, axis, key of an ablation's entry.
@@ -31,7 +31,7 @@ def draw(found: Mapping[str, Any], folder: Path) -> list[Path]:
     """Draw what there is to draw; returns the files."""
     drawn = []
     for name, figure in (
-        ("regions", region_bars(found["rows"], found["cells"])),
+        ("regions", region_bars(found)),
         ("ablations", ablation_bars(found["ablations"])),
         ("curves", curves(found["ablations"], found["over_time"])),
     ):
@@ -40,8 +40,10 @@ def draw(found: Mapping[str, Any], folder: Path) -> list[Path]:
     return drawn
 
 
-def region_bars(rows: Sequence[Mapping[str, Any]], cells: Mapping[str, Mapping[str, float] | None]) -> Figure | None:
+def region_bars(found: Mapping[str, Any]) -> Figure | None:
     """Percent below bicubic of every test region, land and ocean side by side."""
+    rows, cells, models = found["rows"], found["cells"], found["models"]
+    colours = _colours(list(models))
     kinds = [kind for kind in ("land", "ocean") if any(row["kind"] == kind for row in rows)]
     if not kinds:
         return None
@@ -52,13 +54,13 @@ def region_bars(rows: Sequence[Mapping[str, Any]], cells: Mapping[str, Mapping[s
     )
     legend: dict[str, Any] = {}
     for axes, kind in zip(grid[0], kinds, strict=True):
-        shown = [name for name in MODELS if any(name in row["percent_below_bicubic"] for row in each[kind])]
+        shown = [name for name in models if any(name in row["percent_below_bicubic"] for row in each[kind])]
         width = 0.84 / len(shown)
         for i, name in enumerate(shown):
             place = np.arange(len(each[kind])) + (i - (len(shown) - 1) / 2) * width
             values = [row["percent_below_bicubic"].get(name, np.nan) for row in each[kind]]
-            words = MODELS[name] if not MODELS[name].startswith("…") else f"{MODELS[shown[i - 1]]}, symmetries"
-            axes.bar(place, values, 0.94 * width, color=_COLOURS[name], label=words)
+            words = models[name] if not models[name].startswith("…") else f"{models[shown[i - 1]]}, symmetries"
+            axes.bar(place, values, 0.94 * width, color=colours[name], label=words)
         names = [f"{row['region']}\n{row['rmse_m']['bicubic']:.1f} m" for row in each[kind]]
         axes.set_xticks(np.arange(len(names)), names, fontsize=8, rotation=0 if len(rows) < 6 else 35)
         if len(rows) >= 6:
@@ -75,6 +77,14 @@ def region_bars(rows: Sequence[Mapping[str, Any]], cells: Mapping[str, Mapping[s
     grid[0, 0].set_ylabel(_LABEL)
     figure.legend(legend.values(), legend.keys(), loc="outside upper center", ncols=3, fontsize=8, frameon=False)
     return figure
+
+
+def _colours(models: Sequence[str]) -> dict[str, str]:
+    """Colour of every model; one with symmetries is a lighter one of the model's own."""
+    alone = [name for name in models if not name.endswith("-symmetries")]
+    others = [name for name in alone if name not in _COLOURS]
+    pairs = _COLOURS | {name: _OTHERS[i % len(_OTHERS)] for i, name in enumerate(others)}
+    return {name: pairs[name.removesuffix("-symmetries")][name.endswith("-symmetries")] for name in models}
 
 
 def ablation_bars(entries: Sequence[Mapping[str, Any]]) -> Figure | None:

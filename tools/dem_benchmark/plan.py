@@ -80,6 +80,11 @@ class Plan:
             self._train(f"{fold}/{model}", config, fold, epochs, keep=self._kept(fold, model))
             self._evaluate(f"{fold}/{model}", fold, f"{fold}/{model}")
         self._symmetries(f"{fold}/demsrnet-symmetries", fold, f"{fold}/demsrnet")
+        for name, variant in land.variants.items():
+            run = f"{fold}/{name}"
+            self._train(run, land.config, fold, variant.epochs or land.epochs, overrides=variant.set)
+            self._evaluate(run, fold, run)
+            self._symmetries(f"{run}-symmetries", fold, run)
 
     def _kept(self, fold: str, model: str) -> int | None:
         """Checkpoints that a run keeps, where more than its configuration's are wanted."""
@@ -257,7 +262,7 @@ class Plan:
 
 def reference(ablations: Ablations) -> Variant:
     """The run that variants are compared with: the land's configuration as it is, as short as they are."""
-    return Variant(label="as configured", topic="reference", epochs=ablations.epochs)
+    return Variant(label="nothing changed", topic="reference", epochs=ablations.epochs)
 
 
 def require_finished(run: Path) -> None:

@@ -15,21 +15,12 @@ import yaml
 
 from earthsr.data.hdf5 import open_h5, reading
 
-from .config import Variant
+from .config import Benchmark, Variant
 from .plan import Plan, reference
 from .run import Records, times
 from .splits import regions_of, split_file
 
 BASELINES = ("nearest", "bilinear", "bicubic", "conservative")
-
-#: Models of the table with their headings; the first word is the name of their scores.
-MODELS = {
-    "edsr": "EDSR",
-    "demsrnet": "DEM-SRNet, pre-trained",
-    "demsrnet-symmetries": "… with symmetries",
-    "finetuned": "DEM-SRNet, fine-tuned",
-    "finetuned-symmetries": "… with symmetries",
-}
 
 PAPER = {
     "source": "Zhang et al., Science Bulletin 2022",
@@ -52,6 +43,16 @@ def reduction(model: float | None, bicubic: float | None) -> float | None:
     return None if model is None or not bicubic else 100 * (1 - model / bicubic)
 
 
+def models(benchmark: Benchmark) -> dict[str, str]:
+    """Models of the table with their headings; keys are the names of their scores."""
+    found = {"edsr": "EDSR"}
+    for name, variant in benchmark.land.variants.items():
+        found |= {name: f"DEM-SRNet, {variant.label}", f"{name}-symmetries": "… with symmetries"}
+    for name, stage in (("demsrnet", "pre-trained"), ("finetuned", "fine-tuned")):
+        found |= {name: f"DEM-SRNet, {stage}", f"{name}-symmetries": "… with symmetries"}
+    return found
+
+
 def collect(plan: Plan) -> dict[str, Any]:
     """Everything of ``table.json``."""
     benchmark = plan.benchmark
@@ -59,6 +60,7 @@ def collect(plan: Plan) -> dict[str, Any]:
     ocean = [] if benchmark.ocean is None else [_row(plan, "ocean", name, "ocean") for name in benchmark.ocean.test]
     rows = [row for row in (*land, *ocean) if row is not None]
     return {
+        "models": models(benchmark),
         "rows": rows,
         "means": {kind: _mean([row for row in rows if row["kind"] == kind]) for kind in ("land", "ocean")},
         "paper": PAPER,
@@ -74,7 +76,7 @@ def _row(plan: Plan, place: str, region: str, kind: str) -> dict[str, Any] | Non
     """Scores of one region under every method; None where there is none yet."""
     rmse: dict[str, float] = {}
     patches = 0
-    for model in MODELS:
+    for model in models(plan.benchmark):
         metrics = read_json(plan.score(f"{place}/{model}") / "metrics.json")
         group = (metrics or {}).get("groups", {}).get(f"region/{region}")
         if group is None:
@@ -85,7 +87,8 @@ def _row(plan: Plan, place: str, region: str, kind: str) -> dict[str, Any] | Non
         rmse[model] = group["scores"]["model"]["rmse"]
     if not rmse:
         return None
-    gains = {name: reduction(rmse[name], rmse["bicubic"]) for name in ("conservative", *MODELS) if name in rmse}
+    compared = [name for name in ("conservative", *models(plan.benchmark)) if name in rmse]
+    gains = {name: reduction(rmse[name], rmse["bicubic"]) for name in compared}
     fold = place if kind == "land" or plan.benchmark.ocean is None else plan.benchmark.ocean.fold
     return {
         "region": region,
@@ -144,6 +147,10 @@ def _ablations(plan: Plan) -> list[dict[str, Any]]:
             found.append(_entry(plan, name, variant, f"ablation/{name}", f"ablation/{name}", data))
         long = Variant(label=f"{plan.epochs(land.epochs)} epochs", topic="time")
         found.append(_entry(plan, "long", long, f"{fold}/demsrnet", f"{fold}/demsrnet", fold))
+        for name, variant in land.variants.items():
+            label = f"{variant.label}, {plan.epochs(variant.epochs or land.epochs)} epochs"
+            longer = variant.model_copy(update={"label": label})
+            found.append(_entry(plan, f"long-{name}", longer, f"{fold}/{name}", f"{fold}/{name}", fold))
         mean = f"mean of the long run's last {ablations.average_last} checkpoints"
         for name, label, topic in (
             ("averaged", mean, "weight averaging"),

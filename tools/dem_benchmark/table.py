@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .results import BASELINES, MODELS
+from .results import BASELINES
 from .run import duration
 
 
@@ -34,7 +34,7 @@ def _number(value: float | None, form: str = ".2f") -> str:
 
 def _shown(found: Mapping[str, Any]) -> list[str]:
     """Models that have been scored anywhere."""
-    return [name for name in MODELS if any(name in row["rmse_m"] for row in found["rows"])]
+    return [name for name in found["models"] if any(name in row["rmse_m"] for row in found["rows"])]
 
 
 def _lines(found: Mapping[str, Any], key: str, columns: Sequence[str], form: str) -> list[str]:
@@ -54,13 +54,13 @@ def _lines(found: Mapping[str, Any], key: str, columns: Sequence[str], form: str
 
 def _rmse(found: Mapping[str, Any]) -> list[str]:
     columns = [*BASELINES, *_shown(found)]
-    head = _head(["test region", "patches", *BASELINES, *(MODELS[name] for name in _shown(found))])
+    head = _head(["test region", "patches", *BASELINES, *(found["models"][name] for name in _shown(found))])
     return [*head, *_lines(found, "rmse_m", columns, ".2f")]
 
 
 def _gains(found: Mapping[str, Any]) -> list[str]:
     columns = _shown(found)
-    head = _head(["RMSE below bicubic, %", "patches", "conservative", *(MODELS[name] for name in columns)])
+    head = _head(["RMSE below bicubic, %", "patches", "conservative", *(found["models"][name] for name in columns)])
     return [*head, *_lines(found, "percent_below_bicubic", ["conservative", *columns], ".1f")]
 
 
