@@ -1,125 +1,32 @@
-"""The library in plain calls: make a model, train, evaluate, predict; and MindEarth's helper functions."""
+"""The library in plain calls: make a model, train, evaluate, predict."""
 
 from __future__ import annotations
 
 import json
 import logging
-import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
-from tqdm import tqdm
 
 from earthsr.backend import Backend, Model, choose_backend, choose_runner, is_exported, read_model
 from earthsr.config import Config, from_mapping, load_yaml_config
 from earthsr.data.hdf5 import patch_size_of
 from earthsr.data.landuse_file import tile_size_of
 from earthsr.errors import CheckpointError, ConfigError, InputError
-from earthsr.files import make_folder
 from earthsr.inference import Evaluation, Options, evaluate_split, predict_array, predict_dataarray
-from earthsr.models import Precision, UNetSpec, initial_weights, read_weights, require_same_spec, resolve_checkpoint
+from earthsr.models import (
+    Precision,
+    UNetSpec,
+    evaluation_folder,
+    initial_weights,
+    read_weights,
+    require_same_spec,
+    resolve_checkpoint,
+)
 from earthsr.models.checkpoint import STATE
-from earthsr.models.initial import Weights
 from earthsr.models.pretrained import is_pretrained
 from earthsr.tasks import task_for
 from earthsr.training import Trainer, TrainingResult
-
-
-class Parameters(dict[str, NDArray[np.float32]]):
-    """Weights under canonical names, with the metadata that their file carries."""
-
-    def __init__(self, weights: Weights, metadata: dict[str, Any]) -> None:
-        super().__init__(weights)
-        self.metadata = metadata
-
-
-def load_checkpoint(path: str | Path) -> Parameters:
-    """Read the weights of a run folder, a checkpoint folder or a weights file.
-
-    Parameters
-    ----------
-    path : str or Path
-        What to read.
-
-    Returns
-    -------
-    dict of str to ndarray
-        Float32 weights under canonical names, with ``metadata``, for :func:`load_param_into_net`.
-
-    Raises
-    ------
-    CheckpointError
-        If there is none, or it is damaged.
-    """
-    file = read_weights(resolve_checkpoint(path))
-    return Parameters(file.weights, {**file.metadata, "source": str(file.path)})
-
-
-def load_param_into_net(model: Model, params: Weights) -> list[str]:
-    """Load weights into a model, strictly.
-
-    Parameters
-    ----------
-    model : Model
-        Takes the weights over.
-    params : dict of str to ndarray
-        Under canonical names, in the shapes of the model's spec.
-
-    Returns
-    -------
-    list of str
-        Names that were not loaded: always empty, since loading is strict.
-
-    Raises
-    ------
-    CheckpointError
-        If a name or shape does not fit.
-    """
-    model.load_weights(params)
-    if isinstance(params, Parameters):
-        model.metadata.update(params.metadata)
-    return []
-
-
-class _BesideProgress(logging.StreamHandler):
-    """Writes above a progress bar instead of through it."""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(self.format(record), file=self.stream)
-
-
-def create_logger(path: str | Path | None = None, level: int = logging.INFO) -> logging.Logger:
-    """Set up the logger ``earthsr``: messages on standard error, and in a file where ``path`` is given.
-
-    Parameters
-    ----------
-    path : str or Path, optional
-        File for the same messages; its folder is made.
-    level : int
-        Of :mod:`logging`; messages below it are dropped.
-
-    Returns
-    -------
-    logging.Logger
-        The logger ``earthsr``.
-    """
-    logger = logging.getLogger("earthsr")
-    logger.setLevel(level)
-    logger.propagate = False
-    for handler in list(logger.handlers):
-        logger.removeHandler(handler)
-        handler.close()
-    handlers: list[logging.Handler] = [_BesideProgress(sys.stderr)]
-    if path is not None:
-        make_folder(Path(path).parent)
-        handlers.append(logging.FileHandler(path, encoding="utf-8"))
-    for handler in handlers:
-        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%H:%M:%S"))
-        logger.addHandler(handler)
-    return logger
 
 
 def init_model(config: Config, backend: str | Backend | None = None, device: str | None = None) -> Model:
@@ -390,7 +297,8 @@ def evaluate(
     backend, device : str, optional
         Where to compute.
     output : str or Path, optional
-        Folder to write into; ``evaluation/`` in the run folder, or beside the weights file, where absent.
+        Folder to write into; where absent ``evaluation/`` in the run folder, or ``NAME-evaluation/`` beside a file
+        ``NAME.safetensors`` or ``NAME.onnx`` that lies in none.
     amp_level : str, optional
         Precision; that of training where absent, so that scores agree with those seen then. An exported model has
         its own, O0.
@@ -425,6 +333,5 @@ def evaluate(
             raise InputError(
                 f"{checkpoint} is part of the package, where nothing is written; name a folder with --output"
             )
-        inside_run = weights.parent.parent.name == "checkpoints"
-        output = (weights.parent.parent.parent if inside_run else weights.parent) / "evaluation"
+        output = evaluation_folder(weights)
     return evaluate_split(model, config, split, Path(output))

@@ -7,7 +7,7 @@ from typing import Any
 
 from earthsr.backend import Backend, available_backends, get_backend
 from earthsr.config import Config
-from earthsr.errors import CheckpointError, InputError
+from earthsr.errors import CheckpointError, InputError, already_there
 from earthsr.files import atomic_file
 from earthsr.models import resolve_checkpoint, write_weights
 from earthsr.models.foreign import Recognised, recognise, rename_to_mindearth
@@ -95,7 +95,7 @@ def convert(
         raise InputError(f"names are {names!r}, expected earthsr or mindearth")
     writer = _backend_of(target)
     if target.exists() and not overwrite:
-        raise InputError(f"{target} is there already; use --overwrite to replace it")
+        raise already_there(target)
     read = read_foreign(source, config)
     weights = read.weights if names == "earthsr" else rename_to_mindearth(read.spec, read.weights)
     if writer is None and names == "mindearth":

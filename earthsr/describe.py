@@ -17,7 +17,7 @@ import earthsr
 from earthsr.backend import available_backends, is_exported, read_model
 from earthsr.config import load_yaml_config
 from earthsr.data.hdf5 import open_h5, plain_attributes, reading
-from earthsr.errors import InputError
+from earthsr.errors import InputError, already_there, install_hint
 from earthsr.files import write_text
 from earthsr.inference.predict import read_elevation
 from earthsr.models import NetworkSpec, load_checkpoint, resolve_checkpoint
@@ -97,7 +97,7 @@ def write_card(values: Mapping[str, Any], target: str | Path, overwrite: bool = 
     if target.suffix.lower() not in (".md", ".markdown"):
         raise InputError(f"{target}: a card is Markdown; name a file that ends in .md")
     if target.exists() and not overwrite:
-        raise InputError(f"{target} is there already; choose another name, or --overwrite")
+        raise already_there(target)
     return write_text(target, card_markdown(values["card"]))
 
 
@@ -181,7 +181,7 @@ def _installed(package: str) -> str:
 def _backend_values(name: str) -> dict[str, Any]:
     backend = available_backends()[name]
     if not backend.installed():
-        return {"installed": False, "how": f"pip install 'earthsr[{name}]'"}
+        return {"installed": False, "how": install_hint(name)}
     try:
         described = backend().describe()
     except Exception as error:  # a broken framework is a finding, not a failure of the doctor

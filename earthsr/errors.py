@@ -45,3 +45,14 @@ class TrainingError(EarthsrError):
 
 class WorkError(EarthsrError):
     """Work cannot go on for a reason that lies outside of it, for example another process that has died."""
+
+
+def already_there(path: object, other: str = "name") -> InputError:
+    """Return the error of a target that is not to be replaced; ``other`` is what else could be chosen."""
+    return InputError(f"{path} is there already; choose another {other}, or --overwrite (in Python overwrite=True)")
+
+
+def install_hint(*extras: str) -> str:
+    """Return the command that installs optional parts of the package, from an index and in a clone."""
+    words = ",".join(extras)
+    return f"pip install 'earthsr[{words}]' (in a clone: pip install -e '.[{words}]')"

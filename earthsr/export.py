@@ -26,7 +26,7 @@ from earthsr.backend import (
 )
 from earthsr.backend.exported import EXPORTED
 from earthsr.data.archives.fine import fingerprint
-from earthsr.errors import BackendError, CheckpointError, InputError, WorkError
+from earthsr.errors import BackendError, CheckpointError, InputError, WorkError, already_there, install_hint
 from earthsr.files import atomic_file
 from earthsr.models import NetworkSpec, Precision, UNetSpec, WeightsFile
 from earthsr.parity.compare import relative
@@ -84,7 +84,7 @@ def export(
     target = Path(target)
     writer, runner = _writer(target, backend), _runner(target)
     if target.exists() and not overwrite:
-        raise InputError(f"{target} is there already; use --overwrite to replace it")
+        raise already_there(target)
     read = read_model(source)
     assert read.path is not None
     if not read.weights:
@@ -126,9 +126,13 @@ def _writer(target: Path, wish: str | None) -> Backend:
         return get_backend(installed[0])
     if installed:
         raise BackendError(f"{' and '.join(installed)} both write {suffix} files; choose with --backend")
-    raise BackendError(
-        f"no backend that writes {suffix} files is installed; pip install 'earthsr[{writers[-1]},export]'"
-    )
+    raise BackendError(f"no backend that writes {suffix} files is installed: {_extras(target, writers[-1])}")
+
+
+def _extras(target: Path, *writers: str) -> str:
+    """Return the command that installs all that writing and checking such a file needs, so that one is enough."""
+    runners = exported_suffixes().get(target.suffix.lower(), [])
+    return install_hint(*dict.fromkeys((*writers, *runners[:1], "export")))
 
 
 def _runner(target: Path) -> Backend:
@@ -136,8 +140,7 @@ def _runner(target: Path) -> Backend:
     runners = exported_suffixes().get(target.suffix.lower(), [])
     if not any(available_backends()[name].installed() for name in runners):
         raise BackendError(
-            f"{target}: cannot be checked, which needs backend {' or '.join(runners)}: "
-            f"pip install 'earthsr[{runners[0] if runners else 'onnx'}]'"
+            f"{target}: cannot be checked, which needs backend {' or '.join(runners)}: {_extras(target)}"
         )
     return choose_runner(target)
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from earthsr.backend import Pending, PredictionEngine
 from earthsr.backend.exported import exported_metadata, output_name
-from earthsr.errors import BackendError, CheckpointError
+from earthsr.errors import BackendError, CheckpointError, install_hint
 from earthsr.models import DemSRNetSpec, NetworkSpec, UNetSpec, WeightsFile
 from earthsr.resample import REACH
 from earthsr_mindspore import device as process
@@ -210,7 +210,7 @@ def _write_onnx(file: WeightsFile, path: Path, how: Mapping[str, Any]) -> None:
     try:
         import onnx
     except ImportError as error:
-        raise BackendError(f"to write ONNX needs onnx ({error}): pip install 'earthsr[export]'") from None
+        raise BackendError(f"to write ONNX needs onnx ({error}): {install_hint('export')}") from None
     (field,) = file.spec.inputs
     with process.mode(graph=True):
         try:

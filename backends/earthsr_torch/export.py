@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.export import Dim
 
 from earthsr.backend.exported import exported_metadata, output_name
-from earthsr.errors import BackendError
+from earthsr.errors import BackendError, install_hint
 from earthsr.models import NetworkSpec, UNetSpec, WeightsFile
 from earthsr_torch.networks import build, parameters
 from earthsr_torch.tensors import write
@@ -108,7 +108,7 @@ def export(file: WeightsFile, path: Path, opset: int | None = None) -> dict[str,
     if missing:
         raise BackendError(
             f"torch writes ONNX with onnx and onnxscript, and {' and '.join(missing)} cannot be found: "
-            "pip install 'earthsr[export]'"
+            f"{install_hint('export')}"
         )
     name = output_name(file)
     axes = _free_axes(file.spec)

@@ -9,7 +9,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 
 from earthsr.backend.framework import Backend
-from earthsr.errors import BackendError, EarthsrWarning
+from earthsr.errors import BackendError, EarthsrWarning, install_hint
 
 GROUP = "earthsr.backends"
 
@@ -84,10 +84,7 @@ def get_backend(name: str) -> Backend:
     if name not in known:
         raise BackendError(f"unknown backend {name!r}; {_listing()}")
     if not known[name].installed():
-        raise BackendError(
-            f"backend {name} is not installed: pip install 'earthsr[{name}]' (in a clone: pip install -e '.[{name}]'); "
-            f"{_listing()}"
-        )
+        raise BackendError(f"backend {name} is not installed: {install_hint(name)}; {_listing()}")
     return known[name]()
 
 

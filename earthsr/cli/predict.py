@@ -64,9 +64,10 @@ def predict(
     each field is predicted in one piece. Taken is the array named elevation, else the smallest "p_p" of a file of
     patches, else the only one.
     """
-    from earthsr.api import create_logger, from_pretrained
+    from earthsr.api import from_pretrained
     from earthsr.errors import InputError
     from earthsr.inference import Options
+    from earthsr.log import create_logger
     from earthsr.models import Precision
 
     if amp_level not in (None, "O0", "O1", "O2", "O3"):
@@ -154,8 +155,9 @@ def _done(result: dict[str, Any]) -> list[str]:
     lines = [f"{result['output']}: {rows} x {columns} cells, {_span(result)}"]
     if before["rms"] is not None:
         text = f"area mean minus coarse value: rms {before['rms']:.3f} m, largest {before['largest']:.3f} m"
-        if after is not None:
-            text += f"; conserved: largest {after['largest']:.2g} m"
+        text += (
+            f"; conserved: largest {after['largest']:.2g} m" if after is not None else " (--conserve makes them equal)"
+        )
         lines.append(text)
     if result["difference_from_exact_m"] is not None:
         lines.append(

@@ -67,12 +67,12 @@ def landuse(
 
     Rasters are on regular grids of longitude and latitude. Years that one source lacks are reported and left out.
     """
-    from earthsr.api import create_logger
     from earthsr.data.archives.prepare import prepare_landuse
     from earthsr.data.archives.times import spans
     from earthsr.data.classes import HILDA_PLUS, ClassTable
     from earthsr.data.landuse_write import SplitPlan
     from earthsr.errors import InputError
+    from earthsr.log import create_logger
 
     if split_axis not in ("columns", "rows"):
         raise InputError(f"--split-axis is {split_axis!r}, expected columns or rows")

@@ -71,10 +71,11 @@ def reconstruct(
     Several processes share the work, under torchrun, msrun, SLURM or with --rank and --world-size: they need a common
     folder and nothing else. Report and figures by year and decade are in OUTPUT's name with _report.
     """
-    from earthsr.api import create_logger, from_pretrained
+    from earthsr.api import from_pretrained
     from earthsr.cli.predict import box_of
     from earthsr.errors import InputError
     from earthsr.inference import reconstruct as work
+    from earthsr.log import create_logger
     from earthsr.models import Precision
 
     if amp_level not in (None, "O0", "O1", "O2", "O3"):

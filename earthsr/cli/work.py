@@ -37,10 +37,10 @@ def train(
 
     SIGTERM and Ctrl-C write a checkpoint and end the run; --resume then carries on exactly.
     """
-    from earthsr.api import create_logger
     from earthsr.api import train as run_training
     from earthsr.config import load_yaml_config
     from earthsr.errors import EarthsrWarning, InputError
+    from earthsr.log import create_logger
     from earthsr.ranks import ALONE, launched_rank
 
     if resume and overwrite:
@@ -79,15 +79,20 @@ def evaluate(
     split: Annotated[str, typer.Option("--split", help="train, valid or test.")] = "test",
     backend: Backend = None,
     device: Device = None,
-    output: Annotated[Path | None, typer.Option("--output", help="Folder; else evaluation/ in the run folder.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", help="Folder; else evaluation/ in the run folder, or NAME-evaluation/ beside a file in none."
+        ),
+    ] = None,
     amp_level: AmpLevel = None,
     as_json: Json = False,
 ) -> None:
     """Score a model and its baselines in physical units; write metrics.json, figures and report.html."""
-    from earthsr.api import create_logger
     from earthsr.api import evaluate as run_evaluation
     from earthsr.errors import InputError
     from earthsr.evaluation.report import text_table
+    from earthsr.log import create_logger
 
     if split not in ("train", "valid", "test"):
         raise InputError(f"--split is {split!r}, expected train, valid or test")

@@ -23,7 +23,7 @@ from earthsr.data.classes import NODATA
 from earthsr.data.landuse_source import COARSE_CELL_DEG, FineSource, Forcing, aggregate
 from earthsr.data.landuse_statistics import LandUseStatistics, RunningStatistics
 from earthsr.data.window import Window
-from earthsr.errors import DataError, InputError
+from earthsr.errors import DataError, InputError, already_there
 from earthsr.files import atomic_file
 
 SCHEMA_VERSION: Final = 1
@@ -231,7 +231,7 @@ def require_free(root: Path, overwrite: bool) -> None:
     """Raise an :class:`InputError` where a folder holds data that are not to be replaced."""
     for name in SPLITS:
         if (root / name).exists() and not overwrite:
-            raise InputError(f"{root / name} is there already; choose another folder, or --overwrite")
+            raise already_there(root / name, "folder")
 
 
 def _valid_share(source: FineSource, window: Window) -> float:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from earthsr.data.normalise import Statistics
 from earthsr.data.patches import Patches
 from earthsr.data.write import Split, write_split
-from earthsr.errors import InputError
+from earthsr.errors import InputError, already_there
 from earthsr.resample import block_mean
 
 SOURCE = "SRTM 3 arc-second elevation of the Jacksboro fault, Tennessee (jacksboro_fault_dem.npz of matplotlib)"
@@ -105,7 +105,7 @@ def write_sample_dem(
     """
     for name in ("train", "valid", "test"):
         if (Path(root) / name).exists() and not overwrite:
-            raise InputError(f"{Path(root) / name} is there already; choose another folder, or --overwrite")
+            raise already_there(Path(root) / name, "folder")
     if not 2 <= scale <= 10:
         raise InputError(f"scale is {scale}, expected 2 to 10")
     if patch_size < 4 or stride < 1:

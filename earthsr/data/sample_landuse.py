@@ -20,7 +20,7 @@ from earthsr.data.landuse_write import SPLITS, SplitPlan, Written, write_landuse
 from earthsr.data.world import SyntheticWorld, WorldSpec
 from earthsr.data.world.archive_files import Fractions
 from earthsr.data.world.archives import Archives, check_archives, remove_archives, write_archives
-from earthsr.errors import InputError
+from earthsr.errors import InputError, already_there
 from earthsr.files import make_folder
 
 #: Fine cells between the bands of the splits: one coarse cell of 0.25 degrees in the default world.
@@ -97,7 +97,7 @@ def write_sample_landuse(
     root = Path(root)
     for name in (*SPLITS, _ARCHIVES) if archives else SPLITS:
         if (root / name).exists() and not overwrite:
-            raise InputError(f"{root / name} is there already; choose another folder, or --overwrite")
+            raise already_there(root / name, "folder")
     if not 0 <= held_out_last < len(spec.years):
         raise InputError(
             f"{held_out_last} of the {len(spec.years)} years {spec.years[0]} to {spec.years[-1]} are to be held out, "

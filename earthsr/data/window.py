@@ -6,8 +6,11 @@ Class maps, archives and elevations all cut such windows here, so that the datel
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterator
 from typing import NamedTuple
+
+from earthsr.errors import EarthsrWarning
 
 
 class Window(NamedTuple):
@@ -53,6 +56,35 @@ def pieces(window: Window, rows: int, columns: int, periodic: bool) -> Iterator[
         count = min(right - left, columns - place)
         yield Piece(Window(top, place, bottom - top, count), top - first, left - start)
         left += count
+
+
+def warn_of_rest(
+    bbox: tuple[float, float, float, float],
+    found: tuple[float, float, float, float],
+    cell: tuple[float, float],
+    what: str,
+    round_the_globe: bool = False,
+) -> None:
+    """Warn of a box that reaches beyond what there is, by a cell or more: what comes out is smaller than asked for.
+
+    Parameters
+    ----------
+    bbox, found : tuple of float
+        West, south, east, north of the box, and of the cells that it touches.
+    cell : tuple of float
+        Width and height of a cell, in the same units.
+    what : str
+        What has an edge there, for the message.
+    round_the_globe : bool
+        Whether there is none in the west and the east.
+    """
+    over_x = 0.0 if round_the_globe else max(found[0] - bbox[0], bbox[2] - found[2])
+    over_y = max(found[1] - bbox[1], bbox[3] - found[3])
+    if over_x >= cell[0] or over_y >= cell[1]:
+        asked, got = (",".join(f"{value:g}" for value in box) for box in (bbox, found))
+        warnings.warn(
+            f"--bbox {asked} reaches beyond {what}; what comes out covers {got}", EarthsrWarning, stacklevel=4
+        )
 
 
 def dateline(west: float, cell: float, columns: int) -> int:

@@ -30,7 +30,7 @@ from earthsr.emulator.bmi_variables import (
 )
 from earthsr.emulator.emulator import Emulator
 from earthsr.emulator.years import require_year
-from earthsr.errors import InputError
+from earthsr.errors import InputError, install_hint
 
 _TYPE: Final = "uniform_rectilinear"
 
@@ -39,7 +39,7 @@ def _bmipy() -> Any:
     try:
         return importlib.import_module("bmipy")
     except ImportError:
-        raise InputError("the Basic Model Interface needs the package bmipy: pip install 'earthsr[bmi]'") from None
+        raise InputError(f"the Basic Model Interface needs the package bmipy: {install_hint('bmi')}") from None
 
 
 class EarthsrBmi(_bmipy().Bmi):  # type: ignore[misc]

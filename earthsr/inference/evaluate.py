@@ -167,8 +167,10 @@ def evaluate_split(model: Model, config: Config, split: str, output: Path) -> Ev
     scores = task.score(model, dataset, observe=observe)
     provenance = {
         **provenance_of(model, source, source.layout.attributes.get("source", "not stated in the file")),
-        "definitions": f"bicubic: cubic convolution, a = -1/2, half-pixel centres; a border of {model.spec.scale} fine "
-        "cells of each patch is left out of every score; bias is prediction minus truth",
+        "definitions": "nearest: every fine cell has its coarse cell's value; bilinear, bicubic (cubic convolution, "
+        "a = -1/2): between the centres of coarse cells; conservative: bicubic with a smooth surface added, so that "
+        f"the mean over each coarse cell is its value; a border of {model.spec.scale} fine cells of each patch is left "
+        "out of every score; bias is prediction minus truth",
     }
     metrics = {**scores.to_dict(), **errors.to_dict(), "provenance": provenance}
     make_folder(output)

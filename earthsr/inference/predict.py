@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from earthsr.backend import Model
 from earthsr.data.hdf5 import PLAUSIBLE_M, open_h5, reading
-from earthsr.errors import DataError, EarthsrWarning, InputError
+from earthsr.errors import DataError, EarthsrWarning, InputError, already_there
 from earthsr.files import atomic_file
 from earthsr.models import UNetSpec
 
@@ -188,7 +188,7 @@ def check_output(path: str | Path, overwrite: bool = False) -> Path:
     """
     path = Path(path)
     if path.exists() and not overwrite:
-        raise InputError(f"{path} is there already; choose another name, or --overwrite")
+        raise already_there(path)
     if path.suffix not in SUFFIXES:
         raise InputError(
             f"{path}: output of type {path.suffix or 'none'} is not supported; expected {', '.join(SUFFIXES)}"

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from earthsr.models.card_words import citations, intended_use, licences, limits
+from earthsr.models.checkpoint import evaluation_folder
 from earthsr.models.spec import NetworkSpec
 
 #: How a value is given that neither weights nor files beside them hold.
@@ -103,15 +104,14 @@ def packed_scores(metrics: Mapping[str, Any], source: str) -> dict[str, Any]:
 
 
 def metrics_beside(weights: str | Path) -> dict[str, Any] | None:
-    """Contents of ``evaluation/metrics.json`` of the run folder that a checkpoint lies in, or beside bare weights.
+    """Contents of ``metrics.json`` of the evaluation in the run folder of a checkpoint, or beside bare weights.
 
     None where there is none, or it is of another checkpoint: an evaluation of an earlier one says nothing of this.
     """
     weights = Path(weights)
     inside = weights.parent.parent.name == "checkpoints"
-    root = weights.parent.parent.parent if inside else weights.parent
     try:
-        metrics = json.loads((root / "evaluation" / "metrics.json").read_text(encoding="utf-8"))
+        metrics = json.loads((evaluation_folder(weights) / "metrics.json").read_text(encoding="utf-8"))
         scored = Path(str(metrics["provenance"]["checkpoint"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None

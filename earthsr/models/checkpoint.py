@@ -161,6 +161,20 @@ class RunFolder:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
+def evaluation_folder(weights: str | Path) -> Path:
+    """Where the scores of a weights file go: ``evaluation`` of its run folder, else a folder beside it, named after it.
+
+    Parameters
+    ----------
+    weights : str or Path
+        As :func:`resolve_checkpoint` gives it.
+    """
+    weights = Path(weights)
+    if weights.parent.parent.name == "checkpoints":
+        return weights.parent.parent.parent / "evaluation"
+    return weights.parent / f"{weights.stem}-evaluation"
+
+
 def resolve_checkpoint(path: str | Path) -> Path:
     """Weights file that CHECKPOINT means: a run folder's best, else its latest; a checkpoint folder's; or the file.
 

@@ -19,7 +19,7 @@ from tqdm import tqdm
 
 from earthsr.backend import Model
 from earthsr.config import Config
-from earthsr.errors import InputError
+from earthsr.errors import InputError, install_hint
 from earthsr.evaluation import over_ranks
 from earthsr.ranks import Rank
 from earthsr.tasks import task_for
@@ -165,7 +165,7 @@ def require_trackers(config: Config) -> None:
     for key, module, package in (("tensorboard", "tensorboard", "tensorboard"), ("mlflow", "mlflow", "mlflow-skinny")):
         if config.summary[key] and importlib.util.find_spec(module) is None:
             raise InputError(
-                f"summary.{key} needs the package {package}: pip install 'earthsr[logging]', or set it to false"
+                f"summary.{key} needs the package {package}: {install_hint('logging')}, or set it to false"
             )
 
 

@@ -93,7 +93,8 @@ def test_a_weights_file_alone_is_enough_with_data(trained, tmp_path, any_backend
     done = run_cli("evaluate", file, "--backend", any_backend, check=2)
     assert "--data" in done.stderr
     run_cli("evaluate", file, "--data", trained.parent / "data", "--backend", any_backend, check=0)
-    assert (tmp_path / "evaluation" / "metrics.json").is_file()
+    # Named after the file: beside it may lie others, and it may lie in a folder of other things.
+    assert (tmp_path / "alone-evaluation" / "metrics.json").is_file()
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".h5"])

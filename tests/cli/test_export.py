@@ -88,7 +88,10 @@ def test_predict_takes_it_without_naming_a_backend(exported, weights, tmp_path):
         (["export", "{weights}", "out.onnx"], "choose with --backend"),
         (["export", "{weights}", "out.onnx", "--backend", "onnx"], "does not write .onnx files"),
         (["export", "{exported}", "out.onnx", "--backend", "torch"], "is an exported model already"),
-        (["export", "{weights}", "{exported}", "--backend", "torch"], "is there already; use --overwrite"),
+        (
+            ["export", "{weights}", "{exported}", "--backend", "torch"],
+            "is there already; choose another name, or --overwrite",
+        ),
         (["export", "{weights}", "out.onnx", "--backend", "torch", "--opset", "7"], "opset 7 is older"),
         (["predict", "{weights}", "in.npz", "out.npz", "--backend", "onnx"], "earthsr export CHECKPOINT model.onnx"),
         (["predict", "{exported}", "in.npz", "out.npz", "--backend", "torch"], "it reads weights (.safetensors)"),

@@ -350,6 +350,21 @@ def test_values_that_are_no_elevations_in_metres(weights, any_backend, tmp_path)
     assert np.isnan(read_tif(tmp_path / "filled.tif")[35:40, 45:50]).all()
 
 
+def test_a_box_beyond_the_raster_is_cut_and_said(weights, any_backend, tif, tmp_path):
+    box = f"{WEST - 1},{NORTH - 10 * CELL},{WEST + 10 * CELL},{NORTH}"
+    done = predict(weights, any_backend, tif, tmp_path / "part.tif", "--bbox", box)
+    assert "reaches beyond the raster; what comes out covers" in done.stderr
+    assert read_tif(tmp_path / "part.tif").shape == (50, 50)
+
+
+def test_what_other_options_would_change_is_said(weights, any_backend, tif, tmp_path):
+    plain = predict(weights, any_backend, tif, tmp_path / "plain.tif")
+    assert "(--conserve makes them equal)" in plain.stdout
+    conserved = predict(weights, any_backend, tif, tmp_path / "conserved.tif", "--conserve")
+    assert "; conserved: largest" in conserved.stdout
+    assert "--conserve" not in conserved.stdout
+
+
 def test_options_that_do_not_fit(weights, any_backend, tif, tmp_path):
     refused(
         weights,

@@ -210,7 +210,7 @@ def test_what_cannot_be_exported_is_refused_before_anything_is_written(tmp_path)
         (weights, "out.onnx", {"backend": "onnx"}, r"backend onnx does not write \.onnx files; use --backend"),
         (weights, "out.mindir", {"backend": "torch"}, r"does not write \.mindir files; use --backend mindspore"),
         (weights, "out.onnx", {"backend": "torch", "opset": 9}, "opset 9 is older than torch's exporter writes"),
-        (weights, "there.onnx", {"backend": "torch"}, "is there already; use --overwrite"),
+        (weights, "there.onnx", {"backend": "torch"}, "is there already; choose another name, or --overwrite"),
         (there, "out.onnx", {"backend": "torch"}, "is an exported model already"),
         (tmp_path / "absent", "out.onnx", {"backend": "torch"}, "no such checkpoint"),
     ):

@@ -13,6 +13,7 @@ from earthsr.models import (
     UNetSpec,
     WeightsFile,
     average_weights,
+    evaluation_folder,
     initial_weights,
     read_weights,
     write_weights,
@@ -200,6 +201,13 @@ def test_only_an_evaluation_of_this_checkpoint_is_taken(tmp_path):
         assert (metrics_beside(weights) is not None) == taken
     beside.write_text("{")
     assert metrics_beside(weights) is None
+    alone = tmp_path / "model.onnx"
+    assert evaluation_folder(alone) == tmp_path / "model-evaluation"
+    (tmp_path / "model-evaluation").mkdir()
+    for name, taken in (("model.onnx", True), ("other.onnx", False)):
+        scored = {**METRICS, "provenance": {"checkpoint": f"elsewhere/{name}"}}
+        (tmp_path / "model-evaluation" / "metrics.json").write_text(json.dumps(scored))
+        assert (metrics_beside(alone) is not None) == taken
 
 
 def test_an_average_has_the_training_of_its_parts_and_the_scores_of_none():

@@ -11,7 +11,7 @@ from earthsr.backend import Model
 from earthsr.data import Normalisation
 from earthsr.data.rasters import Georeference, MemorySink, Window, array_source
 from earthsr.data.rasters.around import read_around
-from earthsr.errors import DataError, InputError
+from earthsr.errors import DataError, EarthsrWarning, InputError
 from earthsr.inference import enlarge as module
 from earthsr.inference.conserve import area_mean, area_weights
 from earthsr.inference.enlarge import Options, enlarge, make_plan
@@ -290,6 +290,20 @@ def test_boxes_count_longitudes_as_they_like(west, box, column, columns):
 def test_boxes_that_are_none_are_refused(box, words):
     with pytest.raises(InputError, match=words):
         GLOBE.window(box)
+
+
+def test_a_box_beyond_an_edge_is_cut_with_a_warning():
+    with pytest.warns(
+        EarthsrWarning, match="--bbox 0,30,15,60 reaches beyond the raster; what comes out covers 0,30,15,45"
+    ):
+        assert GLOBE.window((0, 30, 15, 60)) == Window(0, 48, 4, 4)
+    region = replace(GLOBE, columns=48)
+    with pytest.warns(
+        EarthsrWarning, match="--bbox -15,0,15,30 reaches beyond the raster; what comes out covers -15,0,0,"
+    ):
+        assert region.window((-15, 0, 15, 30)) == Window(4, 44, 8, 4)
+    # Less than a cell: a box in round numbers around a raster's edge.
+    assert region.window((-15, 0, 1, 46)) == Window(0, 44, 12, 4)
 
 
 def test_only_a_raster_round_the_globe_has_boxes_across_the_dateline():

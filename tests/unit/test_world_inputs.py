@@ -18,7 +18,7 @@ from earthsr.data.archives.world_inputs import open_world
 from earthsr.data.classes import HILDA_PLUS, ClassTable
 from earthsr.data.rasters import Window as RasterWindow
 from earthsr.data.window import Window
-from earthsr.errors import DataError, InputError
+from earthsr.errors import DataError, EarthsrWarning, InputError
 from tests.cli.test_prepare_landuse import CODES, code_map, indices_of, states, write_nc, write_tif
 
 #: 5 degrees, once around the Earth.
@@ -148,7 +148,7 @@ def test_cells_that_a_box_touches():
     world, region = Grid(-180, 90, 5, 5, 36, 72), Grid(170, 10, 1, 1, 20, 30)
     assert touched(world, (-180, -90, 180, 90)) == Window(0, 0, 36, 72)
     assert touched(world, (0, -5, 360, 5)) == Window(17, 0, 2, 72), "all longitudes: the grid's own"
-    assert touched(world, (-179.9, 80, 179.9, 100)) == Window(0, 0, 2, 72)
+    assert touched(world, (-179.9, 80, 179.9, 94.9)) == Window(0, 0, 2, 72)
     assert output_grid(world, None, (3, 80, 2, 90)).periodic, "all but one degree, which is in a cell that is touched"
     assert touched(world, (-5, 0, 5, 10)) == Window(16, 35, 2, 2), "edges are no cells"
     assert touched(world, (-5.01, 0, 5, 10)) == Window(16, 34, 2, 3)
@@ -156,7 +156,10 @@ def test_cells_that_a_box_touches():
     assert output_grid(world, None, (190, 0, 194, 1)).west_deg == -170
     assert touched(region, (175, 0, -175, 5)) == Window(5, 5, 5, 10)
     assert touched(region, (-179, 0, -175, 5)) == Window(5, 11, 5, 4)
-    assert touched(region, (160, -90, 171, 90)) == Window(0, 0, 20, 1), "as far as there are cells"
+    with pytest.warns(EarthsrWarning, match="--bbox 160,-90,171,90 reaches beyond the anchor; what comes out covers"):
+        assert touched(region, (160, -90, 171, 90)) == Window(0, 0, 20, 1), "as far as there are cells"
+    with pytest.warns(EarthsrWarning, match="reaches beyond the anchor"):
+        assert touched(world, (-200, 80, 200, 95)) == Window(0, 0, 2, 72)
 
 
 @pytest.mark.parametrize(

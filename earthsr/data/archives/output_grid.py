@@ -8,7 +8,7 @@ from typing import Final
 
 from earthsr.areas import Grid
 from earthsr.data.archives.grids import Box, box_of, cut, part_of
-from earthsr.data.window import Window
+from earthsr.data.window import Window, warn_of_rest
 from earthsr.errors import InputError
 
 #: West, south, east, north, degrees.
@@ -92,6 +92,10 @@ def touched(grid: Grid, bbox: BBox) -> Window:
             "(west, south, east, north)"
         )
     window = found.window
+    part, cell = box_of(found.grid), (grid.cell_lon_deg, grid.cell_lat_deg)
+    warn_of_rest(
+        (west, south, east, north), (part.west, part.south, part.east, part.north), cell, "the anchor", grid.periodic
+    )
     if not grid.periodic:
         return window
     if window.columns >= grid.columns:

@@ -18,7 +18,7 @@ from earthsr.areas import Grid
 from earthsr.data.archives.grids import Axis, regular_axis, westward
 from earthsr.data.archives.times import years_of
 from earthsr.data.window import Window
-from earthsr.errors import DataError, InputError
+from earthsr.errors import DataError, InputError, install_hint
 
 _WARP: Final = "gdalwarp -t_srs EPSG:4326 -r near IN OUT.tif"
 _LATITUDE: Final = ("latitude", "lat")
@@ -39,9 +39,7 @@ def geo_module(name: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError:
-        raise InputError(
-            f"reading rasters needs the package {name.split('.')[0]}: pip install 'earthsr[geo]'"
-        ) from None
+        raise InputError(f"reading rasters needs the package {name.split('.')[0]}: {install_hint('geo')}") from None
 
 
 class Raster:

@@ -22,7 +22,7 @@ from earthsr.data.rasters.cf_write import plain_attributes
 from earthsr.data.rasters.crs import gdal, parse_crs
 from earthsr.data.rasters.geotiff_sink import is_whole
 from earthsr.data.rasters.parts import Part, cannot_write, disk_errors
-from earthsr.errors import EarthsrError, InputError
+from earthsr.errors import EarthsrError, InputError, already_there
 
 _TILE: Final = 256
 #: Attributes that say something about the store.
@@ -77,7 +77,7 @@ def export_geotiffs(maps: Maps, path: Path, overwrite: bool = False, journal: Pa
     targets = [_target(path, layer, year) for layer, year in wanted]
     for target in targets:
         if target.exists() and not overwrite:
-            raise InputError(f"{target} is there already; choose another name, or --overwrite")
+            raise already_there(target)
     done = set(journal.read_text(encoding="utf-8").splitlines()) if journal is not None and journal.exists() else set()
     for target, (layer, year) in zip(targets, wanted, strict=True):
         if target.name in done and target.exists():

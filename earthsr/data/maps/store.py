@@ -31,7 +31,7 @@ from earthsr.data.maps.packing import to_bytes, to_classes, to_codes, to_probabi
 from earthsr.data.maps.spec import COMPLETE, DESCRIPTION, MapsSpec
 from earthsr.data.rasters.parts import Part, disk_errors
 from earthsr.data.window import Window, pieces
-from earthsr.errors import DataError, InputError
+from earthsr.errors import DataError, InputError, already_there
 from earthsr.files import flush_folder, write_json
 
 #: Of zstd. Maps of 2048 x 2048: 0.3 MB, written in 30 ms and read in 5; higher levels take twice the time for 12 %.
@@ -113,7 +113,7 @@ def _rename(target: Path, path: Path) -> None:
         os.rename(target, path)
     except OSError as error:
         if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
-            raise InputError(f"{path} is there already; choose another name, or --overwrite") from None
+            raise already_there(path) from None
         raise
     flush_folder(path.parent)
 

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from earthsr.data.window import Window, dateline
+from earthsr.data.window import Window, dateline, warn_of_rest
 from earthsr.errors import InputError
 
 
@@ -156,7 +156,9 @@ class Georeference:
                 f"--bbox {west:g},{south:g},{east:g},{north:g} lies outside the raster, which covers {here} (west, "
                 "south, east, north)"
             )
-        return Window(top, left, bottom - top, right - left)
+        found = Window(top, left, bottom - top, right - left)
+        warn_of_rest(bbox, self.part(found).bounds, (self.cell_x, self.cell_y), "the raster", self.periodic)
+        return found
 
 
 class Source(Protocol):

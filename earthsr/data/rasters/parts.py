@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from earthsr.errors import InputError
+from earthsr.errors import InputError, already_there
 from earthsr.files import flush_folder, make_folder
 
 
@@ -51,7 +51,7 @@ class Part:
 
     def __init__(self, path: Path, overwrite: bool, store: bool = False) -> None:
         if path.exists() and not overwrite:
-            raise InputError(f"{path} is there already; choose another name, or --overwrite")
+            raise already_there(path)
         if path.is_dir() and not (store and (is_store(path) or not any(path.iterdir()))):
             raise InputError(f"{path} is a folder of something else and is not replaced; choose another name")
         if store and path.exists() and not path.is_dir():

@@ -19,7 +19,7 @@ from earthsr.data.classes import NODATA
 from earthsr.data.maps import Maps, export_geotiffs, export_netcdf
 from earthsr.data.maps.windows import all_chunks
 from earthsr.data.rasters.parts import is_store
-from earthsr.errors import InputError
+from earthsr.errors import InputError, already_there
 from earthsr.evaluation.figures import new_figure, save
 from earthsr.evaluation.map_figures import class_maps
 from earthsr.evaluation.map_score_figures import area_curves
@@ -64,7 +64,7 @@ def require_free(target: Path, plan: Plan, overwrite: bool) -> None:
     """
     for path in files_of(target, plan):
         if path.exists() and not overwrite:
-            raise InputError(f"{path} is there already; choose another name, or --overwrite")
+            raise already_there(path)
         store = path.suffix.lower() == ".zarr"
         if path.is_dir() and not (store and (is_store(path) or not any(path.iterdir()))):
             raise InputError(f"{path} is a folder of something else and is not replaced; choose another name")
