@@ -17,13 +17,12 @@ from earthsr.inference import Evaluation, Options, evaluate_split, predict_array
 from earthsr.models import (
     Precision,
     UNetSpec,
-    evaluation_folder,
     initial_weights,
     read_weights,
     require_same_spec,
     resolve_checkpoint,
 )
-from earthsr.models.checkpoint import STATE
+from earthsr.models.checkpoint import STATE, evaluation_folder
 from earthsr.models.pretrained import is_pretrained
 from earthsr.tasks import task_for
 from earthsr.training import Trainer, TrainingResult

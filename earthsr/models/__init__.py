@@ -4,7 +4,7 @@ Nothing here computes a forward pass; a backend builds its network from the spec
 """
 
 from earthsr.models.average import average_weights
-from earthsr.models.checkpoint import Checkpoint, RunFolder, evaluation_folder, load_checkpoint, resolve_checkpoint
+from earthsr.models.checkpoint import Checkpoint, RunFolder, load_checkpoint, resolve_checkpoint
 from earthsr.models.demsrnet import DemSRNetSpec
 from earthsr.models.initial import initial_weights
 from earthsr.models.kinds import spec_from_dict
@@ -40,7 +40,6 @@ __all__ = [
     "UNetSpec",
     "WeightsFile",
     "average_weights",
-    "evaluation_folder",
     "initial_weights",
     "load_checkpoint",
     "read_weights",

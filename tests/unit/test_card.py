@@ -13,13 +13,13 @@ from earthsr.models import (
     UNetSpec,
     WeightsFile,
     average_weights,
-    evaluation_folder,
     initial_weights,
     read_weights,
     write_weights,
 )
 from earthsr.models.card import NOT_RECORDED, metrics_beside, model_card, packed_scores
 from earthsr.models.card_pages import card_markdown, card_text
+from earthsr.models.checkpoint import evaluation_folder
 from tests.conftest import call_cli, write_patches
 
 SECTIONS = (
