@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,20 @@ class Progress:
     records: int = 0
     """Lines of metrics.jsonl; resuming cuts the file back to them."""
     finished: bool = False
+
+    def judge(self, score: float | None, better: Callable[[float | None, float | None], bool]) -> bool:
+        """Take the score of an evaluation; return whether it is the best so far, and count those that are not."""
+        if better(score, self.best_score):
+            self.best_score, self.best_step = score, self.step
+            self.evaluations_without_gain = 0
+            return True
+        self.evaluations_without_gain += 1
+        return False
+
+    def finish(self, epochs: int, patience: int | None) -> None:
+        """Decide whether the run is at its end: all ``epochs`` made, or ``patience`` evaluations without a gain."""
+        tired = patience is not None and self.evaluations_without_gain >= patience
+        self.finished = tired or self.epoch >= epochs
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-able description; floats survive exactly."""

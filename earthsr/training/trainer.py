@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -27,33 +26,12 @@ from earthsr.training.callbacks import Callback, EvaluateCallBack, default_callb
 from earthsr.training.loop import Unread, filled_batches
 from earthsr.training.progress import MetricsFile, Progress
 from earthsr.training.record import training_record
+from earthsr.training.result import TrainingResult
 from earthsr.training.resume import check_same_run
 from earthsr.training.schedule import learning_rate
 from earthsr.training.signals import StopRequest
 from earthsr.training.snapshot import run_notes, weights_metadata
 from earthsr.training.together import agreed_signal, on_first, require_launch, require_same, restarted
-
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """How a call of :meth:`Trainer.train` ended."""
-
-    folder: Path
-    """The run folder."""
-    steps: int
-    """Updates of the weights, earlier calls included."""
-    epochs: int
-    """Whole passes over the training split."""
-    best_score: float | None
-    """Best score of the validation split."""
-    score_name: str
-    """Which: ``rmse_m`` (lowest, metres), ``miou`` (highest), ``rmse`` (lowest, of a field)."""
-    words: str
-    """The same for people."""
-    stopped_early: bool
-    """Whether no better score came for ``train.early_stopping_patience`` evaluations."""
-    interrupted_by: str | None
-    """Name of the signal that ended the run before its time, or None."""
 
 
 class Trainer:
@@ -178,7 +156,7 @@ class Trainer:
         if newest is not None and not (resume or overwrite):
             raise InputError(
                 f"{self.run.path} holds a run already; use --resume to carry it on, --output for another folder, "
-                "or --overwrite"
+                "or --overwrite (in Python resume=True, summary.summary_dir, overwrite=True)"
             )
         self._normalise(resume and newest is not None)
         engine = self.model.engine
@@ -241,7 +219,7 @@ class Trainer:
         self.progress = Progress.from_dict(checkpoint.notes["progress"], str(folder))
         on_first(self.model.engine, self._mend)
         # Epochs and patience may have been raised since.
-        self.progress.finished = self._is_finished()
+        self.progress.finish(self.epochs, self.config.train.early_stopping_patience)
         if self.progress.finished:
             self.logger.warning(
                 f"the run ended at step {self.progress.step} (epoch {self.progress.epoch}): nothing to do; raise "
@@ -359,31 +337,16 @@ class Trainer:
         gained = False
         if isinstance(self.pred_cb, EvaluateCallBack) and (self.pred_cb.due(progress.epoch + 1) or last):
             record["valid"] = self.pred_cb.evaluate()
-            gained = self._judge(record["valid"].get(self.task.best))
+            gained = progress.judge(record["valid"].get(self.task.best), self.task.better)
         progress.epoch += 1
         progress.step_in_epoch = 0
         progress.loss_sum = 0.0
-        progress.finished = self._is_finished()
+        progress.finish(self.epochs, self.config.train.early_stopping_patience)
         self._record(record, "epoch")
         by_epoch = summary.save_checkpoint_epochs and progress.epoch % summary.save_checkpoint_epochs == 0
         by_step = summary.save_checkpoint_steps and progress.step % summary.save_checkpoint_steps == 0
         if gained or by_epoch or by_step or progress.finished:
             self._save(best=gained)
-
-    def _is_finished(self) -> bool:
-        patience = self.config.train.early_stopping_patience
-        tired = patience is not None and self.progress.evaluations_without_gain >= patience
-        return tired or self.progress.epoch >= self.epochs
-
-    def _judge(self, score: float | None) -> bool:
-        """Whether a validation score is the best so far; counts towards early stopping where not."""
-        progress = self.progress
-        if self.task.better(score, progress.best_score):
-            progress.best_score, progress.best_step = score, progress.step
-            progress.evaluations_without_gain = 0
-            return True
-        progress.evaluations_without_gain += 1
-        return False
 
     # Checkpoints
 
