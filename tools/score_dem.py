@@ -1,6 +1,6 @@
 """Score of a DEM model what `earthsr evaluate` does not: self-ensembling, averaged weights, the course of training.
 
-    python tools/score_dem.py CHECKPOINT --data DIR --output DIR --symmetries
+    python tools/score_dem.py CHECKPOINT --data DIR --output DIR --symmetries [--ensemble CHECKPOINT…]
     python tools/score_dem.py RUN --data DIR --output DIR --average 5
     python tools/score_dem.py RUN --data DIR --output DIR --over-time 6
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,17 +24,17 @@ from earthsr.config import Config
 from earthsr.data import Dataset
 from earthsr.errors import EarthsrError, InputError
 from earthsr.files import make_folder, write_json
-from earthsr.inference.members import Member
+from earthsr.inference.members import members
 from earthsr.models import Precision, RunFolder, average_weights, load_checkpoint, write_weights
 from earthsr.tasks import task_for
 
 
-class Symmetric:
-    """Predicts the mean of what a model makes of a raster turned by each of the eight symmetries."""
+class Mean:
+    """Predicts the mean of what models make of a raster turned by each of the eight symmetries."""
 
-    def __init__(self, model: Model) -> None:
-        self.model = model
-        self.members = [Member(model, symmetry) for symmetry in range(8)]
+    def __init__(self, models: Sequence[Model]) -> None:
+        self.model = models[0]
+        self.members = members(models, symmetries=True)
 
     def submit(self, coarse: np.ndarray, pad_to: int | None = None) -> Pending:
         """Start a prediction, metres; patches are normalised as in training."""
@@ -71,6 +72,9 @@ def main() -> int:
     what.add_argument("--symmetries", action="store_true", help="mean over the eight symmetries of the square")
     what.add_argument("--average", type=int, metavar="N", help="mean of the weights of the N newest checkpoints")
     what.add_argument("--over-time", type=int, metavar="N", help="N of the run's checkpoints, spread over its epochs")
+    parser.add_argument(
+        "--ensemble", type=Path, nargs="+", default=[], metavar="CHECKPOINT", help="with --symmetries: further models"
+    )
     parser.add_argument("--amp-level", default="O0", choices=("O0", "O1", "O2", "O3"))
     parser.add_argument("--backend")
     options = parser.parse_args()
@@ -83,6 +87,8 @@ def main() -> int:
 
 
 def work(options: argparse.Namespace) -> None:
+    if options.ensemble and not options.symmetries:
+        raise InputError("--ensemble adds models to --symmetries; give both")
     config = config_of(options.checkpoint, options.data)
     backend = choose_backend(options.backend, config.backend)
     precision = Precision(options.amp_level)
@@ -110,8 +116,8 @@ def work(options: argparse.Namespace) -> None:
         values = {**scores(opened(weights), config, options.split), "averaged": [folder.name for folder in folders]}
         path = write_json(options.output / "metrics.json", values)
     else:
-        model = opened(options.checkpoint)
-        path = write_json(options.output / "metrics.json", scores(Symmetric(model), config, options.split))
+        mean = Mean([opened(path) for path in (options.checkpoint, *options.ensemble)])
+        path = write_json(options.output / "metrics.json", scores(mean, config, options.split))
     print(f"wrote {path}")
 
 

@@ -110,18 +110,19 @@ def test_variants_of_the_land_have_columns_bars_and_colours_of_their_own(scored)
     write_run(plan, "one/rough", "one", best=88.0)
     write_scores(plan, "one/rough", ["a"], 17)
     write_scores(plan, "one/rough-symmetries", ["a"], 18)
+    write_scores(plan, "one/ensemble", ["a"], 23)
     found = collect(plan)
-    assert found["rows"][0]["percent_below_bicubic"] == pytest.approx(
-        {"conservative": 10, "edsr": -5, "rough": 17, "rough-symmetries": 18, "demsrnet": 20, "demsrnet-symmetries": 22}
-    )
+    gains = {"edsr": -5, "rough": 17, "rough-symmetries": 18, "demsrnet": 20, "demsrnet-symmetries": 22, "ensemble": 23}
+    assert found["rows"][0]["percent_below_bicubic"] == pytest.approx({"conservative": 10, **gains})
     head = next(line for line in markdown(found, "").splitlines() if line.startswith("| RMSE below"))
     assert "| EDSR | DEM-SRNet, squared error | … with symmetries | DEM-SRNet, pre-trained | … with" in head
     figure = region_bars(found)
     bars = figure.axes[0].patches
-    assert [bar.get_height() for bar in bars] == pytest.approx([-5, 17, 18, 20, 22])
-    assert len({bar.get_facecolor() for bar in bars}) == 5
+    assert [bar.get_height() for bar in bars] == pytest.approx(list(gains.values()))
+    assert len({bar.get_facecolor() for bar in bars}) == 6
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert labels[1:3] == ["DEM-SRNet, squared error", "DEM-SRNet, squared error, symmetries"]
+    assert labels[5] == "DEM-SRNet, pre-trained, and of squared error, with symmetries"
     long = next(entry for entry in found["ablations"] if entry["name"] == "long-rough")
     assert (long["label"], long["topic"]) == ("squared error, 4 epochs", "loss")
     assert long["test_percent_below_bicubic"] == pytest.approx(17)
@@ -224,7 +225,7 @@ def trained(tmp_path_factory, any_backend):
 
 
 def score(run, backend, data, output, **what):
-    options = {"symmetries": False, "average": None, "over_time": None, **what}
+    options = {"symmetries": False, "ensemble": [], "average": None, "over_time": None, **what}
     score_dem.work(
         Namespace(checkpoint=run, data=data, output=output, split="test", amp_level="O0", backend=backend, **options)
     )
@@ -247,6 +248,20 @@ def test_self_ensembling_is_the_mean_of_eight_predictions(trained, tmp_path):
     plain = score_dem.scores(model, load_yaml_config(run / "config.yaml"), "test")["scores"]
     assert found["scores"]["bicubic"] == pytest.approx(plain["bicubic"])
     assert found["scores"]["model"]["rmse"] != pytest.approx(plain["model"]["rmse"], rel=1e-6)
+
+
+def test_an_ensemble_is_the_mean_of_its_models_under_all_symmetries(trained, tmp_path):
+    run, data, backend = trained
+    other = RunFolder(run).folder(3)
+    score(run, backend, data, tmp_path / "both", symmetries=True, ensemble=[other])
+    found = json.loads((tmp_path / "both" / "metrics.json").read_text())
+    patches = earthsr.DemData({"root_dir": data, "patch_size": 8}, "test").read(np.arange(5))
+    models = [earthsr.from_pretrained(path, backend=backend) for path in (run, other)]
+    mean = np.mean([score_dem.Mean([model]).submit(patches.coarse).result() for model in models], axis=0)
+    error = (mean - patches.fine)[..., 5:-5, 5:-5]
+    assert found["scores"]["model"]["rmse"] == pytest.approx(np.sqrt((error**2).mean()), rel=1e-5)
+    with pytest.raises(InputError, match="--ensemble adds models to --symmetries"):
+        score(run, backend, data, tmp_path / "wrong", average=2, ensemble=[other])
 
 
 def test_averages_and_courses_are_of_the_runs_checkpoints(trained, tmp_path):

@@ -14,7 +14,7 @@ from earthsr.config.section import Count, Section
 from earthsr.errors import ConfigError
 
 #: Models that every benchmark has; variants are called otherwise.
-RESERVED = ("edsr", "demsrnet", "finetuned")
+RESERVED = ("edsr", "demsrnet", "finetuned", "ensemble")
 
 Names = Annotated[list[str], Field(min_length=1)]
 Share = Annotated[float, Field(ge=0, le=1)]

@@ -85,6 +85,8 @@ class Plan:
             self._train(run, land.config, fold, variant.epochs or land.epochs, overrides=variant.set)
             self._evaluate(run, fold, run)
             self._symmetries(f"{run}-symmetries", fold, run)
+        if land.variants:
+            self._symmetries(f"{fold}/ensemble", fold, f"{fold}/demsrnet", [f"{fold}/{name}" for name in land.variants])
 
     def _kept(self, fold: str, model: str) -> int | None:
         """Checkpoints that a run keeps, where more than its configuration's are wanted."""
@@ -220,17 +222,21 @@ class Plan:
         needs = (f"train/{run}", f"data/{data}")
         self.stages.append(Stage(f"score/{name}", tuple(commands), folder / "metrics.json", needs))
 
-    def _symmetries(self, name: str, data: str, run: str) -> None:
+    def _symmetries(self, name: str, data: str, run: str, others: Sequence[str] = ()) -> None:
         folder = self.score(name)
-        self._scored(name, data, run, self._score_words(run, data, folder, "--symmetries"), folder / "metrics.json")
+        options = ["--symmetries", *(["--ensemble", *(str(self.run(other)) for other in others)] if others else [])]
+        self._scored(name, data, run, self._score_words(run, data, folder, *options), folder / "metrics.json", others)
 
     def _score_words(self, run: str, data: str, folder: Path, *options: str) -> tuple[str, ...]:
         words = ("python", str(Path(__file__).parents[1] / "score_dem.py"), str(self.run(run)))
         words += ("--data", str(self.data(data)), "--output", str(folder), *options)
         return (*words, "--amp-level", self.benchmark.amp_level, *self._backend())
 
-    def _scored(self, name: str, data: str, run: str, words: tuple[str, ...], result: Path) -> None:
-        self.stages.append(Stage(f"score/{name}", (Command(words),), result, (f"train/{run}", f"data/{data}")))
+    def _scored(
+        self, name: str, data: str, run: str, words: tuple[str, ...], result: Path, others: Sequence[str] = ()
+    ) -> None:
+        needs = (*(f"train/{each}" for each in (run, *others)), f"data/{data}")
+        self.stages.append(Stage(f"score/{name}", (Command(words),), result, needs))
 
     def _backend(self) -> tuple[str, ...]:
         return ("--backend", self.benchmark.backend) if self.benchmark.backend else ()

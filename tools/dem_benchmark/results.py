@@ -50,6 +50,9 @@ def models(benchmark: Benchmark) -> dict[str, str]:
         found |= {name: f"DEM-SRNet, {variant.label}", f"{name}-symmetries": "… with symmetries"}
     for name, stage in (("demsrnet", "pre-trained"), ("finetuned", "fine-tuned")):
         found |= {name: f"DEM-SRNet, {stage}", f"{name}-symmetries": "… with symmetries"}
+        if name == "demsrnet" and benchmark.land.variants:
+            others = ", ".join(variant.label for variant in benchmark.land.variants.values())
+            found["ensemble"] = f"… and of {others}, with symmetries"
     return found
 
 
@@ -152,9 +155,11 @@ def _ablations(plan: Plan) -> list[dict[str, Any]]:
             longer = variant.model_copy(update={"label": label})
             found.append(_entry(plan, f"long-{name}", longer, f"{fold}/{name}", f"{fold}/{name}", fold))
         mean = f"mean of the long run's last {ablations.average_last} checkpoints"
+        others = ", ".join(variant.label for variant in land.variants.values())
         for name, label, topic in (
             ("averaged", mean, "weight averaging"),
             ("demsrnet-symmetries", "the long run, mean of the eight symmetries", "self-ensembling"),
+            ("ensemble", f"the same, and of the long run of {others}", "ensemble"),
         ):
             made = Variant(label=label, topic=topic)
             found.append(_entry(plan, name, made, f"{fold}/demsrnet", f"{fold}/{name}", fold, of_run=False))
