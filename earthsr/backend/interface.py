@@ -286,8 +286,11 @@ class Engine(ABC):
                 "the Dice loss is a function of a whole batch: set optimizer.accumulate to 1, or train.dice to 0"
             )
         weights = objective.class_weights
-        outputs = next(p.shape[0] for p in self.spec.parameters if p.name == "out.weight")
-        if weights is not None and len(weights) != outputs:
+        if weights is None:
+            return
+        # A network of one's own may call its last layer what it likes: then there is nothing to compare.
+        outputs = next((p.shape[0] for p in self.spec.parameters if p.name == "out.weight"), len(weights))
+        if len(weights) != outputs:
             raise BackendError(f"the objective has {len(weights)} class weights, this model has {outputs} classes")
 
     def require_recomputable(self, recompute: bool) -> None:

@@ -13,8 +13,8 @@ from earthsr.config.messages import config_error
 from earthsr.config.section import Count, Section
 from earthsr.errors import ConfigError
 
-#: Models that every benchmark has; variants are called otherwise.
-RESERVED = ("edsr", "demsrnet", "finetuned", "ensemble")
+#: Names of scores that every benchmark has; variants are called otherwise.
+RESERVED = ("edsr", "demsrnet", "finetuned", "averaged", "ensemble", "over-time")
 
 Names = Annotated[list[str], Field(min_length=1)]
 Share = Annotated[float, Field(ge=0, le=1)]

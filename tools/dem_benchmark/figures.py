@@ -19,7 +19,6 @@ _COLOURS = {
     "edsr": ("0.55",),
     "demsrnet": ("tab:blue", "#7fb2dd"),
     "finetuned": ("tab:green", "#93cf93"),
-    "ensemble": ("#0b3a6b",),
 }
 _OTHERS = (("tab:orange", "#ffbe86"), ("tab:purple", "#c5b0d5"), ("tab:brown", "#c49c94"))
 _LABEL = "RMSE below bicubic (%)"
@@ -60,14 +59,11 @@ def region_bars(found: Mapping[str, Any]) -> Figure | None:
     legend: dict[str, Any] = {}
     for axes, kind in zip(grid[0], kinds, strict=True):
         shown = [name for name in models if any(name in row["percent_below_bicubic"] for row in each[kind])]
-        width, own = 0.84 / len(shown), ""
+        width = 0.84 / len(shown)
         for i, name in enumerate(shown):
             place = np.arange(len(each[kind])) + (i - (len(shown) - 1) / 2) * width
             values = [row["percent_below_bicubic"].get(name, np.nan) for row in each[kind]]
-            if not models[name].startswith("…"):
-                own = words = models[name]
-            else:
-                words = f"{own}, {models[name].removeprefix('… ').removeprefix('with ')}"
+            words = models[name] if not models[name].startswith("…") else f"{models[shown[i - 1]]}, symmetries"
             axes.bar(place, values, 0.94 * width, color=colours[name], label=words)
         names = [f"{row['region']}\n{row['rmse_m']['bicubic']:.1f} m" for row in each[kind]]
         axes.set_xticks(np.arange(len(names)), names, fontsize=8, rotation=0 if len(rows) < 6 else 35)

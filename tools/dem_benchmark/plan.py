@@ -85,8 +85,6 @@ class Plan:
             self._train(run, land.config, fold, variant.epochs or land.epochs, overrides=variant.set)
             self._evaluate(run, fold, run)
             self._symmetries(f"{run}-symmetries", fold, run)
-        if land.variants:
-            self._symmetries(f"{fold}/ensemble", fold, f"{fold}/demsrnet", [f"{fold}/{name}" for name in land.variants])
 
     def _kept(self, fold: str, model: str) -> int | None:
         """Checkpoints that a run keeps, where more than its configuration's are wanted."""
@@ -134,6 +132,8 @@ class Plan:
             folder = self.score(f"{fold}/averaged")
             words = self._score_words(f"{fold}/demsrnet", fold, folder, "--average", str(ablations.average_last))
             self._scored(f"{fold}/averaged", fold, f"{fold}/demsrnet", words, folder / "metrics.json")
+        if land.variants:
+            self._symmetries(f"{fold}/ensemble", fold, f"{fold}/demsrnet", [f"{fold}/{name}" for name in land.variants])
         for name, variant in {"reference": reference(ablations), **ablations.variants}.items():
             data = self.variant_data(fold, variant)
             run = f"ablation/{name}"

@@ -50,9 +50,6 @@ def models(benchmark: Benchmark) -> dict[str, str]:
         found |= {name: f"DEM-SRNet, {variant.label}", f"{name}-symmetries": "… with symmetries"}
     for name, stage in (("demsrnet", "pre-trained"), ("finetuned", "fine-tuned")):
         found |= {name: f"DEM-SRNet, {stage}", f"{name}-symmetries": "… with symmetries"}
-        if name == "demsrnet" and benchmark.land.variants:
-            others = ", ".join(variant.label for variant in benchmark.land.variants.values())
-            found["ensemble"] = f"… and of {others}, with symmetries"
     return found
 
 
