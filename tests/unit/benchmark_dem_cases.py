@@ -19,6 +19,7 @@ TINY = {
         "epochs": 4,
         "baseline_epochs": 2,
         "time_points": 3,
+        "tiles": {"config": "tiles.yaml", "epochs": 2},
         "variants": {"rough": {"topic": "loss", "label": "squared error", "set": ["train.loss=mse"]}},
     },
     "ocean": {
@@ -67,7 +68,8 @@ def write_files(folder, changes=None):
     ocean = {**land, "train": {"run_mode": "finetune", "load_ckpt": True, "freeze": ["head", "blocks.0"]}}
     ocean["summary"] = {"ckpt_path": "runs/land", "log_every": 5}
     edsr = {**land, "model": {"features": 4, "num_blocks": 2, "upsampler": "pixel_shuffle", "bias": True}}
-    for name, config in (("land", land), ("ocean", ocean), ("edsr", edsr)):
+    tiles = {**ocean, "train": {"run_mode": "finetune", "load_ckpt": True}}
+    for name, config in (("land", land), ("ocean", ocean), ("edsr", edsr), ("tiles", tiles)):
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(config))
     path = folder / "benchmark.yaml"
     path.write_text(yaml.safe_dump(values))

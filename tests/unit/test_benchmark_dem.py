@@ -105,6 +105,7 @@ def test_every_fold_leaves_its_group_out_whole(tmp_path):
         assert splits["valid"] == {"m1"}
         assert splits["train"] == {"a", "b", "c", "m2", "m3"} - set(group)
     assert splits_of(stages["data/one-more-0"])["train"] == {"b", "c"}
+    assert splits_of(stages["data/two-more-0"]) == {"train": {"a"}, "valid": {"m1"}, "test": {"b", "c"}}
     assert splits_of(stages["data/ocean"]) == {"train": {"o1"}, "valid": {"o2"}, "test": {"o3"}}
 
 
@@ -144,6 +145,9 @@ def test_training_stages_are_configurations_that_load(tmp_path):
     assert configs["train/two/edsr"].epochs == 1
     for fold in ("one", "two"):
         assert (configs[f"train/{fold}/rough"].train.loss, configs[f"train/{fold}/rough"].epochs) == ("mse", 2)
+    carried = configs["train/two/tiles"]
+    assert carried.summary.ckpt_path == str(plan.run("two/demsrnet"))
+    assert carried.data.root_dir == str(plan.data("two-more-0"))
     tuned = configs["train/ocean/finetuned"]
     assert tuned.summary.ckpt_path == str(plan.run("one/demsrnet"))
     assert tuned.train.freeze == ["head", "blocks.0"]

@@ -111,15 +111,17 @@ def test_variants_of_the_land_have_columns_bars_and_colours_of_their_own(scored)
     write_scores(plan, "one/rough", ["a"], 17)
     write_scores(plan, "one/rough-symmetries", ["a"], 18)
     write_scores(plan, "one/ensemble", ["a"], 23)
+    write_run(plan, "one/tiles", "one-more-0")
+    write_scores(plan, "one/tiles", ["a"], 24)
     found = collect(plan)
-    gains = {"edsr": -5, "rough": 17, "rough-symmetries": 18, "demsrnet": 20, "demsrnet-symmetries": 22}
+    gains = {"edsr": -5, "rough": 17, "rough-symmetries": 18, "demsrnet": 20, "demsrnet-symmetries": 22, "tiles": 24}
     assert found["rows"][0]["percent_below_bicubic"] == pytest.approx({"conservative": 10, **gains})
     head = next(line for line in markdown(found, "").splitlines() if line.startswith("| RMSE below"))
     assert "| EDSR | DEM-SRNet, squared error | … with symmetries | DEM-SRNet, pre-trained | … with" in head
     figure = region_bars(found)
     bars = figure.axes[0].patches
     assert [bar.get_height() for bar in bars] == pytest.approx(list(gains.values()))
-    assert len({bar.get_facecolor() for bar in bars}) == 5
+    assert len({bar.get_facecolor() for bar in bars}) == 6
     labels = [text.get_text() for text in figure.legends[0].get_texts()]
     assert labels[1:3] == ["DEM-SRNet, squared error", "DEM-SRNet, squared error, symmetries"]
     long = next(entry for entry in found["ablations"] if entry["name"] == "long-rough")

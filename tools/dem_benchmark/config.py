@@ -14,7 +14,7 @@ from earthsr.config.section import Count, Section
 from earthsr.errors import ConfigError
 
 #: Names of scores that every benchmark has; variants are called otherwise.
-RESERVED = ("edsr", "demsrnet", "finetuned", "averaged", "ensemble", "over-time")
+RESERVED = ("edsr", "demsrnet", "tiles", "finetuned", "averaged", "ensemble", "over-time")
 
 Names = Annotated[list[str], Field(min_length=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -29,6 +29,13 @@ class Cut(Section):
     minimum_valid: Share = 0.5
 
 
+class Tiles(Section):
+    """A second stage of every fold: its model carried on with the regions of ``--land`` alone."""
+
+    config: str = Field(description="configuration of fine-tuning, beside this file")
+    epochs: Count
+
+
 class Land(Section):
     """Folds over land: each group of regions is left out in turn."""
 
@@ -39,6 +46,7 @@ class Land(Section):
     epochs: Count
     baseline_epochs: Count
     time_points: int = Field(0, ge=0, description="checkpoints of the long run that are scored: curve of time")
+    tiles: Tiles | None = None
     variants: dict[str, Variant] = Field(default_factory=dict, description="trained and scored on every fold as well")
 
 
@@ -171,6 +179,8 @@ def _configurations(benchmark: Benchmark) -> list[tuple[str, list[str]]]:
     land = benchmark.land
     found = [(land.config, []), (land.baseline, [])]
     found += [(land.config, variant.set) for variant in land.variants.values()]
+    if land.tiles is not None:
+        found.append((land.tiles.config, []))
     if benchmark.ablations is not None:
         common = benchmark.ablations.set
         found.append((land.config, common))

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 _COLOURS = {
     "edsr": ("0.55",),
     "demsrnet": ("tab:blue", "#7fb2dd"),
+    "tiles": ("#0b3a6b", "#5b7fa8"),
     "finetuned": ("tab:green", "#93cf93"),
 }
 _OTHERS = (("tab:orange", "#ffbe86"), ("tab:purple", "#c5b0d5"), ("tab:brown", "#c49c94"))

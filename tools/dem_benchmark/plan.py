@@ -86,6 +86,15 @@ class Plan:
             self._evaluate(run, fold, run)
             self._symmetries(f"{run}-symmetries", fold, run)
 
+        if land.tiles is not None:
+            run, before = f"{fold}/tiles", f"{fold}/demsrnet"
+            data = self.variant_data(fold, Variant(label="tiles alone", topic="data", more_land=0))
+            start = [f"summary.ckpt_path={self.run(before)}"]
+            epochs = land.tiles.epochs
+            self._train(run, land.tiles.config, data, epochs, overrides=start, needs=(f"train/{before}",))
+            self._evaluate(run, fold, run)
+            self._symmetries(f"{run}-symmetries", fold, run)
+
     def _kept(self, fold: str, model: str) -> int | None:
         """Checkpoints that a run keeps, where more than its configuration's are wanted."""
         ablations = self.benchmark.ablations

@@ -48,7 +48,10 @@ def models(benchmark: Benchmark) -> dict[str, str]:
     found = {"edsr": "EDSR"}
     for name, variant in benchmark.land.variants.items():
         found |= {name: f"DEM-SRNet, {variant.label}", f"{name}-symmetries": "… with symmetries"}
-    for name, stage in (("demsrnet", "pre-trained"), ("finetuned", "fine-tuned")):
+    stages = {"demsrnet": "pre-trained", "tiles": "carried on with tiles alone", "finetuned": "fine-tuned"}
+    if benchmark.land.tiles is None:
+        del stages["tiles"]
+    for name, stage in stages.items():
         found |= {name: f"DEM-SRNet, {stage}", f"{name}-symmetries": "… with symmetries"}
     return found
 
@@ -152,6 +155,12 @@ def _ablations(plan: Plan) -> list[dict[str, Any]]:
             longer = variant.model_copy(update={"label": label})
             found.append(_entry(plan, f"long-{name}", longer, f"{fold}/{name}", f"{fold}/{name}", fold))
         mean = f"mean of the long run's last {ablations.average_last} checkpoints"
+        if land.tiles is not None:
+            carried = Variant(
+                label=f"carried on with tiles alone, {plan.epochs(land.tiles.epochs)} epochs", topic="data"
+            )
+            data = plan.variant_data(fold, Variant(label="tiles alone", topic="data", more_land=0))
+            found.append(_entry(plan, "tiles", carried, f"{fold}/tiles", f"{fold}/tiles", data))
         others = ", ".join(variant.label for variant in land.variants.values())
         for name, label, topic in (
             ("averaged", mean, "weight averaging"),
