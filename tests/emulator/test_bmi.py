@@ -324,4 +324,5 @@ except earthsr.errors.InputError as error:
     print(error)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=REPOSITORY, check=True)
-    assert done.stdout == "the Basic Model Interface needs the package bmipy: pip install 'earthsr[bmi]'\n"
+    hint = "pip install 'earthsr[bmi]' (in a clone: pip install -e '.[bmi]')"
+    assert done.stdout == f"the Basic Model Interface needs the package bmipy: {hint}\n"
