@@ -17,7 +17,8 @@ from tests.conftest import REPOSITORY, call_cli, installed, small_world, terrain
 from tests.reconstruct.cases import everything, write_model
 
 pytestmark = [
-    pytest.mark.skipif(not installed(name), reason=f"backend {name} is not installed") for name in ("torch", "onnx")
+    *(pytest.mark.skipif(not installed(name), reason=f"backend {name} is not installed") for name in ("torch", "onnx")),
+    pytest.mark.slow,
 ]
 
 SPEC = DemSRNetSpec(features=4, num_blocks=1)
@@ -175,7 +176,6 @@ def test_the_documentation_says_how_elevations_go_in_and_come_out(exported, tmp_
     np.testing.assert_allclose(np.load(tmp_path / "fine.npy"), expected, atol=1e-3)  # float32 at some hundred metres
 
 
-@pytest.mark.slow
 def test_evaluate_runs_with_no_framework_and_agrees(exported, weights, tmp_path):
     root = write_patches(tmp_path / "data")
     scores = []
@@ -187,7 +187,6 @@ def test_evaluate_runs_with_no_framework_and_agrees(exported, weights, tmp_path)
     assert scores[0]["model"]["rmse"] == pytest.approx(scores[1]["model"]["rmse"], rel=1e-5)
 
 
-@pytest.mark.slow
 def test_a_run_trained_in_a_low_precision_is_evaluated_in_the_files_own(tmp_path):
     root = write_patches(tmp_path / "data")
     values = {
@@ -207,7 +206,6 @@ def test_a_run_trained_in_a_low_precision_is_evaluated_in_the_files_own(tmp_path
     assert (tmp_path / "run" / "evaluation" / "metrics.json").is_file()
 
 
-@pytest.mark.slow
 def test_reconstruct_runs_with_no_framework_and_agrees(tmp_path):
     root = small_world(tmp_path / "world", archives=True)
     weights = write_model(root / "model.safetensors", root, norm="group", norm_groups=2)

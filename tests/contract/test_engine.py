@@ -130,6 +130,7 @@ def test_gradient_equals_finite_differences_of_the_float64_reference(backend):
             assert gradient[name][index] == pytest.approx((above - below) / 2e-5, abs=2e-5 * largest)
 
 
+@pytest.mark.slow
 def test_padding_counts_for_nothing(backend):
     short, padded = make_batch(samples=3), make_batch(samples=3)
     rng = np.random.default_rng(9)

@@ -46,6 +46,7 @@ def test_pynative_gives_what_the_graph_gives():
     np.testing.assert_allclose(graph.submit(x).result(), pynative.submit(x).result(), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_process_keeps_its_own_mode():
     made = engine()
     import mindspore as ms
@@ -70,6 +71,7 @@ def test_steps_sunk_together_equal_steps_one_by_one(accumulate):
     assert_same_state(one.export_state(), sunk.export_state())
 
 
+@pytest.mark.slow
 def test_one_graph_serves_calls_of_any_length(monkeypatch):
     made = engine()
     made.steps_per_call = 3

@@ -286,6 +286,7 @@ def test_mindearth_files_without_our_additions_train(tmp_path, any_backend):
     assert metrics_["groups"] == {}
 
 
+@pytest.mark.slow
 def test_masked_data_train_and_count(tmp_path, any_backend):
     root = write_patches(tmp_path / "masked", masks=True)
     config = from_mapping(tiny_values(root, tmp_path / "run"))

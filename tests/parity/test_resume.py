@@ -95,6 +95,7 @@ def test_a_state_crosses_without_losing_a_bit(first, second):
         np.testing.assert_allclose(other.export_state().first_moments[name], value, atol=bound)
 
 
+@pytest.mark.slow
 def test_a_float32_engine_hands_on_a_loss_scale_that_it_does_not_use(backend):
     engine = ready(backend)
     engine.load_state(State(initial_weights(SPEC, 0), loss_scale=512.0, loss_scale_good_steps=3, skipped_steps=1))
