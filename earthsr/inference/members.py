@@ -13,6 +13,7 @@ from earthsr.data import Normalisation
 from earthsr.data.patches import restore, transform
 from earthsr.errors import CheckpointError, InputError
 from earthsr.models import UNetSpec
+from earthsr.models.average import same_cells
 from earthsr.voids import REACH
 
 
@@ -71,7 +72,7 @@ def members(models: Sequence[Model], symmetries: bool) -> tuple[Member, ...]:
                 "needs one scale"
             )
         other = model.metadata.get("input_cell_size_deg")
-        if cell and other and not 0.99 < other / cell < 1.01:
+        if cell and other and not same_cells(other, cell):
             raise InputError(
                 f"{_name(model)} was trained on cells of {other:.6g} degrees, {_name(first)} on {cell:.6g}: an "
                 "ensemble needs one size"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable
+from operator import eq
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from numpy.typing import NDArray
 from earthsr.errors import CheckpointError, EarthsrWarning, InputError
 from earthsr.models.checkpoint import resolve_checkpoint
 from earthsr.models.weights_file import WeightsFile, read_weights, require_same_spec
+
+_CELLS = ("input_cell_size_deg", "output_cell_size_deg")
 
 #: Metadata that may differ between checkpoints of one average; all else says what the numbers mean.
 _FREE = ("earthsr_version", "averaged", "training", "scores", "about")
@@ -41,7 +44,8 @@ def average_weights(sources: Iterable[str | Path | WeightsFile]) -> WeightsFile:
     InputError
         If there are none.
     CheckpointError
-        If one cannot be read, or they differ in their spec, normalisation, units or classes.
+        If one cannot be read, or they differ in their spec, normalisation, units, classes or, by more than 1 %, in
+        their cells.
 
     Notes
     -----
@@ -72,6 +76,18 @@ def average_weights(sources: Iterable[str | Path | WeightsFile]) -> WeightsFile:
     return WeightsFile(first.spec, weights, {**_meaning(first), **_training(first), "averaged": count})
 
 
+def same_cells(one: Any, other: Any) -> bool:
+    """Tell whether cell sizes, degrees, single or (latitude, longitude), agree to a hundredth.
+
+    Tiles of one product differ in the fourth digit, where each says its extent in whole cells of its own.
+    """
+    try:
+        a, b = np.asarray(one, np.float64), np.asarray(other, np.float64)
+    except (TypeError, ValueError):
+        return bool(one == other)
+    return a.shape == b.shape and bool(np.allclose(a, b, rtol=0.01, atol=0.0, equal_nan=True))
+
+
 def _meaning(file: WeightsFile) -> dict[str, Any]:
     return {key: value for key, value in file.metadata.items() if key not in _FREE}
 
@@ -89,7 +105,8 @@ def _require_same_model(file: WeightsFile, first: WeightsFile, number: int) -> N
     require_same_spec(file.spec, first.spec, source)
     there, here = _meaning(file), _meaning(first)
     for key in sorted({*there, *here}):
-        if there.get(key) != here.get(key):
+        compare = same_cells if key in _CELLS else eq
+        if not compare(there.get(key), here.get(key)):
             raise CheckpointError(
                 f"{source}: has {key} {there.get(key)}, the first one {here.get(key)}; only weights that were trained "
                 "on the same numbers can be averaged"

@@ -72,6 +72,20 @@ def test_what_is_not_the_same_is_refused(other, message):
         average_weights([made(0), other])
 
 
+def test_cells_of_nearly_one_size_are_one_size():
+    """Tiles of one product differ in the fourth digit; an ensemble takes them too."""
+
+    def of(seed, cell):
+        return dataclasses.replace(made(seed), metadata={**METRES, "input_cell_size_deg": cell})
+
+    mean = average_weights([of(0, 0.0041666), of(1, 0.0041660)])
+    assert mean.metadata["input_cell_size_deg"] == 0.0041666
+    average_weights([of(0, [0.25, 0.25]), of(1, [0.2501, 0.25])])
+    for first, other in ((0.0041666, 0.00425), ([0.25, 0.25], [0.25, 0.3]), (0.25, [0.25, 0.25]), (0.25, None)):
+        with pytest.raises(CheckpointError, match=r"has input_cell_size_deg .*, the first one"):
+            average_weights([of(0, first), of(1, other)])
+
+
 def test_no_checkpoint_has_no_average(tmp_path):
     with pytest.raises(InputError, match="no checkpoint"):
         average_weights([])
