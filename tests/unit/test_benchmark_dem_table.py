@@ -196,6 +196,18 @@ def test_curves_join_variants_with_the_reference(scored):
     assert [axes.get_ylabel() for axes in figure.axes] == ["RMSE below bicubic (%)", ""] * 2
 
 
+def test_a_variant_with_patches_of_its_own_has_a_validation_of_its_own_that_compares_with_none(scored):
+    plan, _ = scored
+    write_run(plan, "ablation/wide", "one", patch=16, best=70.0)
+    write_scores(plan, "ablation/wide", ["a"], 16)
+    found = collect(plan)
+    wide = next(entry for entry in found["ablations"] if entry["name"] == "wide")
+    assert (wide["valid_percent_below_bicubic"], wide["patch_size"]) == (None, 16)
+    panel = next(axes for axes in curves(found["ablations"], None).axes if "patch" in axes.get_xlabel())
+    assert [line.get_xdata().tolist() for line in panel.lines] == [[8, 16], []]
+    assert "| context | patches of 16 | 16.00 | – |" in markdown(found, "")
+
+
 def test_bars_show_every_region_and_variant(scored, tmp_path):
     _, found = scored
     land, ocean = region_bars(found).axes

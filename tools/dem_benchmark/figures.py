@@ -171,10 +171,13 @@ def _axes(axes: Axes, label: str) -> None:
 def _curve(axes: Axes, points: Sequence[Mapping[str, Any]], label: str) -> None:
     _axes(axes, label)
     key = next(key for _, words, key in CURVES if words == label)
-    x = [point[key] for point in points]
     for split, marker in (("test", "o-"), ("valid", "d--")):
-        axes.plot(x, [point[f"{split}_percent_below_bicubic"] for point in points], marker, **_style(split))
+        found = [(point[key], point[f"{split}_percent_below_bicubic"]) for point in points]
+        known = [pair for pair in found if pair[1] is not None]
+        # The reference alone is no curve.
+        x, y = zip(*known, strict=True) if len(known) > 1 else ((), ())
+        axes.plot(x, y, marker, **_style(split))
     if points:
-        axes.set_xticks(x)
+        axes.set_xticks([point[key] for point in points])
     else:
         axes.text(0.5, 0.5, "not run", ha="center", va="center", color="0.5", transform=axes.transAxes)

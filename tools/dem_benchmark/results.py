@@ -208,8 +208,10 @@ def _entry(
     }
     if of_run:
         patches = sum(regions.values())
+        # Patches of another size leave out other cells: their tests are those of all, their validation is like none.
+        alike = bool(curve) and variant.patch is None
         entry |= {
-            "valid_percent_below_bicubic": reduction(best, curve[0]["bicubic_rmse"] if curve else None),
+            "valid_percent_below_bicubic": reduction(best, curve[0]["bicubic_rmse"] if alike else None),
             "epochs": len(curve),
             "training_regions": len(regions),
             "training_patches": patches,
