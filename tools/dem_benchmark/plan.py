@@ -88,7 +88,7 @@ class Plan:
 
         if land.tiles is not None:
             run, before = f"{fold}/tiles", f"{fold}/demsrnet"
-            data = self.variant_data(fold, Variant(label="tiles alone", topic="data", more_land=0))
+            data = self.tiles_data(fold)
             start = [f"summary.ckpt_path={self.run(before)}"]
             epochs = land.tiles.epochs
             self._train(run, land.tiles.config, data, epochs, overrides=start, needs=(f"train/{before}",))
@@ -149,6 +149,10 @@ class Plan:
             overrides = [*ablations.set, *variant.set, *([f"data.patch_size={variant.patch}"] if variant.patch else [])]
             self._train(run, land.config, data, variant.epochs or ablations.epochs, overrides=overrides)
             self._evaluate(run, fold, run, patches=variant.patch is not None)
+
+    def tiles_data(self, fold: str) -> str:
+        """Name of the data of a fold's second stage: regions of ``--land`` alone, as a variant may have them too."""
+        return self.variant_data(fold, Variant(label="tiles alone", topic="data", more_land=0))
 
     def variant_data(self, fold: str, variant: Variant) -> str:
         """Name of the data that a variant trains on, prepared by the first variant that asks for it."""

@@ -159,8 +159,7 @@ def _ablations(plan: Plan) -> list[dict[str, Any]]:
             carried = Variant(
                 label=f"carried on with tiles alone, {plan.epochs(land.tiles.epochs)} epochs", topic="data"
             )
-            data = plan.variant_data(fold, Variant(label="tiles alone", topic="data", more_land=0))
-            found.append(_entry(plan, "tiles", carried, f"{fold}/tiles", f"{fold}/tiles", data))
+            found.append(_entry(plan, "tiles", carried, f"{fold}/tiles", f"{fold}/tiles", plan.tiles_data(fold)))
         others = ", ".join(variant.label for variant in land.variants.values())
         for name, label, topic in (
             ("averaged", mean, "weight averaging"),
