@@ -8,14 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from earthsr.config import from_mapping
 from earthsr.data import Dataset, DemData, Normalisation, Sampler, Statistics, make_batch
 from earthsr.data.dataset import ahead
 from earthsr.data.patches import Patches, augmented, transform
 from earthsr.data.sample import write_sample_dem
 from earthsr.data.sampler import PADDING
+from earthsr.data.shift import shifted
 from earthsr.errors import DataError, EarthsrWarning, InputError
 from earthsr.resample import block_mean
-from tests.conftest import write_mindearth, write_patches
+from earthsr.tasks import task_for
+from tests.conftest import tiny_values, write_mindearth, write_patches
 
 PARAMS = {"root_dir": "", "patch_size": 8}
 
@@ -70,6 +73,83 @@ def test_the_eight_symmetries_are_eight_and_keep_coarse_and_fine_aligned():
         seen.add(turned.fine.tobytes())
     assert len(seen) == 8
     np.testing.assert_array_equal(transform(fine, 0), fine)
+
+
+def made_patches(fine, mask=None, scale=5):
+    """Patches of one raster and their block means, voids as the files hold them."""
+    mask = np.ones((len(fine), 1, *fine.shape[-2:]), np.uint8) if mask is None else mask
+    means = block_mean(np.where(mask, fine, np.nan), scale)
+    whole = np.isfinite(means).repeat(scale, axis=-2).repeat(scale, axis=-1)
+    return Patches(means, np.where(whole, fine, 0), whole.astype(np.uint8), np.arange(len(fine)))
+
+
+def test_a_shifted_patch_is_the_one_that_would_have_been_cut_there():
+    rng = np.random.default_rng(0)
+    raster = rng.normal(1000, 100, (45, 45)).astype(np.float32)
+    holes = np.ones_like(raster, np.uint8)
+    holes[13, 17] = 0
+    one = lambda field, down, right: field[None, None, down : down + 40, right : right + 40]  # noqa: E731
+    here = made_patches(one(raster, 0, 0), one(holes, 0, 0))
+    for down, right in ((0, 0), (1, 0), (2, 3), (4, 4)):
+        there = made_patches(one(raster, down, right), one(holes, down, right))
+        # What the file masks with a block stays unknown, so the block that it is cut into now may be so too.
+        got = shifted(here, np.array([[down / 5 + 0.1, right / 5 + 0.1]]))
+        known = np.isfinite(got.coarse)
+        np.testing.assert_array_equal(got.coarse[known], there.coarse[known])
+        assert not known[..., 8 - (down > 0) :, :].any()
+        assert not known[..., 8 - (right > 0) :].any()
+        # Inside, the hole's old block takes two blocks along each axis at most, its new one among them.
+        inside = known[0, 0, : 8 - (down > 0), : 8 - (right > 0)]
+        assert 1 <= (~inside).sum() <= (1 + (down > 0)) * (1 + (right > 0))
+        assert not (known & np.isnan(there.coarse)).any()
+        whole = known.repeat(5, axis=-2).repeat(5, axis=-1)
+        np.testing.assert_array_equal(got.mask, whole)
+        np.testing.assert_array_equal(got.fine, np.where(whole, there.fine, 0))
+
+
+def test_shifts_reach_every_place_and_depend_on_seed_and_epoch_alone():
+    sampler = Sampler(500, 9, seed=3)
+    np.testing.assert_array_equal(sampler.shifts(1), Sampler(500, 4, seed=3).shifts(1))
+    assert (sampler.shifts(1) != sampler.shifts(2)).any()
+    assert {tuple(pair) for pair in np.floor(sampler.shifts(0) * 5).astype(int)} == {
+        (a, b) for a in range(5) for b in range(5)
+    }
+
+
+def test_shifted_batches_are_the_same_for_any_batch_rank_and_start(tmp_path):
+    root = write_patches(tmp_path / "data", masks=True)
+    plain = Normalisation.choose("none", open_split(root).statistics())
+
+    def heights(size, rank=0, world_size=1, start=0, shift=True):
+        dataset = Dataset(open_split(root), augment=True, shift=shift, seed=4).create_dataset(size)
+        batches = dataset.training_batches(1, plain, start=start, rank=rank, world_size=world_size)
+        found = [(b.inputs["elevation"], b.target, b.mask, b.sample_weight) for b in batches]
+        return [np.concatenate(field) for field in zip(*found, strict=True)]
+
+    whole = heights(5)
+    assert np.isfinite(whole[0]).all()
+    assert (whole[3] == 1).sum() == 12
+    for other in (heights(12), heights(4)):
+        for a, b in zip(whole, other, strict=True):
+            np.testing.assert_array_equal(a[:12], b[:12])
+    for a, b in zip(whole, heights(5, start=1), strict=True):
+        np.testing.assert_array_equal(a[5:], b)
+    parts = [heights(4, rank, 2) for rank in (0, 1)]
+    for a, *b in zip(heights(4), *parts, strict=True):
+        mixed = np.concatenate([part.reshape(-1, 2, *part.shape[1:]) for part in b], axis=1)
+        np.testing.assert_array_equal(a, mixed.reshape(a.shape))
+    assert (whole[0] != heights(5, shift=False)[0]).any()
+
+
+def test_coarse_cells_of_another_product_cannot_be_shifted(data_dir):
+    config = from_mapping(tiny_values(data_dir, data_dir / "run", data={"shift": True}))
+    assert task_for(config).dataset("train").shift
+    assert not task_for(config).dataset("valid").shift
+    with h5py.File(data_dir / "train" / "train.h5", "r+") as handle:
+        handle["8_8"][3, 0, 2, 2] += 0.5
+    with pytest.raises(DataError, match=r"train\.h5: 8_8 is up to 0\.5 m from the block means of 40_40.*data\.shift"):
+        task_for(config).dataset("train")
+    task_for(config).dataset("valid")
 
 
 def test_symmetries_depend_on_seed_and_epoch_alone():
