@@ -33,6 +33,11 @@ class DataSection(Section):
         "patch", description="subtract each patch's coarse mean, or the data set's; divide by one scale"
     )
     augment: bool = Field(True, description="the eight symmetries of the square, training split only")
+    shift: bool = Field(
+        False,
+        description="elevation: coarse cells placed anew on the same terrain, at random by less than a cell, training "
+        "split only; for coarse cells that are block means of the truth",
+    )
     prefetch_batches: int = Field(4, ge=1, le=256, description="batches prepared ahead")
     target: str | None = Field(
         None, description="land use, continuous head: field to learn; the file's first one where null"
@@ -193,6 +198,8 @@ class Config(Section):
             raise ValueError(
                 f"train.slope is {self.train.slope:g}, a loss of elevations, but model.name is unet; set slope to 0"
             )
+        if self.data.shift:
+            raise ValueError("data.shift is true, which cuts elevations anew, but model.name is unet; set it to false")
         multiple = 2**model.depth
         if self.data.patch_size % multiple:
             raise ValueError(

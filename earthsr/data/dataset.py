@@ -19,6 +19,7 @@ from earthsr.data.batch import Batch, make_batch
 from earthsr.data.normalise import Normalisation
 from earthsr.data.patches import Patches, augmented
 from earthsr.data.sampler import PADDING, Sampler
+from earthsr.data.shift import shifted
 from earthsr.errors import DataError
 from earthsr.ranks import ALONE, Rank
 
@@ -89,6 +90,8 @@ class Dataset:
         A new order in every epoch.
     augment : bool
         The eight symmetries of the square.
+    shift : bool
+        Coarse cells that lie elsewhere on the same terrain; for coarse cells that are block means of the truth.
     seed : int
         Seed of order and augmentation.
     prefetch : int
@@ -103,6 +106,7 @@ class Dataset:
         shuffle: bool = True,
         *,
         augment: bool = False,
+        shift: bool = False,
         seed: int = 0,
         prefetch: int = 4,
     ) -> None:
@@ -111,6 +115,7 @@ class Dataset:
         self.num_workers = num_workers
         self.shuffle = shuffle
         self.augment = augment
+        self.shift = shift
         self.seed = seed
         self.prefetch = prefetch
         self.batch_size = 1
@@ -163,9 +168,12 @@ class Dataset:
         """
         sampler = self.sampler
         symmetries = sampler.symmetries(epoch) if self.augment else None
+        shifts = sampler.shifts(epoch) if self.shift else None
 
         def prepare(indices: NDArray[np.int64]) -> Batch:
             patches = read_patches(self.generator, indices)
+            if shifts is not None:
+                patches = shifted(patches, shifts[np.maximum(indices, 0)])
             if symmetries is not None:
                 patches = augmented(patches, symmetries[np.maximum(indices, 0)])
             return make_batch(patches, normalisation)

@@ -17,6 +17,7 @@ from earthsr.data.normalise import Statistics
 from earthsr.data.patches import Patches
 from earthsr.data.sampler import PADDING
 from earthsr.data.shared_file import SharedFile
+from earthsr.data.shift import ROUNDING_M, furthest_from_means
 from earthsr.errors import DataError
 
 SURFACES = ("land", "coast", "ocean")
@@ -189,6 +190,25 @@ class DemData:
                 ) from None
         return Statistics.of(self.chunks())
 
+    def require_means(self) -> None:
+        """Check that coarse cells are means of their blocks, by patches spread over the file.
+
+        Raises
+        ------
+        DataError
+            If they are those of another product.
+        """
+        found = furthest_from_means(self.read(self._spread()))
+        if found > ROUNDING_M:
+            raise DataError(
+                f"{self.path}: {self.layout.coarse_key} is up to {found:.3g} m from the block means of "
+                f"{self.layout.fine_key}, as another product is; data.shift takes coarse cells anew as such means: set "
+                "it to false"
+            )
+
+    def _spread(self) -> NDArray[np.int64]:
+        return np.unique(np.linspace(0, len(self) - 1, num=min(16, len(self))).astype(np.int64))
+
     def scan(self) -> None:
         """Read every value once; a large file shows its progress on a terminal.
 
@@ -281,8 +301,7 @@ class DemData:
         digest = hashlib.sha256()
         layout = self.layout
         digest.update(json.dumps([layout.samples, layout.channels, layout.patch_size, layout.scale]).encode())
-        spread = np.unique(np.linspace(0, len(self) - 1, num=min(16, len(self))).astype(np.int64))
-        patches = self.read(spread)
+        patches = self.read(self._spread())
         for array in (patches.coarse, patches.fine, patches.mask):
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()[:16]

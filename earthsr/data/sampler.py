@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from earthsr.errors import InputError
 
 # Streams of one seed; a number each, so that order and augmentation do not share random numbers.
-_ORDER, _SYMMETRY, _PRIOR = 1, 2, 3
+_ORDER, _SYMMETRY, _PRIOR, _SHIFT = 1, 2, 3, 4
 
 PADDING = -1
 
@@ -56,6 +56,11 @@ class Sampler:
         """One of the eight symmetries of the square for every sample of ``epoch``, (samples,), indexed by sample."""
         generator = np.random.Generator(np.random.PCG64([self.seed, _SYMMETRY, epoch]))
         return generator.integers(0, 8, size=self.samples, dtype=np.int8)
+
+    def shifts(self, epoch: int) -> NDArray[np.float64]:
+        """Shares of a coarse cell, southwards and eastwards, for every sample of ``epoch``, (samples, 2), in [0, 1)."""
+        generator = np.random.Generator(np.random.PCG64([self.seed, _SHIFT, epoch]))
+        return generator.random((self.samples, 2))
 
     def batches(self, epoch: int, rank: int = 0, world_size: int = 1) -> NDArray[np.int64]:
         """Return this rank's share of all batches of an epoch.

@@ -119,12 +119,15 @@ class DemSR(Task):
         """Return the batches of a split: shuffled and augmented for training, in the file's order otherwise."""
         data, train = self.config.data, split == "train"
         source = self.data(split)
+        if train and data.shift:
+            source.require_means()
         return Dataset(
             source,
             distribute=self.config.train.distribute,
             num_workers=data.num_workers,
             shuffle=train,
             augment=train and data.augment,
+            shift=train and data.shift,
             seed=self.config.train.seed,
             prefetch=data.prefetch_batches,
         ).create_dataset(data.batch_size)

@@ -27,8 +27,9 @@ from tools.dem_benchmark.stages import chosen, keys
         ({"land.groups": {"one": ["a"], "two": ["a"]}}, "land.groups name a twice"),
         ({"ocean.fold": "three"}, "ocean.fold is 'three', expected a group of land.groups: one, two"),
         ({"ocean.test": ["o2"]}, "ocean.train, valid and test name o2 twice"),
-        ({"ocean.variants.whole.patch": 8}, "ocean.variants.whole has more_land, patch, stride or curve"),
-        ({"land.variants.rough.curve": "depth"}, "land.variants.rough has more_land, patch, stride or curve"),
+        ({"ocean.variants.whole.patch": 8}, "ocean.variants.whole has patch, stride or curve"),
+        ({"ocean.variants.whole.more_land": 0.5}, "ocean.variants.whole has more_land, which is of land"),
+        ({"land.variants.rough.curve": "depth"}, "land.variants.rough has patch, stride or curve"),
         ({"land.variants.rough.set": ["train.los=mse"]}, "unknown key train.los"),
         (
             {"land.variants.edsr": {"topic": "x", "label": "y"}},
@@ -154,6 +155,21 @@ def test_training_stages_are_configurations_that_load(tmp_path):
     assert configs["train/ocean/whole"].train.freeze == []
     wide = configs["train/ablation/wide"]
     assert (wide.data.patch_size, wide.data.root_dir) == (16, str(plan.data("one-patch-16")))
+
+
+def test_a_variant_of_the_land_may_learn_from_tiles_alone_and_is_scored_as_all_are(tmp_path):
+    alone = {"topic": "data", "label": "tiles alone", "more_land": 0, "epochs": 7}
+    # Without a second stage nobody else asks for these data.
+    plan = planned(tmp_path, {"land.variants.alone": alone, "land.tiles": None, "ablations": None})
+    stages = {stage.name: stage for stage in plan.stages}
+    for fold in ("one", "two"):
+        train = stages[f"train/{fold}/alone"]
+        config = load_yaml_config(train.commands[0].words[2], option(train.commands[0].words, "--set"))
+        assert (config.data.root_dir, config.epochs) == (str(plan.data(f"{fold}-more-0")), 7)
+        assert train.needs == (f"data/{fold}-more-0",)
+        score = stages[f"score/{fold}/alone"].commands[0].words
+        assert option(score, "--data") == option(stages[f"score/{fold}/rough"].commands[0].words, "--data")
+    assert splits_of(stages["data/two-more-0"])["train"] == {"a"}
 
 
 def test_patches_of_another_size_are_scored_on_the_data_of_all(tmp_path):

@@ -81,8 +81,8 @@ class Plan:
             self._evaluate(f"{fold}/{model}", fold, f"{fold}/{model}")
         self._symmetries(f"{fold}/demsrnet-symmetries", fold, f"{fold}/demsrnet")
         for name, variant in land.variants.items():
-            run = f"{fold}/{name}"
-            self._train(run, land.config, fold, variant.epochs or land.epochs, overrides=variant.set)
+            run, data = f"{fold}/{name}", self.variant_data(fold, variant)
+            self._train(run, land.config, data, variant.epochs or land.epochs, overrides=variant.set)
             self._evaluate(run, fold, run)
             self._symmetries(f"{run}-symmetries", fold, run)
 

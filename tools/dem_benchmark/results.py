@@ -153,7 +153,8 @@ def _ablations(plan: Plan) -> list[dict[str, Any]]:
         for name, variant in land.variants.items():
             label = f"{variant.label}, {plan.epochs(variant.epochs or land.epochs)} epochs"
             longer = variant.model_copy(update={"label": label})
-            found.append(_entry(plan, f"long-{name}", longer, f"{fold}/{name}", f"{fold}/{name}", fold))
+            run, data = f"{fold}/{name}", plan.variant_data(fold, variant)
+            found.append(_entry(plan, f"long-{name}", longer, run, run, data))
         mean = f"mean of the long run's last {ablations.average_last} checkpoints"
         if land.tiles is not None:
             carried = Variant(
