@@ -47,6 +47,7 @@ class Land(Section):
     baseline_epochs: Count
     time_points: int = Field(0, ge=0, description="checkpoints of the long run that are scored: curve of time")
     tiles: Tiles | None = None
+    set: list[str] = Field(default_factory=list, description="of the long run and its variants, as for --set")
     variants: dict[str, Variant] = Field(default_factory=dict, description="trained and scored on every fold as well")
 
 
@@ -178,8 +179,8 @@ def load(benchmark: Path, name: str, overrides: list[str] | None = None) -> Conf
 
 def _configurations(benchmark: Benchmark) -> list[tuple[str, list[str]]]:
     land = benchmark.land
-    found = [(land.config, []), (land.baseline, [])]
-    found += [(land.config, variant.set) for variant in land.variants.values()]
+    found = [(land.config, land.set), (land.baseline, [])]
+    found += [(land.config, [*land.set, *variant.set]) for variant in land.variants.values()]
     if land.tiles is not None:
         found.append((land.tiles.config, []))
     if benchmark.ablations is not None:

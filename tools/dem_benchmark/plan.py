@@ -73,16 +73,18 @@ class Plan:
     def _fold(self, fold: str) -> None:
         land = self.benchmark.land
         self._data(fold, fold)
-        for model, config, epochs in (
-            ("demsrnet", land.config, land.epochs),
-            ("edsr", land.baseline, land.baseline_epochs),
+        for model, config, epochs, overrides in (
+            ("demsrnet", land.config, land.epochs, land.set),
+            ("edsr", land.baseline, land.baseline_epochs, []),
         ):
-            self._train(f"{fold}/{model}", config, fold, epochs, keep=self._kept(fold, model))
+            kept = self._kept(fold, model)
+            self._train(f"{fold}/{model}", config, fold, epochs, overrides=overrides, keep=kept)
             self._evaluate(f"{fold}/{model}", fold, f"{fold}/{model}")
         self._symmetries(f"{fold}/demsrnet-symmetries", fold, f"{fold}/demsrnet")
         for name, variant in land.variants.items():
             run, data = f"{fold}/{name}", self.variant_data(fold, variant)
-            self._train(run, land.config, data, variant.epochs or land.epochs, overrides=variant.set)
+            overrides = [*land.set, *variant.set]
+            self._train(run, land.config, data, variant.epochs or land.epochs, overrides=overrides)
             self._evaluate(run, fold, run)
             self._symmetries(f"{run}-symmetries", fold, run)
 
