@@ -53,7 +53,7 @@ def training_record(
             "schedule": optimizer.schedule,
             "batch_size": config.data.batch_size * optimizer.accumulate,
             "augmented": config.data.augment,
-            "shifted": config.data.shift,
+            **({"shifted": True} if config.data.shift else {}),
             "frozen": list(config.train.freeze),
             "fine_tuned": config.train.load_ckpt or config.train.run_mode == "finetune",
             "amp_level": config.train.amp_level,

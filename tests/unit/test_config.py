@@ -97,6 +97,7 @@ def test_shipped_configurations_load():
         ({"model": {"local_mean": -1}}, "model.local_mean is -1"),
         ({"model": {"name": "DEMNet", "local_mean": 8}}, "unknown key model.local_mean"),
         ({"train": {"slope": -0.5}}, "train.slope is -0.5"),
+        ({"data": {"shift": True, "patch_size": 64}, "model": {"name": "unet"}}, "data.shift is true.*unet"),
         ({"train": {"slope": 0.5}, "model": {"name": "unet"}, "data": {"patch_size": 64}}, "train.slope is 0.5.*unet"),
         ({"train": {"slope": 0.5, "loss": "cross_entropy"}}, "train.loss is cross_entropy"),
     ],
