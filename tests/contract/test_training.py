@@ -68,7 +68,9 @@ def trainer_of(config, backend, extra=()):
 @pytest.mark.slow
 @pytest.mark.parametrize("backend_name", backend_parameters())
 def test_a_run_stopped_after_any_step_and_resumed_equals_one_that_was_not(tiny, tmp_path, backend_name):
-    settings = dict(optimizer={"epochs": 3, "schedule": "cosine", "warmup_steps": 2}, data={"batch_size": 5, "shift": True})
+    settings = dict(
+        optimizer={"epochs": 3, "schedule": "cosine", "warmup_steps": 2}, data={"batch_size": 5, "shift": True}
+    )
     whole = tiny("whole", **settings)
     trainer_of(whole, backend_name).train()
     # 12 patches in batches of 5: three steps per epoch, nine in all; steps 3 and 6 end epochs.

@@ -222,6 +222,22 @@ def test_bars_show_every_region_and_variant(scored, tmp_path):
     assert [path.name for path in draw(found, tmp_path / "f")] == ["regions.png", "ablations.png", "curves.png"]
 
 
+def test_bars_wait_for_models_that_are_not_trained_on_every_fold(tmp_path):
+    plan = planned(tmp_path)
+    write_scores(plan, "one/edsr", ["a"], 5)
+    (bar,) = region_bars(collect(plan)).axes[0].patches
+    assert bar.get_height() == pytest.approx(5)
+    write_scores(plan, "two/edsr", ["b", "c"], 6)
+    for fold, regions in (("one", ["a"]), ("two", ["b", "c"])):
+        write_scores(plan, f"{fold}/rough-symmetries", regions, 9)
+    write_scores(plan, "two/demsrnet", ["b", "c"], 20)
+    figure = region_bars(collect(plan))
+    heights = [bar.get_height() for bar in figure.axes[0].patches]
+    assert heights == pytest.approx([5, 6, 6, 9, 9, 9])
+    labels = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert labels == ["EDSR", "DEM-SRNet, squared error, symmetries"]
+
+
 def test_nothing_scored_yet_gives_empty_tables(tmp_path):
     plan = planned(tmp_path)
     found = collect(plan)

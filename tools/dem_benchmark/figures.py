@@ -59,12 +59,17 @@ def region_bars(found: Mapping[str, Any]) -> Figure | None:
     )
     legend: dict[str, Any] = {}
     for axes, kind in zip(grid[0], kinds, strict=True):
-        shown = [name for name in models if any(name in row["percent_below_bicubic"] for row in each[kind])]
+        gains = [row["percent_below_bicubic"] for row in each[kind]]
+        # A model that has been trained on some folds alone would be compared where it is not: it waits for the others,
+        # unless nobody has them all.
+        shown = [name for name in models if all(name in gain for gain in gains)]
+        shown = shown or [name for name in models if any(name in gain for gain in gains)]
         width = 0.84 / len(shown)
         for i, name in enumerate(shown):
             place = np.arange(len(each[kind])) + (i - (len(shown) - 1) / 2) * width
             values = [row["percent_below_bicubic"].get(name, np.nan) for row in each[kind]]
-            words = models[name] if not models[name].startswith("…") else f"{models[shown[i - 1]]}, symmetries"
+            base = name.removesuffix("-symmetries")
+            words = models[name] if base == name else f"{models[base]}, symmetries"
             axes.bar(place, values, 0.94 * width, color=colours[name], label=words)
         names = [f"{row['region']}\n{row['rmse_m']['bicubic']:.1f} m" for row in each[kind]]
         axes.set_xticks(np.arange(len(names)), names, fontsize=8, rotation=0 if len(rows) < 6 else 35)
