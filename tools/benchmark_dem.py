@@ -87,6 +87,9 @@ def main() -> int:
     except EarthsrError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
+    except BrokenPipeError:  # `… --list | head`
+        sys.stderr.close()
+        return 1
     except KeyboardInterrupt:
         print("interrupted; the same command carries on", file=sys.stderr)
         return 130

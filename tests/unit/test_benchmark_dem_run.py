@@ -1,6 +1,7 @@
 """tools/benchmark_dem.py: what is finished is kept, what was killed carries on, and everything runs for real."""
 
 import json
+import os
 import resource
 import shlex
 import subprocess
@@ -265,6 +266,15 @@ def test_the_list_of_stages_runs_nothing(world, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "data/one" in done.stdout
     assert not (tmp_path / "out").exists()
+
+
+def test_a_list_whose_reader_has_gone_ends_without_a_word(world, tmp_path):
+    reader, writer = os.pipe()
+    os.close(reader)
+    words = tool(world, tmp_path / "out", "--list")
+    done = subprocess.run(words, stdout=writer, stderr=subprocess.PIPE, text=True, timeout=60)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")
 
 
 @pytest.mark.parametrize(
