@@ -191,14 +191,19 @@ class DemData:
         return Statistics.of(self.chunks())
 
     def require_means(self) -> None:
-        """Check that coarse cells are means of their blocks, by patches spread over the file.
+        """Check that coarse cells are means of their blocks, by patches spread over the file and one of every region.
+
+        ``earthsr prepare dem`` takes another product for some regions alone, where it is told so.
 
         Raises
         ------
         DataError
             If they are those of another product.
         """
-        found = furthest_from_means(self.read(self._spread()))
+        chosen = self._spread()
+        if self.layout.has_region:
+            chosen = np.union1d(chosen, np.unique(self._column("region"), return_index=True)[1])
+        found = furthest_from_means(self.read(chosen))
         if found > ROUNDING_M:
             raise DataError(
                 f"{self.path}: {self.layout.coarse_key} is up to {found:.3g} m from the block means of "

@@ -42,11 +42,11 @@ def shifted(patches: Patches, shares: NDArray[np.floating]) -> Patches:
         if patches.indices[i] == PADDING or not (down or right):
             continue
         rows, columns = fine.shape[-2] - down, fine.shape[-1] - right
-        seen = np.zeros_like(mask[i])
-        seen[..., :rows, :columns] = patches.mask[i, ..., down:, right:]
         heights = np.full(fine[i].shape, np.nan, fine.dtype)
-        heights[..., :rows, :columns] = patches.fine[i, ..., down:, right:]
-        coarse[i] = block_mean(np.where(seen, heights, np.nan), scale)
+        heights[..., :rows, :columns] = np.where(
+            patches.mask[i, ..., down:, right:], patches.fine[i, ..., down:, right:], np.nan
+        )
+        coarse[i] = block_mean(heights, scale)
         # One mask for all channels: a block is valid where each of them has a mean.
         whole = np.isfinite(coarse[i]).all(axis=0, keepdims=True).repeat(scale, axis=-2).repeat(scale, axis=-1)
         mask[i] = whole

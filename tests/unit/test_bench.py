@@ -17,7 +17,7 @@ from earthsr.config import from_mapping
 from earthsr.errors import BackendError, InputError
 from earthsr.models import OptimizerSpec, Precision, initial_weights
 from earthsr.tasks import task_for
-from tests.conftest import backend_parameters, installed, landuse_values
+from tests.conftest import installed, landuse_values
 
 RATES = Rates(
     steps=20, step_s=0.5, samples_per_step=8, flop_per_step=6e11, first_step_s=2.0, waiting_s=0.05
@@ -143,19 +143,22 @@ def test_the_bare_convolution_has_the_size_of_the_network_s_own(tiny):
     assert shape(landuse_values("data", "run")) == (8, 4, 4)
 
 
-@pytest.fixture(params=[pytest.param("torch"), pytest.param("mindspore", marks=pytest.mark.slow)])
-def engine(request, tiny):
-    """An engine that has made two steps, and batches for it."""
-    backend = next((p.marks for p in backend_parameters() if p.values[0] == request.param), ())
-    if any(mark.args[0] for mark in backend):
-        pytest.skip(f"backend {request.param} is not installed")
+def engine_of(name, config):
+    """An engine of a backend, an objective, and batches for six steps."""
+    if not installed(name):
+        pytest.skip(f"backend {name} is not installed")
     from earthsr.backend import get_backend
 
-    config = tiny(model={"num_blocks": 2})
     task = task_for(config)
     spec = task.spec()
-    made = get_backend(request.param).engine(spec, initial_weights(spec, 0), device="cpu", precision=Precision("O0"))
+    made = get_backend(name).engine(spec, initial_weights(spec, 0), device="cpu", precision=Precision("O0"))
     return made, task.made_objective(), task.made_batches(6).batches
+
+
+@pytest.fixture(params=[pytest.param("torch"), pytest.param("mindspore", marks=pytest.mark.slow)])
+def engine(request, tiny):
+    """Each backend's engine, with an objective and batches."""
+    return engine_of(request.param, tiny(model={"num_blocks": 2}))
 
 
 def test_phases_change_nothing(engine):
@@ -191,40 +194,28 @@ def test_phases_change_nothing(engine):
 
 @pytest.mark.slow
 def test_mindspore_s_phases_are_differences_of_medians(tiny, monkeypatch):
-    if not installed("mindspore"):
-        pytest.skip("needs backend mindspore")
-    from earthsr.backend import get_backend
+    engine, objective, batches = engine_of("mindspore", tiny())
     from earthsr_mindspore import timing
 
-    config = tiny()
-    task = task_for(config)
-    spec = task.spec()
-    engine = get_backend("mindspore").engine(spec, initial_weights(spec, 0), device="cpu", precision=Precision("O0"))
-    engine.prepare_training(task.made_objective(), OptimizerSpec(), accumulate=1)
+    engine.prepare_training(objective, OptimizerSpec(), accumulate=1)
     # Transfer, loss, loss and gradient, whole step: of four steps, the first of which compiles.
     seconds = iter([9, 90, 90, 90, 1, 10, 30, 35, 3, 12, 34, 37, 2, 50, 32, 99])
     real = timing._seconds
     monkeypatch.setattr(timing, "_seconds", lambda engine, work: (float(next(seconds)), real(engine, work)[1]))
-    phases = engine.time_phases(task.made_batches(4).batches, [1e-3] * 4)
+    phases = engine.time_phases(batches[:4], [1e-3] * 4)
     assert next(seconds, None) is None
     assert (phases.transfer_s, phases.forward_s, phases.backward_s, phases.optimiser_s) == (2, 12, 20, 5)
 
 
 def test_torch_s_phases_add_up_to_the_step(tiny, monkeypatch):
-    if not installed("torch"):
-        pytest.skip("needs backend torch")
-    from earthsr.backend import get_backend
+    engine, objective, batches = engine_of("torch", tiny())
     from earthsr_torch import timing
 
-    config = tiny()
-    task = task_for(config)
-    spec = task.spec()
-    engine = get_backend("torch").engine(spec, initial_weights(spec, 0), device="cpu", precision=Precision("O0"))
-    engine.prepare_training(task.made_objective(), OptimizerSpec(), accumulate=2)
+    engine.prepare_training(objective, OptimizerSpec(), accumulate=2)
     marks = []
     # Every look at the clock costs a second: a phase lasts as long as marks were set in it.
     monkeypatch.setattr(timing._Clock, "now", lambda clock: marks.append(clock) or float(len(marks)))
-    phases = engine.time_phases(task.made_batches(6).batches, [1e-3] * 3)
+    phases = engine.time_phases(batches, [1e-3] * 3)
     assert len(set(map(id, marks))) == 3
     looks = marks.count(marks[-1])
     parts = (phases.transfer_s, phases.forward_s, phases.backward_s, phases.optimiser_s)

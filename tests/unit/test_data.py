@@ -88,7 +88,10 @@ def test_a_shifted_patch_is_the_one_that_would_have_been_cut_there():
     raster = rng.normal(1000, 100, (45, 45)).astype(np.float32)
     holes = np.ones_like(raster, np.uint8)
     holes[13, 17] = 0
-    one = lambda field, down, right: field[None, None, down : down + 40, right : right + 40]  # noqa: E731
+
+    def one(field, down, right):
+        return field[None, None, down : down + 40, right : right + 40]
+
     here = made_patches(one(raster, 0, 0), one(holes, 0, 0))
     for down, right in ((0, 0), (1, 0), (2, 3), (4, 4)):
         there = made_patches(one(raster, down, right), one(holes, down, right))
@@ -150,6 +153,19 @@ def test_coarse_cells_of_another_product_cannot_be_shifted(data_dir):
     with pytest.raises(DataError, match=r"train\.h5: 8_8 is up to 0\.5 m from the block means of 40_40.*data\.shift"):
         task_for(config).dataset("train")
     task_for(config).dataset("valid")
+
+
+def test_one_region_with_another_product_is_enough_to_refuse_shifts(tmp_path):
+    root = write_patches(tmp_path / "data", splits=(("train", 40), ("valid", 5), ("test", 5)))
+    config = from_mapping(tiny_values(root, tmp_path / "run", data={"shift": True}))
+    with h5py.File(root / "train" / "train.h5", "r+") as handle:
+        handle["8_8"][3] += 0.5
+        regions = handle["region"][...]
+        regions[3] = b"lone"
+        del handle["region"]
+        handle["region"] = regions
+    with pytest.raises(DataError, match=r"up to 0\.5 m from the block means"):
+        task_for(config).dataset("train")
 
 
 def test_symmetries_depend_on_seed_and_epoch_alone():
