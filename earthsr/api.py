@@ -11,9 +11,13 @@ from typing import Any
 from earthsr.backend import Backend, Model, choose_backend, choose_runner, is_exported, read_model
 from earthsr.config import Config, from_mapping, load_yaml_config
 from earthsr.data.hdf5 import patch_size_of
-from earthsr.data.landuse_file import tile_size_of
+from earthsr.dem.predict.arrays import predict_array
+from earthsr.dem.predict.enlarge import Options
+from earthsr.dem.predict.rasters import predict_dataarray
 from earthsr.errors import CheckpointError, ConfigError, InputError
-from earthsr.inference import Evaluation, Options, evaluate_split, predict_array, predict_dataarray
+from earthsr.inference.evaluate import evaluate_split
+from earthsr.inference.evaluation import Evaluation
+from earthsr.landuse.split_file import tile_size_of
 from earthsr.models import (
     Precision,
     UNetSpec,

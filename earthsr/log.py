@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from earthsr.files import make_folder
+from earthsr.store import make_folder
 
 
 class _BesideProgress(logging.StreamHandler):

@@ -24,8 +24,8 @@ import xarray as xr
 import yaml
 from matplotlib.figure import Figure
 
-from earthsr.emulator.bmi import EarthsrBmi
 from earthsr.errors import EarthsrError
+from earthsr.landuse.emulator.bmi import EarthsrBmi
 
 #: Carbon of vegetation and soil by HILDA+ class code, tonnes a hectare.
 DENSITY_TC_HA = {11: 60, 22: 60, 33: 90, 40: 220, 55: 110, 66: 20, 77: 0}
@@ -100,8 +100,8 @@ def make_world(folder: Path, backend: str | None) -> tuple[Path, Path]:
     """Make a small synthetic world, and an emulator that has learnt it: run folder and archives."""
     import earthsr
     from earthsr.config import from_mapping
-    from earthsr.data.sample_landuse import write_sample_landuse
-    from earthsr.data.world import WorldSpec
+    from earthsr.samples.landuse import write_sample_landuse
+    from earthsr.samples.world import WorldSpec
 
     spec = WorldSpec(rows=96, columns=512, years=tuple(range(1980, 2000)), seed=3)
     write_sample_landuse(folder / "data", spec, tile_size=32, held_out_last=5, archives=True)

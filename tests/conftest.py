@@ -25,13 +25,13 @@ import pytest
 from earthsr.backend import available_backends, get_backend
 from earthsr.cli import main
 from earthsr.config import from_mapping
-from earthsr.data import Statistics
+from earthsr.data.normalise import Statistics
 from earthsr.data.patches import Patches
-from earthsr.data.sample import write_sample_dem
-from earthsr.data.sample_landuse import write_sample_landuse
-from earthsr.data.world import WorldSpec
-from earthsr.data.write import Split, write_split
-from earthsr.resample import block_mean
+from earthsr.dem.write import Split, write_split
+from earthsr.geo.resample import block_mean
+from earthsr.samples.dem import write_sample_dem
+from earthsr.samples.landuse import write_sample_landuse
+from earthsr.samples.world import WorldSpec
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 CONFIGS = REPOSITORY / "configs"

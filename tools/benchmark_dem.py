@@ -27,7 +27,7 @@ from dem_benchmark.stages import chosen, keys
 from dem_benchmark.table import markdown
 
 from earthsr.errors import EarthsrError, InputError
-from earthsr.files import write_json, write_text
+from earthsr.store import write_json, write_text
 
 
 def say(text: str) -> None:

@@ -3,8 +3,8 @@
     OMP_NUM_THREADS=2 python tools/benchmark_emulator.py --checkpoint runs/landuse-demo --output runs/bench-emulator
 
 Backends are measured one after the other, each in a process of its own, with `--python NAME=INTERPRETER` in one of its
-own environment. The region is a square of a made globe (`earthsr.data.world.globe`) where nearly all is land, at 0.01
-degrees; a coupled year is one `Emulator.step` from arrays in memory to a Dataset in memory, areas matched. For the
+own environment. The region is a square of a made globe (`earthsr.samples.world.globe`) where nearly all is land, at
+0.01 degrees; a coupled year is one `Emulator.step` from arrays in memory to a Dataset in memory, areas matched. For the
 globe, a strip as wide as it is asked for is measured, and its time per window multiplied by the windows of 36,000 x
 18,000 cells: all of them, and the third of them that has land. `onnx` exports the checkpoint first. Run it alone: two
 programs side by side measure each other.
@@ -42,8 +42,8 @@ def region(height_deg: float, width_deg: float, cell_deg: float, west_deg: float
     import numpy as np
     import xarray as xr
 
-    from earthsr.data.window import Window
-    from earthsr.data.world.globe import Globe, GlobeSpec
+    from earthsr.geo.window import Window
+    from earthsr.samples.world.globe import Globe, GlobeSpec
 
     globe = Globe(GlobeSpec(cell_deg, YEARS, 0, 0.25, 0.0, height_deg))
     rows, columns = globe.grid.rows, round(width_deg / cell_deg)
@@ -61,7 +61,7 @@ def forcing_of(emulator: Any, classes: Any, year: int) -> Any:
     import numpy as np
     import xarray as xr
 
-    from earthsr.emulator.output import areas_km2
+    from earthsr.landuse.emulator.output import areas_km2
 
     coarse, table = emulator.forcing_grid, emulator.table
     areas = areas_km2(classes, len(table) + 1, emulator.grid, coarse)
@@ -89,7 +89,7 @@ def measured(options: argparse.Namespace, height_deg: float, width_deg: float) -
     import xarray as xr
 
     from earthsr import Emulator
-    from earthsr.data.maps.packing import to_codes
+    from earthsr.landuse.maps.packing import to_codes
     from earthsr.models import read_weights, resolve_checkpoint
 
     names = read_weights(resolve_checkpoint(options.checkpoint)).metadata["static_channels"]

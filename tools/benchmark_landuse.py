@@ -40,8 +40,8 @@ def filters() -> dict[str, dict[str, Any]]:
 
 def world(tile: int, folder: Path) -> Path:
     """Write a world of ten training tiles and thirty years; returns its folder."""
-    from earthsr.data.sample_landuse import write_sample_landuse
-    from earthsr.data.world.world import WorldSpec
+    from earthsr.samples.landuse import write_sample_landuse
+    from earthsr.samples.world.world import WorldSpec
 
     spec = WorldSpec(rows=2 * tile, columns=5 * tile)
     write_sample_landuse(folder, spec, tile_size=tile, shares=(1.0, 0.0, 0.0), held_out_last=1)
@@ -138,7 +138,9 @@ def per_sample(root: Path, coarse_bytes: int) -> None:
 
 
 def loader(tile: int) -> None:
-    from earthsr.data import ChannelNormalisation, LandUseData, LandUseDataset, LandUseOptions
+    from earthsr.landuse.dataset import LandUseDataset, LandUseOptions
+    from earthsr.landuse.normalise import ChannelNormalisation
+    from earthsr.landuse.split import LandUseData
 
     with tempfile.TemporaryDirectory() as folder:
         root = world(tile, Path(folder) / "world")

@@ -19,7 +19,7 @@ import h5py
 import hdf5plugin
 import numpy as np
 
-from earthsr.resample import block_mean
+from earthsr.geo.resample import block_mean
 
 FINE, COARSE = 160, 32
 

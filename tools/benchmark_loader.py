@@ -34,23 +34,19 @@ import numpy as np
 from benchmark_layouts import COARSE, FINE, terrain
 
 from earthsr.config import load_yaml_config
-from earthsr.data import (
-    ChannelNormalisation,
-    Dataset,
-    DemData,
-    LandUseData,
-    LandUseDataset,
-    LandUseOptions,
-    Normalisation,
-    Statistics,
-)
 from earthsr.data.batch import Batch
-from earthsr.data.landuse_samples import PriorPlan
+from earthsr.data.dataset import Dataset
+from earthsr.data.normalise import Normalisation, Statistics
 from earthsr.data.patches import Patches
-from earthsr.data.sample_landuse import write_sample_landuse
-from earthsr.data.world import WorldSpec
-from earthsr.data.write import Split, write_split
-from earthsr.resample import block_mean
+from earthsr.dem.split import DemData
+from earthsr.dem.write import Split, write_split
+from earthsr.geo.resample import block_mean
+from earthsr.landuse.dataset import LandUseDataset, LandUseOptions
+from earthsr.landuse.normalise import ChannelNormalisation
+from earthsr.landuse.samples import PriorPlan
+from earthsr.landuse.split import LandUseData
+from earthsr.samples.landuse import write_sample_landuse
+from earthsr.samples.world import WorldSpec
 
 #: Samples per second and device that a loader must serve.
 NEEDED = {"dem": 2000, "landuse": 500}

@@ -32,7 +32,7 @@ ANCHOR = 2000
 
 def archives(output: Path, rows: int) -> Path:
     """Belt of a made globe, half of it on either side of the equator; made once."""
-    from earthsr.data.world.globe import write_global_archives
+    from earthsr.samples.world.globe import write_global_archives
 
     folder = output / f"globe-{rows}"
     if not (folder / "README.txt").exists():
@@ -44,7 +44,7 @@ def archives(output: Path, rows: int) -> Path:
 
 
 def inputs_of(folder: Path, bbox: tuple[float, float, float, float] | None = None) -> Any:
-    from earthsr.inference.reconstruct import Inputs
+    from earthsr.landuse.reconstruct import Inputs
 
     names = ("elevation", "slope", "soil", "distance_to_water", "latitude")
     return Inputs(
@@ -92,11 +92,11 @@ def in_turn(first: Callable[[], Any], second: Callable[[], Any], times: int) -> 
 
 def landuse_worker(options: argparse.Namespace) -> tuple[Any, Any, Any, Any]:
     from earthsr.backend import Model
-    from earthsr.data.maps import MapsSpec, Scratch, create_maps, open_maps
-    from earthsr.inference.reconstruct import Options
-    from earthsr.inference.reconstruct.chunk import Worker
-    from earthsr.inference.reconstruct.inputs import open_inputs
-    from earthsr.inference.reconstruct.plan import make_plan
+    from earthsr.landuse.maps import MapsSpec, Scratch, create_maps, open_maps
+    from earthsr.landuse.reconstruct import Options
+    from earthsr.landuse.reconstruct.chunk import Worker
+    from earthsr.landuse.reconstruct.inputs import open_inputs
+    from earthsr.landuse.reconstruct.plan import make_plan
     from earthsr.models import Precision
 
     folder = archives(options.output, 4096)
@@ -196,9 +196,8 @@ def one_landuse(options: argparse.Namespace) -> dict[str, Any]:
 
 def one_dem(options: argparse.Namespace) -> dict[str, Any]:
     from earthsr.backend import Model
-    from earthsr.data.rasters import Georeference, MemorySink, array_source
-    from earthsr.inference import Options
-    from earthsr.inference.enlarge import enlarge, make_plan
+    from earthsr.dem.predict.enlarge import Options, enlarge, make_plan
+    from earthsr.geo import Georeference, MemorySink, array_source
     from earthsr.models import Precision
 
     model = Model.from_checkpoint(options.checkpoint, backend="torch", precision=Precision(options.amp_level))
@@ -267,7 +266,7 @@ def one_memory(options: argparse.Namespace) -> dict[str, Any]:
     import shutil
 
     from earthsr.backend import Model
-    from earthsr.inference.reconstruct import Options, reconstruct
+    from earthsr.landuse.reconstruct import Options, reconstruct
 
     model = Model.from_checkpoint(options.checkpoint, backend="torch")
     before = megabytes()

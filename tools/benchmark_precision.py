@@ -16,7 +16,7 @@ import numpy as np
 
 from earthsr.backend import choose_backend
 from earthsr.config import load_yaml_config
-from earthsr.data import Batch
+from earthsr.data.batch import Batch
 from earthsr.models import OptimizerSpec, Precision, initial_weights
 from earthsr.tasks import task_for
 

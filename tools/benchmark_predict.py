@@ -21,8 +21,8 @@ from typing import Any
 
 import numpy as np
 
-from earthsr.data import Normalisation
-from earthsr.inference import Options
+from earthsr.data.normalise import Normalisation
+from earthsr.dem.predict.enlarge import Options
 from earthsr.models import DemSRNetSpec, write_weights
 
 CELL = 1 / 240
@@ -71,9 +71,9 @@ def run_predict(words: list[str]) -> dict[str, Any]:
 def bare(checkpoint: Path, backend: str, amp: str, source: Path, options: Options) -> float:
     """Output megapixels per second of the model alone on the windows that a prediction reads."""
     from earthsr.backend import Model
-    from earthsr.data.rasters import open_source
+    from earthsr.dem.predict.enlarge import make_plan
+    from earthsr.geo import open_source
     from earthsr.inference.blend import batches
-    from earthsr.inference.enlarge import make_plan
     from earthsr.models import Precision
 
     model = Model.from_checkpoint(checkpoint, backend=backend, precision=Precision(amp))  # type: ignore[arg-type]

@@ -23,7 +23,7 @@ import numpy as np
 
 from earthsr.backend import Engine, choose_backend
 from earthsr.config import Config, load_yaml_config
-from earthsr.data import Batch
+from earthsr.data.batch import Batch
 from earthsr.models import OptimizerSpec, Precision, initial_weights
 from earthsr.ranks import ALONE, launched_rank
 from earthsr.tasks import task_for

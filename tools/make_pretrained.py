@@ -26,11 +26,11 @@ from typing import Any
 
 from dem_benchmark.config import load_benchmark
 
+from earthsr.check.card import metrics_beside, model_card, packed_scores
+from earthsr.check.card_pages import card_markdown
 from earthsr.errors import EarthsrError, InputError
-from earthsr.files import write_text
 from earthsr.models import read_weights, resolve_checkpoint, write_weights
-from earthsr.models.card import metrics_beside, model_card, packed_scores
-from earthsr.models.card_pages import card_markdown
+from earthsr.store import write_text
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 LARGEST_BYTES = 1_000_000

@@ -21,11 +21,11 @@ import numpy as np
 from earthsr.api import config_of
 from earthsr.backend import Model, Pending, choose_backend
 from earthsr.config import Config
-from earthsr.data import Dataset
+from earthsr.data.dataset import Dataset
+from earthsr.dem.predict.ensemble import members
 from earthsr.errors import EarthsrError, InputError
-from earthsr.files import make_folder, write_json
-from earthsr.inference.members import members
 from earthsr.models import Precision, RunFolder, average_weights, load_checkpoint, write_weights
+from earthsr.store import make_folder, write_json
 from earthsr.tasks import task_for
 
 

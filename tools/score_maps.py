@@ -12,11 +12,11 @@ import json
 import sys
 from pathlib import Path
 
-from earthsr.data.archives.maps import ClassMaps
-from earthsr.data.maps import Maps, open_maps
-from earthsr.data.rasters import Window
 from earthsr.errors import EarthsrError, InputError
-from earthsr.evaluation.maps import MapStatistics
+from earthsr.geo import Window
+from earthsr.landuse.map_scores import MapStatistics
+from earthsr.landuse.maps import Maps, open_maps
+from earthsr.landuse.sources.class_maps import ClassMaps
 
 #: Rows read at once.
 BAND = 512

@@ -6,8 +6,8 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 from mindspore import dtype as mstype
 
+from earthsr.geo.resample import REACH, polyphase_kernel
 from earthsr.models import DemSRNetSpec
-from earthsr.resample import REACH, polyphase_kernel
 from earthsr_mindspore.precision import Convolution
 
 

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from earthsr.backend import Pending, PredictionEngine
 from earthsr.backend.exported import exported_metadata, output_name
 from earthsr.errors import BackendError, CheckpointError, install_hint
+from earthsr.geo.resample import REACH
 from earthsr.models import DemSRNetSpec, NetworkSpec, UNetSpec, WeightsFile
-from earthsr.resample import REACH
 from earthsr_mindspore import device as process
 from earthsr_mindspore.demsrnet import DemSRNet, Surface, Upsample
 from earthsr_mindspore.networks import build, parameters

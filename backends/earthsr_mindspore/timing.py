@@ -18,7 +18,7 @@ from mindspore import Parameter, Tensor, nn, ops
 from mindspore import dtype as mstype
 
 from earthsr.backend.interface import Peaks, PhaseTimes, Resources
-from earthsr.data import Batch
+from earthsr.data.batch import Batch
 from earthsr.errors import BackendError
 from earthsr_mindspore import device as process
 from earthsr_mindspore.networks import hold_norms

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from earthsr.geo.resample import REACH, polyphase_kernel
 from earthsr.models import DemSRNetSpec
-from earthsr.resample import REACH, polyphase_kernel
 from earthsr_torch.device import numerics
 
 

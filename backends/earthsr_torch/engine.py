@@ -14,7 +14,7 @@ from torch import Tensor
 
 from earthsr.backend import Engine, Pending, StepValues
 from earthsr.backend.interface import NativeLoss, Peaks, PhaseTimes, Resources
-from earthsr.data import Batch, Earlier
+from earthsr.data.batch import Batch, Earlier
 from earthsr.errors import BackendError
 from earthsr.models import NetworkSpec, Objective, OptimizerSpec, Precision, State
 from earthsr.models.initial import Weights

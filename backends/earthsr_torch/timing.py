@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from earthsr.backend.interface import Peaks, PhaseTimes, Resources
-from earthsr.data import Batch
+from earthsr.data.batch import Batch
 from earthsr.errors import BackendError
 
 #: A measurement of a bare operator goes on for so long, and for so many repetitions at least.

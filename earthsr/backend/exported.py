@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from earthsr.backend.interface import Engine, NativeLoss, Pending, StepValues
 from earthsr.backend.protobuf import read_entries
 from earthsr.backend.registry import training_backends
-from earthsr.data import Batch
+from earthsr.data.batch import Batch
 from earthsr.errors import BackendError, CheckpointError
 from earthsr.models import NetworkSpec, Objective, OptimizerSpec, Precision, State, WeightsFile
 from earthsr.models.weights_file import KEY, pack_metadata, unpack_metadata

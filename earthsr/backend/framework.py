@@ -164,7 +164,7 @@ class Backend(ABC):
             If device or precision is not supported here; the message says what is.
         """
 
-    # Exported models: see earthsr.export
+    # Exported models: see earthsr.check.export
 
     def export(self, file: WeightsFile, path: Path, *, opset: int | None = None) -> dict[str, Any]:
         """Write a model that runs without this backend's code, to a path that nobody looks at yet.

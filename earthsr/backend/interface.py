@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from earthsr.data import Batch
+from earthsr.data.batch import Batch
 from earthsr.errors import BackendError
 from earthsr.models import NetworkSpec, Objective, OptimizerSpec, State
 from earthsr.models.initial import Weights
@@ -197,7 +197,7 @@ class Engine(ABC):
         """Take over weights and forget moments and counters."""
         self.load_state(State(weights))
 
-    # Measuring: see earthsr.bench
+    # Measuring: see earthsr.check.bench
 
     def time_phases(self, batches: Sequence[Batch], learning_rates: Sequence[float]) -> PhaseTimes:
         """Make steps as :meth:`run` does, the first one uncounted, and tell their phases apart.

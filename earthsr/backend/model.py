@@ -13,11 +13,13 @@ from earthsr.backend.files import is_exported, read_model
 from earthsr.backend.framework import Backend
 from earthsr.backend.interface import Engine, Pending
 from earthsr.backend.registry import choose_backend, choose_runner
-from earthsr.data import ChannelNormalisation, Normalisation, read_normalisation
+from earthsr.data.normalisations import read_normalisation
+from earthsr.data.normalise import Normalisation
 from earthsr.errors import CheckpointError
+from earthsr.geo.voids import fill_voids
+from earthsr.landuse.normalise import ChannelNormalisation
 from earthsr.models import NetworkSpec, Precision
 from earthsr.models.initial import Weights
-from earthsr.voids import fill_voids
 
 
 class Model:
@@ -178,7 +180,7 @@ class Model:
         Parameters
         ----------
         coarse : ndarray of shape (N, C, h, w)
-            Elevation in metres; NaN is filled from its neighbours (:mod:`earthsr.voids`).
+            Elevation in metres; NaN is filled from its neighbours (:mod:`earthsr.geo.voids`).
         pad_to : int, optional
             Run a batch of this size, so that one compiled graph serves batches of any smaller size.
         offset : float, optional

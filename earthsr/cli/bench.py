@@ -32,11 +32,11 @@ def bench(
 
     One process on one device, whatever train.distribute says. Other work on the machine is measured with it.
     """
-    from earthsr.bench import run_bench, text_table
+    from earthsr.check.bench import run_bench, text_table
     from earthsr.config import load_yaml_config
     from earthsr.errors import InputError
-    from earthsr.files import write_json
     from earthsr.log import create_logger
+    from earthsr.store import write_json
 
     if output is not None and output.is_dir():
         raise InputError(f"--output {output} is a folder; name a file in it, such as {output / 'bench.json'}")

@@ -27,8 +27,8 @@ def convert(
     MindEarth's DEMNet is recognised by its names; its scale is 5 unless CONFIG says otherwise. Nothing is unpickled
     but tensors. A file of a framework needs that framework; moments and counters of a trainer are left out.
     """
+    from earthsr.check.convert import convert as run
     from earthsr.config import load_yaml_config
-    from earthsr.convert import convert as run
     from earthsr.errors import InputError
 
     if overrides and config is None:

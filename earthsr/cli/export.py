@@ -29,7 +29,7 @@ def export(
     is there it was run on made inputs of two batches and sizes, and compared with the engine that trains. predict,
     evaluate, reconstruct and info take an .onnx file as CHECKPOINT, on onnxruntime alone.
     """
-    from earthsr.export import export as work
+    from earthsr.check.export import export as work
 
     done = work(checkpoint, target, backend=backend, opset=opset, device=device or "cpu", overwrite=overwrite)
     checked = done["checked"]

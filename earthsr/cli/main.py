@@ -14,13 +14,13 @@ from earthsr.cli import bench as bench_verbs
 from earthsr.cli import config as config_verbs
 from earthsr.cli import convert as convert_verbs
 from earthsr.cli import export as export_verbs
-from earthsr.cli import inspect as inspect_verbs
+from earthsr.cli import info as inspect_verbs
 from earthsr.cli import parity as parity_verbs
 from earthsr.cli import predict as predict_verbs
 from earthsr.cli import prepare as prepare_verbs
 from earthsr.cli import reconstruct as reconstruct_verbs
 from earthsr.cli import sample as sample_verbs
-from earthsr.cli import work as work_verbs
+from earthsr.cli import train as work_verbs
 
 app = typer.Typer(
     name="earthsr",

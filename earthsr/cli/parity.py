@@ -42,10 +42,10 @@ def parity(
     Both in one process, or with --record on one machine and --against on another. Everything is computed in strict
     float32. The exit code is 1 where a difference is larger than its tolerance.
     """
+    from earthsr.check.parity.report import text_table
+    from earthsr.check.parity.run import run_parity
     from earthsr.config import load_yaml_config
     from earthsr.log import create_logger
-    from earthsr.parity.report import text_table
-    from earthsr.parity.run import run_parity
 
     create_logger()
     loaded = load_yaml_config(config, overrides or ())

@@ -11,7 +11,7 @@ from earthsr.cli.options import Backend, Checkpoint, Device, Json, show
 
 if TYPE_CHECKING:
     from earthsr.backend import Model
-    from earthsr.inference import Options
+    from earthsr.dem.predict.enlarge import Options
 
 _INPUT = "Elevation in metres: GeoTIFF, NetCDF (FILE.nc:VARIABLE), Zarr; or .npz and .h5 of bare arrays."
 _OUTPUT = "Where to write: .tif (Cloud Optimized GeoTIFF), .nc or .zarr; .npz or .h5 for arrays."
@@ -65,8 +65,8 @@ def predict(
     patches, else the only one.
     """
     from earthsr.api import from_pretrained
+    from earthsr.dem.predict.enlarge import Options
     from earthsr.errors import InputError
-    from earthsr.inference import Options
     from earthsr.log import create_logger
     from earthsr.models import Precision
 
@@ -111,7 +111,7 @@ def predict(
 
 
 def _arrays(model: Model, source: str, target: Path, overwrite: bool, as_json: bool) -> None:
-    from earthsr.inference import predict_file
+    from earthsr.dem.predict.arrays import predict_file
 
     result = predict_file(model, source, target, overwrite=overwrite)
     text = f"{result['output']}: {tuple(result['input_shape'])} to {tuple(result['output_shape'])}, {_span(result)}"
@@ -130,7 +130,7 @@ def _raster(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    from earthsr.inference import dry_run, predict_raster
+    from earthsr.dem.predict.rasters import dry_run, predict_raster
 
     work = dry_run if dry else predict_raster
     result = work(models, source, target, options, bbox=bbox, nodata=nodata, units=units, overwrite=overwrite)

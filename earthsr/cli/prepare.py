@@ -67,11 +67,11 @@ def landuse(
 
     Rasters are on regular grids of longitude and latitude. Years that one source lacks are reported and left out.
     """
-    from earthsr.data.archives.prepare import prepare_landuse
-    from earthsr.data.archives.times import spans
-    from earthsr.data.classes import HILDA_PLUS, ClassTable
-    from earthsr.data.landuse_write import SplitPlan
     from earthsr.errors import InputError
+    from earthsr.geo.times import spans
+    from earthsr.landuse.classes import HILDA_PLUS, ClassTable
+    from earthsr.landuse.prepare import prepare_landuse
+    from earthsr.landuse.write import SplitPlan
     from earthsr.log import create_logger
 
     if split_axis not in ("columns", "rows"):

@@ -89,7 +89,7 @@ def dem(
     Fine cells stay as they are; voids are masked, and never averaged in. Regions are cut into blocks, or go whole into
     a split. Killed, it goes on with --resume and writes the same files.
     """
-    from earthsr.data.dem_archives import DemPlan, prepare_dem
+    from earthsr.dem.prepare import DemPlan, prepare_dem
     from earthsr.log import create_logger
 
     plan = DemPlan(

@@ -74,7 +74,7 @@ def reconstruct(
     from earthsr.api import from_pretrained
     from earthsr.cli.predict import box_of
     from earthsr.errors import InputError
-    from earthsr.inference import reconstruct as work
+    from earthsr.landuse import reconstruct as work
     from earthsr.log import create_logger
     from earthsr.models import Precision
 

@@ -34,7 +34,7 @@ def dem(
     as_json: Json = False,
 ) -> None:
     """SRTM terrain of the Jacksboro fault (3 arc-seconds), which matplotlib ships, as train, valid and test blocks."""
-    from earthsr.data.sample import write_sample_dem
+    from earthsr.samples.dem import write_sample_dem
 
     counts = write_sample_dem(folder, patch_size, scale, stride, overwrite)
     text = ", ".join(f"{count} {name}" for name, count in counts.items())
@@ -67,9 +67,9 @@ def landuse(
 
     Coarse fractions of 0.25 degrees are aggregated from its fine maps.
     """
-    from earthsr.data.sample_landuse import write_sample_landuse
-    from earthsr.data.world import WorldSpec
-    from earthsr.data.world.archives import OUTPUT, shell_text
+    from earthsr.samples.landuse import write_sample_landuse
+    from earthsr.samples.world import WorldSpec
+    from earthsr.samples.world.archives import OUTPUT, shell_text
 
     spec = WorldSpec(rows=rows, columns=columns, cell_deg=cell, years=_years(years), seed=seed)
     written = write_sample_landuse(

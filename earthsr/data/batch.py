@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from earthsr.data.normalise import Normalisation
 from earthsr.data.patches import Patches
 from earthsr.data.sampler import PADDING
-from earthsr.voids import fill_voids
+from earthsr.geo.voids import fill_voids
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from earthsr.data.landuse_normalise import ChannelNormalisation
 from earthsr.data.normalise import Normalisation
+from earthsr.landuse.normalise import ChannelNormalisation
 
 
 def read_normalisation(values: Any, source: str) -> Normalisation | ChannelNormalisation:

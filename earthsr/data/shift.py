@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from earthsr.data.patches import Patches
 from earthsr.data.sampler import PADDING
-from earthsr.resample import block_mean
+from earthsr.geo.resample import block_mean
 
 #: Metres by which coarse cells may differ from means of their blocks: files hold float32, and heights below 10,000 m
 #: differ there by 0.001 m from one value to the next; sums in another order by a few of those.

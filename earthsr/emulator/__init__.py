@@ -1,10 +1,8 @@
-"""A trained land-use model that another program calls once a model year, in process.
+"""The door for couplers: the emulator of land use under the name that hosts and their configurations know.
 
-:class:`Emulator` takes a year's coarse fractions and gives the year's map. :mod:`earthsr.emulator.bmi` is the same
-behind the Basic Model Interface; it alone needs the package ``bmipy``. Maps are made by
-:class:`earthsr.inference.reconstruct.chunk.Maker`, as those of ``earthsr reconstruct`` are: they are the same maps.
+Its code lives with its workload, in :mod:`earthsr.landuse.emulator`.
 """
 
-from earthsr.emulator.emulator import Emulator
+from earthsr.landuse.emulator import Emulator
 
 __all__ = ["Emulator"]

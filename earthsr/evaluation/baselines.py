@@ -7,8 +7,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from earthsr.resample import Method, interpolate
-from earthsr.voids import fill_voids
+from earthsr.geo.resample import Method, interpolate
+from earthsr.geo.voids import fill_voids
 
 #: In the order of tables and figures. Where coarse cells are means of the truth, a surface that keeps these means
 #: (bicubic, and what it lacks of them) is the strongest of the four: what a network learns, it learns beyond that.

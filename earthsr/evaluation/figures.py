@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from earthsr.evaluation.terrain import hillshade, slope_degrees
-from earthsr.files import atomic_file
+from earthsr.geo.terrain import hillshade, slope_degrees
+from earthsr.store import atomic_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from earthsr.evaluation.terrain import slope_degrees, ssim_map
+from earthsr.geo.terrain import slope_degrees, ssim_map
 
 Statistics = TypeVar("Statistics", bound=Any)
 

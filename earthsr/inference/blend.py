@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthsr.backend import Pending
-from earthsr.data.window import Window
+from earthsr.geo.window import Window
 from earthsr.inference.tiling import BlendedTiles, Lattice, Tile, Tiles, slices
 
 #: Values that are weighed at once: few enough to stay in a core's cache from one step to the next.

@@ -13,17 +13,20 @@ from numpy.typing import NDArray
 
 from earthsr.backend import Model
 from earthsr.config import Config
-from earthsr.data import Dataset, DemData, LandUseDataset, Patches
-from earthsr.evaluation import baseline
+from earthsr.data.dataset import Dataset
+from earthsr.data.patches import Patches
+from earthsr.dem.ground_errors import GroundErrors, ground_errors
+from earthsr.dem.region_figures import THIN, profile_figure
+from earthsr.dem.regions import draw_regions
+from earthsr.dem.split import DemData
+from earthsr.evaluation.baselines import baseline
 from earthsr.evaluation.figures import comparison, save, score_bars
-from earthsr.evaluation.profile import GroundErrors, ground_errors
-from earthsr.evaluation.region_figures import THIN, profile_figure
 from earthsr.evaluation.report import ELEVATION, Columns, score_table, write_report
-from earthsr.files import make_folder, write_json
-from earthsr.inference.evaluate_maps import evaluate_field, evaluate_maps
-from earthsr.inference.evaluate_plain import evaluate_plain
+from earthsr.inference.evaluate_generic import evaluate_plain
 from earthsr.inference.evaluation import Evaluation, provenance_of, run_curves
-from earthsr.inference.regions import draw_regions
+from earthsr.landuse.dataset import LandUseDataset
+from earthsr.landuse.evaluate import evaluate_field, evaluate_maps
+from earthsr.store import make_folder, write_json
 from earthsr.tasks import DemSR, LandField, LandUse, task_for
 
 #: Fine cells from which on the headline speaks of an offset, where it is beyond two standard errors.

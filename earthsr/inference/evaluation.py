@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from earthsr.backend import Model
-from earthsr.data import DemData, LandUseData
+from earthsr.dem.split import DemData
 from earthsr.evaluation.figures import loss_curves, save
 from earthsr.evaluation.report import Columns
+from earthsr.landuse.split import LandUseData
 
 
 @dataclass(frozen=True)

@@ -16,8 +16,8 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from earthsr.data.window import Window
 from earthsr.errors import InputError
+from earthsr.geo.window import Window
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ from earthsr.models.average import average_weights
 from earthsr.models.checkpoint import Checkpoint, RunFolder, load_checkpoint, resolve_checkpoint
 from earthsr.models.demsrnet import DemSRNetSpec
 from earthsr.models.initial import initial_weights
-from earthsr.models.kinds import spec_from_dict
 from earthsr.models.objective import (
     CrossEntropyLoss,
     HuberLoss,
@@ -17,6 +16,7 @@ from earthsr.models.objective import (
     OptimizerSpec,
     Precision,
 )
+from earthsr.models.registry import spec_from_dict
 from earthsr.models.spec import InputField, NetworkSpec, Parameter
 from earthsr.models.state import State
 from earthsr.models.unet import UNetSpec

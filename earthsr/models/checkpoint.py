@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 from earthsr.errors import CheckpointError
-from earthsr.files import atomic_folder, make_folder, remove_leftovers, write_json, write_text
 from earthsr.models.pretrained import pretrained_names, pretrained_weights
 from earthsr.models.spec import NetworkSpec
 from earthsr.models.state import State
@@ -27,6 +26,7 @@ from earthsr.models.weights_file import (
     write_tensors,
     write_weights,
 )
+from earthsr.store import atomic_folder, make_folder, remove_leftovers, write_json, write_text
 
 WEIGHTS = "weights.safetensors"
 OPTIMIZER = "optimizer.safetensors"

@@ -16,8 +16,8 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from earthsr.geo.resample import REACH, Method, axis_kernel
 from earthsr.models.spec import Initialiser, InputField, NetworkSpec, Parameter
-from earthsr.resample import REACH, Method, axis_kernel
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class DemSRNetSpec(NetworkSpec):
 
     @property
     def resize_method(self) -> Method:
-        """Interpolation of the feature maps, as :mod:`earthsr.resample` names it."""
+        """Interpolation of the feature maps, as :mod:`earthsr.geo.resample` names it."""
         return "bilinear" if self.resize == "half_pixel" else "bilinear_asymmetric"
 
     @property

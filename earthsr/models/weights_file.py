@@ -16,11 +16,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from earthsr.errors import CheckpointError, InputError
-from earthsr.files import atomic_file
 from earthsr.models.initial import Weights
-from earthsr.models.kinds import spec_from_dict
+from earthsr.models.registry import spec_from_dict
 from earthsr.models.spec import NetworkSpec
 from earthsr.models.state import check_names
+from earthsr.store import atomic_file
 
 SCHEMA_VERSION = 1
 

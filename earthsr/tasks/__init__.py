@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from earthsr.config import Config
+from earthsr.dem.task import DemSR, Scores
+from earthsr.landuse.field_task import LandField
+from earthsr.landuse.task import LandUse
 from earthsr.tasks.base import Task
-from earthsr.tasks.dem_sr import DemSR, Scores
-from earthsr.tasks.land_field import LandField
-from earthsr.tasks.land_use import LandUse
 
 __all__ = ["TASKS", "DemSR", "LandField", "LandUse", "Scores", "Task", "task_for"]
 

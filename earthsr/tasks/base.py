@@ -14,11 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthsr.config import Config
-from earthsr.data import ChannelNormalisation, Dataset, LandUseDataset, Normalisation
+from earthsr.data.dataset import Dataset
+from earthsr.data.normalise import Normalisation
+from earthsr.landuse.dataset import LandUseDataset
+from earthsr.landuse.normalise import ChannelNormalisation
 from earthsr.models import NetworkSpec, Objective
 from earthsr.ranks import ALONE, Rank
 from earthsr.tasks.batches import ParityBatches
-from earthsr.tasks.made import made_batches
+from earthsr.tasks.synthetic_batches import made_batches
 
 AnyDataset = Dataset | LandUseDataset
 AnyNormalisation = Normalisation | ChannelNormalisation

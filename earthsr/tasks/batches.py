@@ -8,8 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from earthsr.data import Batch, ChannelNormalisation, Normalisation, Patches, make_batch
-from earthsr.evaluation import ErrorStatistics, patch_statistics
+from earthsr.data.batch import Batch, make_batch
+from earthsr.data.normalise import Normalisation
+from earthsr.data.patches import Patches
+from earthsr.evaluation.statistics import ErrorStatistics, patch_statistics
+from earthsr.landuse.normalise import ChannelNormalisation
 
 #: Rasters and scores, each by name.
 Reading = tuple[dict[str, NDArray], dict[str, NDArray]]

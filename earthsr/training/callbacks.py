@@ -20,7 +20,7 @@ from tqdm import tqdm
 from earthsr.backend import Model
 from earthsr.config import Config
 from earthsr.errors import InputError, install_hint
-from earthsr.evaluation import over_ranks
+from earthsr.evaluation.statistics import over_ranks
 from earthsr.ranks import Rank
 from earthsr.tasks import task_for
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from earthsr.backend import Engine, Pending, StepValues
-from earthsr.data import Batch
+from earthsr.data.batch import Batch
 from earthsr.errors import TrainingError
 
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from earthsr.backend import Model
 from earthsr.config import Config
-from earthsr.data import DemData, LandUseData
+from earthsr.dem.split import DemData
+from earthsr.landuse.split import LandUseData
 from earthsr.tasks import task_for
 from earthsr.training.progress import Progress
 

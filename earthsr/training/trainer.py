@@ -16,13 +16,15 @@ from typing import Any
 from earthsr.backend import Model
 from earthsr.backend.interface import NativeLoss
 from earthsr.config import Config, to_yaml
-from earthsr.data import DemData, LandUseData
+from earthsr.dem.split import DemData
 from earthsr.errors import EarthsrWarning, InputError
 from earthsr.evaluation.figures import loss_curves, save
-from earthsr.files import write_text
+from earthsr.landuse.split import LandUseData
 from earthsr.models import Objective, OptimizerSpec, RunFolder, load_checkpoint
+from earthsr.store import write_text
 from earthsr.tasks import task_for
 from earthsr.training.callbacks import Callback, EvaluateCallBack, default_callbacks, require_trackers
+from earthsr.training.distributed import agreed_signal, on_first, require_launch, require_same, restarted
 from earthsr.training.loop import Unread, filled_batches
 from earthsr.training.progress import MetricsFile, Progress
 from earthsr.training.record import training_record
@@ -31,7 +33,6 @@ from earthsr.training.resume import check_same_run
 from earthsr.training.schedule import learning_rate
 from earthsr.training.signals import StopRequest
 from earthsr.training.snapshot import run_notes, weights_metadata
-from earthsr.training.together import agreed_signal, on_first, require_launch, require_same, restarted
 
 
 class Trainer:

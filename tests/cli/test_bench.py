@@ -69,7 +69,7 @@ def consistent(values, batches=1):
     parts = [phases[f"{name}_s"] for name in ("transfer", "forward", "backward", "optimiser")]
     assert all(part >= 0 for part in parts)
     assert phases["forward_s"] > 0
-    # That they add up to a step is shown with a clock of its own (tests/unit/test_bench.py): on a busy machine two
+    # That they add up to a step is shown with a clock of its own (tests/check/test_bench.py): on a busy machine two
     # measurements of one thing, seconds apart, differ a hundredfold.
     if values["loader"] is None:
         assert values["loader_headroom"] is None

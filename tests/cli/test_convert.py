@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from earthsr.backend import Model, get_backend
-from earthsr.convert import convert, read_foreign
+from earthsr.check.convert import convert, read_foreign
 from earthsr.errors import BackendError, CheckpointError, InputError
 from earthsr.models import DemSRNetSpec, initial_weights, read_weights, write_weights
 from earthsr.models.foreign import from_mindearth, recognise, to_mindearth

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 
 from earthsr.backend import Model
-from earthsr.data import LandUseData, Normalisation
-from earthsr.data.landuse_samples import Composer
+from earthsr.data.normalise import Normalisation
+from earthsr.landuse.samples import Composer
+from earthsr.landuse.split import LandUseData
 from earthsr.models import DemSRNetSpec, write_weights
 from earthsr.models.initial import initial_weights
 from tests.conftest import REPOSITORY, call_cli, installed, small_world, terrain, write_patches
-from tests.reconstruct.cases import everything, write_model
+from tests.landuse.reconstruct.cases import everything, write_model
 
 pytestmark = [
     *(pytest.mark.skipif(not installed(name), reason=f"backend {name} is not installed") for name in ("torch", "onnx")),

@@ -8,14 +8,14 @@ import h5py
 import numpy as np
 import pytest
 
+from earthsr.check.parity.contract import BY_NAME
 from earthsr.config import from_mapping, load_yaml_config
 from earthsr.models import RunFolder, read_weights, resolve_checkpoint
-from earthsr.parity.contract import BY_NAME
 from earthsr.tasks import task_for
 from earthsr.training import Trainer
+from tests.backends.test_training import StopAfter, metrics
 from tests.cli.test_bad_input import assert_refused, edit, everything_below, replace
 from tests.conftest import BACKENDS, call_cli, installed, landuse_values, run_cli, write_patches
-from tests.contract.test_training import StopAfter, metrics
 
 both = pytest.mark.skipif(not all(map(installed, BACKENDS)), reason="needs both backends")
 K = 7

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from earthsr.parity import read_record, write_record
+from earthsr.check.parity import read_record, write_record
 from tests.conftest import BACKENDS, backend_parameters, call_cli, installed, run_cli
 
 both = pytest.mark.skipif(not all(map(installed, BACKENDS)), reason="needs both backends")

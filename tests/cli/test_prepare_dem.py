@@ -19,7 +19,7 @@ from earthsr.config import from_mapping
 from earthsr.tasks import task_for
 from tests.cli.test_bad_input import assert_refused, everything_below
 from tests.conftest import call_cli, run_cli
-from tests.unit.test_prepare_dem import CELL, NORTH, WEST, cells, files_below, read, srtm_and_gebco, write_dem
+from tests.dem.test_prepare_dem import CELL, NORTH, WEST, cells, files_below, read, srtm_and_gebco, write_dem
 
 
 @pytest.fixture

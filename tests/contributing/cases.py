@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from earthsr.data.rasters.crs import parse_crs, wkt_of
+from earthsr.geo.crs import parse_crs, wkt_of
 
 WGS84 = wkt_of(parse_crs("EPSG:4326", "test"))
 

@@ -11,11 +11,11 @@ import pytest
 
 import earthsr
 from earthsr.backend import available_backends
-from earthsr.data.rasters import Georeference, Window, open_sink, open_source, same_crs
-from earthsr.data.rasters.outputs import SINKS
-from earthsr.data.rasters.sources import SOURCES, Format
+from earthsr.dem.predict.rasters import predict_raster
 from earthsr.errors import BackendError, DataError, InputError
-from earthsr.inference import predict_raster
+from earthsr.geo import Georeference, Window, open_sink, open_source, same_crs
+from earthsr.geo.readers import SOURCES, Format
+from earthsr.geo.writers import SINKS
 from earthsr.models import DemSRNetSpec, UNetSpec, initial_weights
 from earthsr.models.objective import MSELoss, OptimizerSpec, Precision
 from tests.conftest import call_cli, installed
@@ -142,7 +142,7 @@ def test_the_doctor_lists_the_numpy_backend_and_why_it_does_not_train(branch, tm
 @pytest.fixture
 def ascii_grid(branch, monkeypatch):
     """The format, in the tables of this process."""
-    name = "earthsr.data.rasters.ascii_grid"
+    name = "earthsr.geo.ascii_grid"
     spec = importlib.util.spec_from_file_location(name, branch / f"{name.replace('.', '/')}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -369,6 +369,6 @@ RUN_BY = {
     "try_srcnn.py": "test_the_model_learns_from_the_sample_terrain",
     "earthsr/tasks/sst.py": "test_the_task_learns_and_is_evaluated_with_its_own_scores",
     "try_sst.py": "test_the_task_learns_and_is_evaluated_with_its_own_scores",
-    "earthsr/data/rasters/ascii_grid.py": "test_an_ascii_grid_is_predicted_into_another_in_place",
+    "earthsr/geo/ascii_grid.py": "test_an_ascii_grid_is_predicted_into_another_in_place",
 }
 """Title of each Python block, and the test that runs it."""

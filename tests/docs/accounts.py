@@ -104,7 +104,7 @@ def knows(text):
         assert not word.startswith("--") or re.search(rf"{word}\b", done.stdout), f"{text}: {words[1]} has no {word}"
 
 
-SLURM = "there is no SLURM here; tests/unit/test_slurm_scripts.py runs the scripts with stand-ins for it"
+SLURM = "there is no SLURM here; tests/tools/test_slurm_scripts.py runs the scripts with stand-ins for it"
 FRESH = "continuous integration does it in a fresh clone; a test that installs packages would need their source"
 OTHERS = "tests/contributing runs the worked examples with their files"
 #: Three blocks of one tile each, six years on both sides of the anchor, and rasters for earthsr reconstruct.
@@ -140,7 +140,11 @@ ACCOUNTS = [
         first="earthsr sample dem runs/demo-data --overwrite",
     ),
     Account(r"torchrun "),
-    Account(r"msrun ", "minutes on a processor; tests/distributed and tests/reconstruct start msrun", check=parses),
+    Account(
+        r"msrun ",
+        "minutes on a processor; tests/training/distributed and tests/landuse/reconstruct start msrun",
+        check=parses,
+    ),
     Account(r"srun |sbatch tools/slurm/reconstruct", SLURM, check=parses),
     Account(r"sbatch ", SLURM, check=script_is_there),
     Account(r"earthsr reconstruct …", "the document leaves out the words; torchrun runs the same", check=parses),
@@ -160,7 +164,9 @@ ACCOUNTS = [
         check=parses,
         document="docs/parity.md",
     ),
-    Account(r"earthsr parity", "one step shows that it works; tests/parity says how near both come", added="--steps 1"),
+    Account(
+        r"earthsr parity", "one step shows that it works; tests/check/parity says how near both come", added="--steps 1"
+    ),
     Account(
         r"python tools/benchmark_dem\.py .*--list",
         "the document means folders of one's own",
@@ -187,7 +193,7 @@ ACCOUNTS = [
     Account(r"earthsr "),
     Account(
         r"python examples/carbon\.py --output",
-        "it learns a world of its own for a minute, which tests/emulator lets it; here it takes the one that is there",
+        "it learns a world of its own for a minute (tests/landuse/emulator lets it); here it takes one that is there",
         added="--checkpoint runs/landuse-demo --archives runs/landuse-data/archives --backend torch",
         document="README.md",
     ),
@@ -199,7 +205,7 @@ ACCOUNTS = [
 #: Documents whose programs take objects of the reader's own for granted: what runs them, or makes the same calls.
 PROGRAMS = {
     "docs/export.md": "tests/cli/test_export.py runs them with models and fields of its own",
-    "docs/emulator.md": "tests/emulator makes these calls on a world of its own",
+    "docs/emulator.md": "tests/landuse/emulator makes these calls on a world of its own",
 }
 
 

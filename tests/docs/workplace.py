@@ -17,7 +17,7 @@ from earthsr.config import Config
 from earthsr.models import DemSRNetSpec, initial_weights, write_weights
 from tests.cli.test_prepare_landuse import CODES, states, write_nc, write_tif
 from tests.conftest import REPOSITORY, call_cli, write_patches
-from tests.unit.test_prepare_dem import CELL, cells, write_dem
+from tests.dem.test_prepare_dem import CELL, cells, write_dem
 
 #: Keys that are smaller in the copy than in the repository; only where a configuration has them.
 SMALLER = {"features": 4, "width": 4, "depth": 1, "num_blocks": 1, "epochs": 1}

@@ -11,9 +11,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from earthsr.config import from_mapping, load_yaml_config, to_yaml
-from earthsr.data import ChannelNormalisation, DemData, LandUseData
-from earthsr.data.landuse_samples import Composer
+from earthsr.dem.split import DemData
 from earthsr.errors import ConfigError, InputError
+from earthsr.landuse.normalise import ChannelNormalisation
+from earthsr.landuse.samples import Composer
+from earthsr.landuse.split import LandUseData
 from earthsr.models import DemSRNetSpec, RunFolder, State, initial_weights, load_checkpoint, read_weights, write_weights
 from tests.conftest import CONFIGS, call_cli, small_world, write_patches
 

@@ -1,7 +1,7 @@
 """The loss of DEM-SRNet, its gradient by the chain rule, and Adam, in float64 NumPy and SciPy.
 
 Written beside ``demsrnet.py`` from the same words; every linear map is undone by its adjoint, and the whole gradient is
-checked against finite differences of the forward pass (tests/parity/test_reference.py).
+checked against finite differences of the forward pass (tests/check/parity/test_reference.py).
 """
 
 import numpy as np

@@ -2,7 +2,7 @@
 
 Shares nothing with earthsr but the fields of the specs and the canonical names. Every operation gives its value and the
 map that takes a gradient back to each of its parts; a pass goes back through them in reverse. The whole gradient is
-checked against finite differences, the operations against SciPy (tests/parity/test_unet_reference.py).
+checked against finite differences, the operations against SciPy (tests/check/parity/test_unet_reference.py).
 
 Running statistics do not learn, so that one step of training is ``loss_and_gradient`` and then ``gradients.adam`` over
 ``{name: weights[name] for name in spec.learning}``.

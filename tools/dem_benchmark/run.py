@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from earthsr.errors import EarthsrError, InputError
-from earthsr.files import make_folder, write_json
+from earthsr.store import make_folder, write_json
 
 from .stages import Command, Stage
 

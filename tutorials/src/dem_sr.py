@@ -76,8 +76,8 @@ from earthsr import (
     load_yaml_config,
     plt_dem_data,
 )
-from earthsr.data.sample import write_sample_dem
 from earthsr.evaluation.figures import loss_curves
+from earthsr.samples.dem import write_sample_dem
 
 here = Path.cwd()
 os.chdir(next(folder for folder in (here, *here.parents) if (folder / "configs").is_dir()))

@@ -43,9 +43,9 @@ from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.patches import Patch
 
 import earthsr
-from earthsr.data.sample_landuse import write_sample_landuse
-from earthsr.data.world import SyntheticWorld, WorldSpec
-from earthsr.evaluation.maps import change_categories
+from earthsr.landuse.map_scores import change_categories
+from earthsr.samples.landuse import write_sample_landuse
+from earthsr.samples.world import SyntheticWorld, WorldSpec
 from earthsr.tasks import task_for
 
 here = Path.cwd()

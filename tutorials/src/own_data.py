@@ -37,9 +37,9 @@ import xarray
 from rasterio.transform import from_origin
 
 import earthsr
-from earthsr.data.sample import jacksboro
-from earthsr.evaluation.terrain import hillshade
-from earthsr.resample import block_mean
+from earthsr.geo.resample import block_mean
+from earthsr.geo.terrain import hillshade
+from earthsr.samples.dem import jacksboro
 
 here = Path.cwd()
 os.chdir(next(folder for folder in (here, *here.parents) if (folder / "configs").is_dir()))

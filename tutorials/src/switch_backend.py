@@ -65,9 +65,9 @@ import numpy as np
 from IPython.display import Image, display
 
 import earthsr
-from earthsr.data.sample import write_sample_dem
-from earthsr.parity import run_parity
-from earthsr.parity.report import text_table
+from earthsr.check.parity import run_parity
+from earthsr.check.parity.report import text_table
+from earthsr.samples.dem import write_sample_dem
 from earthsr.training.callbacks import EvaluateCallBack
 
 here = Path.cwd()

@@ -1,0 +1,194 @@
+"""A whole benchmark of a configuration."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import platform
+import time
+from itertools import islice
+from typing import Any
+
+import earthsr
+from earthsr.backend import Backend, Engine, choose_backend
+from earthsr.check.bench.measure import peak_memory_mib, time_loader, time_steps
+from earthsr.check.bench.result import BenchResult, Plain, Rates
+from earthsr.check.bench.source import Loaded, Made, source_of
+from earthsr.config import Config
+from earthsr.errors import InputError
+from earthsr.models import NetworkSpec, OptimizerSpec, Precision, UNetSpec, initial_weights
+from earthsr.tasks import task_for
+from earthsr.training.schedule import learning_rate
+
+_logger = logging.getLogger("earthsr")
+
+#: Steps of which the phases are told apart, after one that is not counted.
+PHASE_STEPS = 5
+#: The bare convolution: its channels, and its cells over all samples at most (64 samples of 32 x 32).
+CHANNELS, CELLS = 256, 65536
+#: The plain setting may be ten times as slow: this share of the steps does.
+PLAIN_SHARE = 0.25
+
+
+def run_bench(
+    config: Config,
+    backend: str | Backend | None = None,
+    device: str | None = None,
+    steps: int = 20,
+    warmup: int = 3,
+    synthetic: bool = False,
+    compare_plain: bool = False,
+) -> BenchResult:
+    """Measure how fast a configuration trains here, and compare it with what the machine can do.
+
+    One process on one device, whatever ``train.distribute`` says. Steps are made as training makes them, from initial
+    weights; nothing is written.
+
+    Parameters
+    ----------
+    config : Config
+        Model, optimiser, precision, batch size; the training split where ``data.root_dir`` is there.
+    backend : str or Backend, optional
+        Goes before the config's.
+    device : str, optional
+        Goes before the config's.
+    steps : int
+        Steps that are timed.
+    warmup : int
+        Steps before them, after the first one, that are not.
+    synthetic : bool
+        Made batches, even where there are data; the loader is then not measured.
+    compare_plain : bool
+        Time some steps in the framework's plain setting too: float32, default memory layout.
+
+    Returns
+    -------
+    BenchResult
+        Rates, phases, peaks, loader and memory.
+
+    Raises
+    ------
+    InputError
+        If a number of steps is out of range, or data and configuration do not fit.
+    BackendError
+        If the backend or device is not there.
+    """
+    for name, value, least in (("steps", steps, 1), ("warmup", warmup, 0)):
+        if value < least:
+            raise InputError(f"{name} is {value}, expected {least} or more")
+    config.check()
+    chosen = backend if isinstance(backend, Backend) else choose_backend(backend, config.backend)
+    task = task_for(config)
+    spec: NetworkSpec = task.spec()
+    source = source_of(config, task, synthetic)
+    precision = Precision(config.train.amp_level, config.train.amp_dtype)
+    place = f"{device or config.train.device}:{config.train.device_id}"
+
+    def engine(precision: Precision) -> Engine:
+        weights = initial_weights(spec, config.train.seed)
+        return chosen.engine(spec, weights, device=place, precision=precision, graph=config.train.graph)
+
+    measured = engine(precision)
+    _logger.info(
+        f"{chosen.name} ({measured.device}, {measured.precision}): {spec.parameter_count:,} parameters, {steps} steps "
+        f"of {_samples(config)} samples; {source.words}"
+    )
+    rates = _rates(config, measured, source, steps, warmup)
+    # What follows would add to it.
+    memory, used = peak_memory_mib(), measured.resources()
+    _logger.info("phases of a step")
+    accumulate = config.optimizer.accumulate
+    with contextlib.closing(source.stream()) as stream:
+        batches = list(islice(stream, (1 + PHASE_STEPS) * accumulate))
+    phases = measured.time_phases(batches, _schedule(config, 1 + PHASE_STEPS))
+    _logger.info("a matrix product and a bare convolution")
+    peaks = measured.measure_peaks(*_bare_shape(config, spec), channels=CHANNELS)
+    loader = time_loader(source) if isinstance(source, Loaded) else None
+    about = {
+        "model": spec.kind,
+        "parameters": spec.parameter_count,
+        "spec": spec.to_dict(),
+        "patch_size": config.data.patch_size,
+        "batch_size": config.data.batch_size,
+        "accumulate": accumulate,
+        "flop_per_sample_forward": spec.flops(config.data.patch_size, config.data.patch_size),
+        "backend": chosen.name,
+        "backend_version": chosen.version(),
+        "earthsr_version": earthsr.__version__,
+        "platform": platform.platform(),
+        "device": measured.device,
+        "device_model": used.device,
+        "threads": used.threads,
+        "precision": measured.precision,
+        "amp_level": config.train.amp_level,
+        "recompute": config.train.recompute,
+        "warmup_steps": warmup,
+    }
+    del measured
+    plain = None
+    if compare_plain:
+        other = engine(Precision("O0"))
+        layout = other.use_plain_layout()
+        _logger.info(f"the plain setting: {other.precision}, {layout}")
+        few = max(min(steps, 3), round(steps * PLAIN_SHARE))
+        plain = Plain(other.precision, layout, _rates(config, other, source, few, min(warmup, 1)))
+    return BenchResult(
+        about=about,
+        inputs=source.words,
+        rates=rates,
+        phases=phases,
+        peaks=peaks,
+        loader=loader,
+        peak_memory_mib=memory,
+        peak_device_memory_mib=used.peak_device_memory_mib,
+        plain=plain,
+    )
+
+
+def _samples(config: Config) -> int:
+    return config.data.batch_size * config.optimizer.accumulate
+
+
+def _schedule(config: Config, steps: int) -> list[float]:
+    return [learning_rate(config.optimizer, config.learning_rate, step, steps, steps) for step in range(steps)]
+
+
+def _rates(config: Config, engine: Engine, source: Made | Loaded, steps: int, warmup: int) -> Rates:
+    """Prepare an engine for training and time its steps."""
+    o, spec = config.optimizer, engine.spec
+    frozen = spec.select(config.train.freeze)
+    optimizer = OptimizerSpec(o.name, o.beta1, o.beta2, o.eps, o.weight_decay, o.clip_norm, frozen)
+    engine.prepare_training(source.objective, optimizer, o.accumulate, config.train.recompute)
+    schedule = _schedule(config, 1 + warmup + steps)
+    # The host waits for itself anyway; a device of its own is read as rarely as in training.
+    group = engine.steps_per_call if engine.device == "cpu" else max(config.summary.log_every, engine.steps_per_call)
+    with contextlib.closing(source.stream()) as stream:
+        first = list(islice(stream, o.accumulate))
+        begun = time.perf_counter()
+        engine.run(first, schedule[:1]).result()
+        first_step_s = time.perf_counter() - begun
+        if warmup:
+            time_steps(engine, stream, schedule[1 : 1 + warmup], o.accumulate, group)
+        step_s, waiting_s = time_steps(engine, stream, schedule[1 + warmup :], o.accumulate, group)
+    samples, cells = _samples(config), config.data.patch_size
+    return Rates(
+        steps=steps,
+        step_s=step_s,
+        samples_per_step=samples,
+        flop_per_step=3.0 * spec.flops(cells, cells) * samples,
+        first_step_s=first_step_s,
+        waiting_s=waiting_s,
+    )
+
+
+def _bare_shape(config: Config, spec: Any) -> tuple[int, int, int]:
+    """Samples, rows and columns of the bare convolution: those of the network's layers of about as many channels.
+
+    DEM-SRNet has them on the coarse cells; a U-Net on the level where its features have become that many.
+    """
+    size = config.data.patch_size
+    if isinstance(spec, UNetSpec):
+        level = math.ceil(math.log2(max(CHANNELS / spec.width, 1)))
+        size //= 2 ** min(level, spec.depth)
+    return min(config.data.batch_size, max(1, CELLS // size**2)), size, size

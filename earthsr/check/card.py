@@ -1,0 +1,260 @@
+"""The model card: what a trained model is, what made it, how good it is, what it is for and what not.
+
+A card is made of a spec and the metadata that travel with the weights; files beside them (``state.json`` of a
+checkpoint, ``metrics.json`` of an evaluation) add what they know. What nobody recorded is said to be so. How a card
+looks is in :mod:`earthsr.check.card_pages`; what it says of use, limits and citation in
+:mod:`earthsr.check.card_text`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, Final
+
+from earthsr.check.card_text import citations, intended_use, licences, limits
+from earthsr.models.checkpoint import evaluation_folder
+from earthsr.models.spec import NetworkSpec
+
+#: How a value is given that neither weights nor files beside them hold.
+NOT_RECORDED: Final = "not recorded"
+
+_NAMES = {"demsrnet": "DEM-SRNet", "unet": "U-Net"}
+#: Of a row's many scores those that a card shows, where the row has them.
+_SCORES = ("rmse", "mae", "bias", "ssim", "slope_rmse_deg", "miou", "accuracy", "kappa")
+_PATCH = 32
+
+
+def model_card(
+    spec: NetworkSpec,
+    metadata: Mapping[str, Any],
+    *,
+    name: str,
+    notes: Mapping[str, Any] | None = None,
+    metrics: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Put a model card together, as plain JSON-able values.
+
+    Parameters
+    ----------
+    spec : NetworkSpec
+        The network.
+    metadata : mapping
+        What travels with the weights in a weights file, an ONNX file or another format: ``normalisation``, ``task``,
+        ``training``, ``scores``, ``about`` and others; any of them may be missing.
+    name : str
+        What the model is called, where its publisher gave it no name.
+    notes : mapping, optional
+        ``state.json`` of the checkpoint.
+    metrics : mapping, optional
+        ``metrics.json`` of an evaluation; it goes before scores in ``metadata``.
+
+    Returns
+    -------
+    dict
+        ``name``, ``summary`` and the sections ``architecture``, ``training_data``, ``training``, ``scores``,
+        ``intended_use``, ``limits``, ``licence`` and ``citation``.
+    """
+    record = _record(metadata, notes or {})
+    about = _mapping(metadata.get("about"))
+    data = _data(spec, metadata, record)
+    known = (spec, metadata, data, about)
+    return {
+        "name": about.get("name") or name,
+        "summary": about.get("summary"),
+        "architecture": _architecture(spec, metadata, record),
+        "training_data": data,
+        "training": _training(metadata, record),
+        "scores": _scores(metadata, record, metrics),
+        "intended_use": intended_use(*known),
+        "limits": limits(*known),
+        "licence": licences(about),
+        "citation": citations(*known),
+    }
+
+
+def packed_scores(metrics: Mapping[str, Any], source: str) -> dict[str, Any]:
+    """Return what a card shows of ``metrics.json``, small enough to travel with weights as ``metadata["scores"]``.
+
+    Parameters
+    ----------
+    metrics : mapping
+        Of one evaluation.
+    source : str
+        Where the numbers come from, in words.
+    """
+    rows = {}
+    for row, values in _mapping(metrics.get("scores")).items():
+        merit = _mapping(values.get("change")).get("figure_of_merit")
+        known = {**values, "figure_of_merit": merit} if merit is not None else values
+        rows[row] = {key: known[key] for key in (*_SCORES, "figure_of_merit") if _is_number(known.get(key))}
+    kept = {key: metrics[key] for key in ("task", "field", "split", "samples", "units") if key in metrics}
+    reduction = metrics.get("rmse_reduction_vs_bicubic_percent")
+    origin = _mapping(metrics.get("provenance"))
+    return {
+        "from": source,
+        **kept,
+        "backend": origin.get("backend"),
+        "data_fingerprint": origin.get("data fingerprint"),
+        "rows": rows,
+        **({} if reduction is None else {"rmse_reduction_vs_bicubic_percent": reduction}),
+    }
+
+
+def metrics_beside(weights: str | Path) -> dict[str, Any] | None:
+    """Contents of ``metrics.json`` of the evaluation in the run folder of a checkpoint, or beside bare weights.
+
+    None where there is none, or it is of another checkpoint: an evaluation of an earlier one says nothing of this.
+    """
+    weights = Path(weights)
+    inside = weights.parent.parent.name == "checkpoints"
+    try:
+        metrics = json.loads((evaluation_folder(weights) / "metrics.json").read_text(encoding="utf-8"))
+        scored = Path(str(metrics["provenance"]["checkpoint"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    # By name and not by the whole path: run folders move.
+    end = (weights.parent.name, weights.name) if inside else (weights.name,)
+    return dict(metrics) if scored.parts[-len(end) :] == end else None
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _record(metadata: Mapping[str, Any], notes: Mapping[str, Any]) -> dict[str, Any]:
+    """What is known of the training: the weights' own record, else what ``state.json`` of an older run has of it."""
+    own = metadata.get("training")
+    if isinstance(own, Mapping):
+        return dict(own)
+    config = _mapping(notes.get("config"))
+    if not config:
+        return {}
+    data, optimizer, train = (_mapping(config.get(key)) for key in ("data", "optimizer", "train"))
+    progress, backend, sampler = (_mapping(notes.get(key)) for key in ("progress", "backend", "sampler"))
+    spelled = f"{backend.get('name')} {backend.get('version')}" if backend else None
+    return {
+        "name": train.get("name"),
+        "data": {
+            "name": data.get("name"),
+            "fingerprint": notes.get("data_fingerprint"),
+            "samples": sampler.get("samples"),
+            "patch_size": data.get("patch_size"),
+        },
+        "settings": {
+            "loss": train.get("loss"),
+            "optimizer": optimizer.get("name"),
+            "learning_rate": optimizer.get("learning_rate"),
+            "schedule": optimizer.get("schedule"),
+            "batch_size": data.get("batch_size"),
+            "amp_level": train.get("amp_level"),
+            "seed": train.get("seed"),
+        },
+        "epoch": progress.get("epoch"),
+        "step": progress.get("step"),
+        "backend": spelled,
+        "device": backend.get("device"),
+        "precision": backend.get("precision"),
+        "validation": {"value": progress.get("best_score"), "step": progress.get("best_step")},
+    }
+
+
+def _or_not(value: Any) -> Any:
+    return NOT_RECORDED if value is None or value in ("", [], {}) else value
+
+
+def _architecture(spec: NetworkSpec, metadata: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
+    size = metadata.get("tile_size") or _mapping(record.get("data")).get("patch_size") or _PATCH
+    options = {field.name: getattr(spec, field.name) for field in fields(spec)}
+    return {
+        "network": f"{_NAMES.get(spec.kind, spec.kind)} ({spec.kind})",
+        "parameters": spec.parameter_count,
+        f"gflop_per_sample_of_{size}x{size}_cells": round(spec.flops(size, size) / 1e9, 3),
+        "receptive_radius_cells": spec.receptive_radius,
+        "output_cells_per_input_cell_and_axis": spec.scale,
+        "inputs": [f"{field.name} {_extents(field.shape)} {field.dtype}" for field in spec.inputs],
+        "options": options,
+        "layer_groups": list(dict.fromkeys(group.split(".")[0] for group in spec.groups)),
+    }
+
+
+def _extents(shape: tuple[int | None, ...]) -> str:
+    return f"({', '.join('any' if extent is None else str(extent) for extent in shape)})"
+
+
+def _data(spec: NetworkSpec, metadata: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
+    about, data = _mapping(metadata.get("about")), _mapping(record.get("data"))
+    found = {
+        "name": data.get("name"),
+        "source": about.get("data_source") or data.get("source") or metadata.get("data_source"),
+        "fingerprint": data.get("fingerprint"),
+        "samples": data.get("samples"),
+        "units": metadata.get("units"),
+        "input_cell_size_deg": metadata.get("input_cell_size_deg"),
+        "output_cell_size_deg": metadata.get("output_cell_size_deg"),
+        "normalisation": _mapping(metadata.get("normalisation")).get("kind"),
+        "splits": about.get("splits"),
+    }
+    if spec.kind == "unet":
+        found |= {
+            "years": data.get("years"),
+            "held_out_years": data.get("held_out_years"),
+            "bounds_deg": data.get("bounds_deg"),
+            "directions": metadata.get("directions"),
+            "forcing": metadata.get("forcing"),
+            "coarse_channels": metadata.get("coarse_channels"),
+            "static_channels": metadata.get("static_channels"),
+            "classes": _class_names(metadata),
+        }
+    else:
+        found["regions"] = data.get("regions")
+    return {key: _or_not(value) for key, value in found.items() if key != "splits" or value}
+
+
+def _class_names(metadata: Mapping[str, Any]) -> list[str] | None:
+    try:
+        return [str(each["name"]) for each in json.loads(metadata["class_table"])["classes"]]
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _training(metadata: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
+    settings = _mapping(record.get("settings"))
+    return {
+        "name": _or_not(record.get("name")),
+        "steps": _or_not(record.get("step")),
+        "epochs": _or_not(record.get("epoch")),
+        **({"checkpoints_averaged": metadata["averaged"]} if "averaged" in metadata else {}),
+        "backend": _or_not(record.get("backend")),
+        "device": _or_not(record.get("device")),
+        "precision": _or_not(record.get("precision")),
+        "settings": dict(settings) or NOT_RECORDED,
+        "earthsr_version": _or_not(metadata.get("earthsr_version")),
+    }
+
+
+def _scores(
+    metadata: Mapping[str, Any], record: Mapping[str, Any], metrics: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    if metrics is not None:
+        return packed_scores(metrics, "evaluation/metrics.json beside the checkpoint (earthsr evaluate)")
+    packed = metadata.get("scores")
+    if isinstance(packed, Mapping) and isinstance(packed.get("rows"), Mapping):
+        return dict(packed)
+    validation = _mapping(record.get("validation"))
+    if validation.get("value") is None:
+        return {"from": f"{NOT_RECORDED}: nobody scored this file; earthsr evaluate does, with --data", "rows": {}}
+    score = validation.get("score") or ("miou" if metadata.get("task") == "land_use" else "rmse")
+    return {
+        "from": f"validation during training, best of all epochs (step {validation.get('step')}); the split that chose "
+        "it, and no baseline: earthsr evaluate scores a test split beside baselines",
+        "split": "valid",
+        "units": metadata.get("units"),
+        "rows": {"model": {score: validation["value"]}},
+    }

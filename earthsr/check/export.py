@@ -1,0 +1,231 @@
+"""Models for callers outside of earthsr: ONNX and MindIR, checked against the engine that trains before they count.
+
+The exporters are the backends' own. What is here is the same for all: which backend writes and which one runs a file,
+the comparison, and that nothing is left behind where a file does not agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+import earthsr
+from earthsr.backend import (
+    Backend,
+    Engine,
+    available_backends,
+    choose_runner,
+    exported_suffixes,
+    get_backend,
+    read_model,
+    training_backends,
+)
+from earthsr.backend.exported import EXPORTED
+from earthsr.check.parity.compare import relative
+from earthsr.check.parity.contract import BY_NAME
+from earthsr.errors import BackendError, CheckpointError, InputError, WorkError, already_there, install_hint
+from earthsr.landuse.sources.fine import fingerprint
+from earthsr.models import NetworkSpec, Precision, UNetSpec, WeightsFile
+from earthsr.store import atomic_file
+
+#: Batches, and multiples of the smallest height and width, that are compared: no two extents of a case are the same,
+#: and both cases differ in all of them, so that no extent can have become a constant.
+CASES: Final = ((1, 2, 3), (3, 4, 2))
+
+#: A protocol buffer holds no more; some of it is not weights.
+MOST_BYTES: Final = 2**31 - 2**24
+
+
+def export(
+    source: str | Path,
+    target: str | Path,
+    *,
+    backend: str | None = None,
+    opset: int | None = None,
+    device: str = "cpu",
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Write a checkpoint as a model that runs without the framework that trained it, and check it.
+
+    Parameters
+    ----------
+    source : str or Path
+        A run folder (its best), a checkpoint folder or a weights file.
+    target : str or Path
+        ``.onnx`` or ``.mindir``. It carries spec, normalisation, class table and all else that the weights file says.
+    backend : str, optional
+        Whose exporter writes it; the only one installed that can where absent.
+    opset : int, optional
+        Version of ONNX's operators; the exporter's own choice where absent.
+    device : str
+        Where the comparison is computed.
+    overwrite : bool
+        Replace the target where it is there.
+
+    Returns
+    -------
+    dict
+        ``format``, ``exporter``, ``opset``, ``bytes``, ``inputs`` with their free axes, ``output``, and under
+        ``checked`` what was compared: by what runtime, on what shapes, the largest difference and its tolerance.
+
+    Raises
+    ------
+    InputError
+        If source or target do not fit, or the target is there already.
+    BackendError
+        If no backend that is installed can write it, or run it for the comparison.
+    WorkError
+        If the file does not agree with the engine that trains; nothing is left behind.
+    """
+    target = Path(target)
+    writer, runner = _writer(target, backend), _runner(target)
+    if target.exists() and not overwrite:
+        raise already_there(target)
+    read = read_model(source)
+    assert read.path is not None
+    if not read.weights:
+        raise InputError(f"{read.path}: is an exported model already; name the checkpoint that it was exported from")
+    if 4 * sum(each.size for each in read.weights.values()) > MOST_BYTES:
+        raise InputError(f"{read.path}: has more than 2 GB of weights, which {target.suffix} files do not hold")
+    about = {"checkpoint": fingerprint(read.path), "earthsr_version": earthsr.__version__}
+    file = WeightsFile(read.spec, read.weights, {**read.metadata, EXPORTED: about}, read.path)
+    with atomic_file(target) as temporary:
+        how = writer.export(file, temporary, opset=opset)
+        _check_metadata(runner, temporary, target, file)
+        checked = _check_outputs(writer, runner, temporary, target, file, device)
+        size = temporary.stat().st_size
+    return {
+        "input": str(read.path),
+        "output_file": str(target),
+        "format": target.suffix.removeprefix("."),
+        "bytes": size,
+        "parameters": file.spec.parameter_count,
+        **how,
+        "inputs": {field.name: [None, *field.shape] for field in file.spec.inputs},
+        "checked": checked,
+    }
+
+
+def _writer(target: Path, wish: str | None) -> Backend:
+    suffix = target.suffix.lower()
+    writers = [name for name in training_backends() if suffix in available_backends()[name].export_suffixes]
+    if not writers:
+        known = sorted({each for kind in available_backends().values() for each in kind.export_suffixes})
+        raise InputError(f"{target}: unknown suffix {target.suffix or 'none'!r}; expected {' or '.join(known)}")
+    if wish is not None:
+        chosen = get_backend(wish)
+        if wish not in writers:
+            raise BackendError(f"backend {wish} does not write {suffix} files; use --backend {' or '.join(writers)}")
+        return chosen
+    installed = [name for name in writers if available_backends()[name].installed()]
+    if len(installed) == 1:
+        return get_backend(installed[0])
+    if installed:
+        raise BackendError(f"{' and '.join(installed)} both write {suffix} files; choose with --backend")
+    raise BackendError(f"no backend that writes {suffix} files is installed: {_extras(target, writers[-1])}")
+
+
+def _extras(target: Path, *writers: str) -> str:
+    """Return the command that installs all that writing and checking such a file needs, so that one is enough."""
+    runners = exported_suffixes().get(target.suffix.lower(), [])
+    return install_hint(*dict.fromkeys((*writers, *runners[:1], "export")))
+
+
+def _runner(target: Path) -> Backend:
+    """Return the backend that runs the file for the comparison, without which nothing is written."""
+    runners = exported_suffixes().get(target.suffix.lower(), [])
+    if not any(available_backends()[name].installed() for name in runners):
+        raise BackendError(
+            f"{target}: cannot be checked, which needs backend {' or '.join(runners)}: {_extras(target)}"
+        )
+    return choose_runner(target)
+
+
+def _check_metadata(runner: Backend, written: Path, target: Path, file: WeightsFile) -> None:
+    """Read back what the file says of itself: a caller who finds other numbers there scales its inputs wrongly."""
+    spec, metadata = runner.read_model(written)
+    if spec != file.spec or {**metadata, EXPORTED: file.metadata[EXPORTED]} != file.metadata:
+        raise CheckpointError(f"{target}: its metadata do not read back as they were written; nothing was left")
+
+
+def _check_outputs(
+    writer: Backend, runner: Backend, written: Path, target: Path, file: WeightsFile, device: str
+) -> dict[str, Any]:
+    """Compare the file with the engine that trains, on made inputs of several shapes."""
+    spec, contract = file.spec, BY_NAME["raster"]
+    ours = writer.engine(spec, file.weights, device=device, precision=Precision("O0", strict=True))
+    theirs = runner.open_engine(written, spec, device=device)
+    cases = [made_inputs(spec, *case, seed=number) for number, case in enumerate(CASES)]
+    expected = [ours.submit(inputs).result() for inputs in cases]
+    found = [theirs.submit(inputs).result() for inputs in cases]
+    ours.load_weights({k: np.ascontiguousarray(v) for k, v in spec.transpose_weights(file.weights).items()})
+    differences, noises = [], []
+    for inputs, one, other in zip(cases, expected, found, strict=True):
+        if one.shape != other.shape:
+            raise WorkError(
+                f"{target}: gives {other.shape} where the {writer.name} engine gives {one.shape}; nothing was left"
+            )
+        differences.append(relative(other, one, contract.norm))
+        noises.append(relative(_mirrored(ours, inputs), one, contract.norm))
+    difference, tolerance = max(differences), contract.tolerance + contract.noise_factor * max(noises)
+    if difference > tolerance:
+        raise WorkError(
+            f"{target}: differs from the {writer.name} engine by {difference:.2g} of the largest value, the tolerance "
+            f"is {tolerance:.2g}; nothing was left"
+        )
+    return {
+        "runtime": f"{runner.name} {runner.version()}",
+        "engine": f"{writer.name} {writer.version()} ({ours.device}, {ours.precision})",
+        "largest_difference": difference,
+        "tolerance": tolerance,
+        "own_noise": max(noises),
+        "reason": f"{contract.tolerance:g} for rounding through all layers, and {contract.noise_factor:g} times what "
+        "the engine differs by from itself where every sum is taken in another order; both relative to the largest "
+        "value",
+        "shapes": [{name: list(value.shape) for name, value in inputs.items()} for inputs in cases],
+    }
+
+
+def _mirrored(engine: Engine, inputs: Mapping[str, NDArray]) -> NDArray[np.float32]:
+    """Output of an engine that holds transposed weights, turned back."""
+    turned = engine.spec.transpose_inputs(inputs)
+    outputs = engine.submit({name: np.ascontiguousarray(value) for name, value in turned.items()}).result()
+    return outputs.swapaxes(-1, -2)
+
+
+def made_inputs(spec: NetworkSpec, batch: int, rows: int, columns: int, seed: int = 0) -> dict[str, NDArray]:
+    """Make normalised inputs of a network.
+
+    Parameters
+    ----------
+    spec : NetworkSpec
+        The network.
+    batch, rows, columns : int
+        Samples, and height and width in multiples of the smallest that a U-Net takes, else of 4 cells.
+    seed : int
+        Of NumPy's generator.
+    """
+    rng = np.random.default_rng(seed)
+    multiple = spec.multiple if isinstance(spec, UNetSpec) else 4
+    height, width = rows * multiple, columns * multiple
+    window = {"rows": rows + 1, "columns": columns + 3}
+    made: dict[str, NDArray] = {}
+    for field in spec.inputs:
+        if isinstance(spec, UNetSpec) and field.name in ("wy", "wx"):
+            fine, coarse = (height, window["rows"]) if field.name == "wy" else (width, window["columns"])
+            # Rows that add up to 1, as those of an interpolation do.
+            made[field.name] = rng.dirichlet(np.full(coarse, 0.3), (batch, fine)).astype(np.float32)
+            continue
+        free = iter(window.values() if field.name == "coarse" else (height, width))
+        shape = (batch, *(next(free) if extent is None else extent for extent in field.shape))
+        if field.dtype == "uint8":
+            # Classes, some cells without one; a mask takes 0 and 1 of them.
+            most = 2 if field.name.endswith("mask") else getattr(spec, "classes", 1) + 1
+            made[field.name] = rng.integers(0, most, shape).astype(np.uint8)
+        else:
+            made[field.name] = rng.normal(size=shape).astype(np.float32)
+    return made

@@ -1,0 +1,212 @@
+"""What a file holds and what a machine can do, as plain values."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+import earthsr
+from earthsr.backend import available_backends, is_exported, read_model
+from earthsr.check.card import metrics_beside, model_card
+from earthsr.check.card_pages import card_markdown
+from earthsr.config import load_yaml_config
+from earthsr.data.hdf5 import open_h5, plain_attributes, reading
+from earthsr.dem.predict.arrays import read_elevation
+from earthsr.errors import InputError, already_there, install_hint
+from earthsr.models import NetworkSpec, load_checkpoint, resolve_checkpoint
+from earthsr.models.checkpoint import STATE
+from earthsr.models.pretrained import pretrained_weights
+from earthsr.store import write_text
+from earthsr.tasks import task_for
+
+_PACKAGES = ("numpy", "h5py", "hdf5plugin", "matplotlib", "pydantic", "typer", "safetensors")
+_EXTRAS = {
+    "geo": ("xarray", "rasterio", "zarr"),
+    "export": ("onnx", "onnxscript"),
+    "bmi": ("bmipy",),
+    "logging": ("tensorboard", "mlflow-skinny"),
+}
+
+
+def _spec_values(spec: NetworkSpec, size: int) -> dict[str, Any]:
+    return {
+        "parameters": spec.parameter_count,
+        "spec": spec.to_dict(),
+        "receptive_radius_cells": spec.receptive_radius,
+        f"gflop_per_patch_{size}x{size}": round(spec.flops(size, size) / 1e9, 3),
+        "layer_groups": list(dict.fromkeys(group.split(".")[0] for group in spec.groups)),
+    }
+
+
+def _describe_config(path: Path) -> dict[str, Any]:
+    config = load_yaml_config(path)
+    values = _spec_values(task_for(config).spec(), config.data.patch_size)
+    return {"kind": "config", "path": str(path), **values, "epochs": config.epochs, "data": config.data.root_dir}
+
+
+def _describe_checkpoint(path: Path) -> dict[str, Any]:
+    weights = resolve_checkpoint(path)
+    file = read_model(weights)
+    values: dict[str, Any] = {"kind": "checkpoint", "path": str(weights), **_spec_values(file.spec, 32)}
+    values["metadata"] = file.metadata
+    notes = load_checkpoint(weights.parent).notes if (weights.parent / STATE).is_file() else {}
+    if notes:
+        for key in ("progress", "backend", "sampler", "data_fingerprint", "earthsr_version"):
+            values[key] = notes.get(key)
+    values["card"] = model_card(
+        file.spec, file.metadata, name=_model_name(path, weights), notes=notes, metrics=metrics_beside(weights)
+    )
+    return values
+
+
+def _model_name(path: Path, weights: Path) -> str:
+    """Name of the run folder where there is one, else of the file."""
+    if weights.parent.parent.name == "checkpoints":
+        return weights.parent.parent.parent.resolve().name
+    return weights.stem if path == weights else path.name
+
+
+def write_card(values: Mapping[str, Any], target: str | Path, overwrite: bool = False) -> Path:
+    """Write the model card of a checkpoint that was described as Markdown.
+
+    Parameters
+    ----------
+    values : mapping
+        What :func:`describe_file` returned.
+    target : str or Path
+        Destination, ``.md``.
+    overwrite : bool
+        Replace it where it is there.
+
+    Raises
+    ------
+    InputError
+        If what was described is no model, the suffix is another, or the file is there already.
+    """
+    target = Path(target)
+    if "card" not in values:
+        raise InputError(f"{values['path']}: is a file of kind {values['kind']}, and only models have a card")
+    if target.suffix.lower() not in (".md", ".markdown"):
+        raise InputError(f"{target}: a card is Markdown; name a file that ends in .md")
+    if target.exists() and not overwrite:
+        raise already_there(target)
+    return write_text(target, card_markdown(values["card"]))
+
+
+def _describe_data(path: Path) -> dict[str, Any]:
+    with open_h5(path) as handle, reading(path):
+        datasets = {
+            name: {
+                "shape": list(item.shape),
+                "dtype": str(item.dtype),
+                "layout": f"chunks {item.chunks}, {item.compression or 'uncompressed'}"
+                if item.chunks
+                else "contiguous",
+            }
+            for name, item in handle.items()
+            if isinstance(item, h5py.Dataset)
+        }
+        attributes = {name: _readable(value) for name, value in plain_attributes(handle).items()}
+        return {"kind": "data", "path": str(path), "datasets": datasets, "attributes": attributes}
+
+
+def _readable(value: Any) -> Any:
+    """What an attribute that holds JSON says; any other as it is."""
+    if isinstance(value, str) and value[:1] in ("{", "["):
+        try:
+            return json.loads(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _describe_arrays(path: Path) -> dict[str, Any]:
+    elevation = read_elevation(path)
+    return {
+        "kind": "elevation",
+        "path": str(path),
+        "shape": list(elevation.values.shape),
+        "units": "m",
+        "cell_size_deg": elevation.cell_size_deg,
+        "minimum": float(np.nanmin(elevation.values)) if np.isfinite(elevation.values).any() else None,
+        "maximum": float(np.nanmax(elevation.values)) if np.isfinite(elevation.values).any() else None,
+        "cells_without_value": int(np.isnan(elevation.values).sum()),
+    }
+
+
+def describe_file(path: str | Path) -> dict[str, Any]:
+    """Describe a configuration, checkpoint, run folder or HDF5 file.
+
+    Raises
+    ------
+    InputError
+        If it is missing, damaged, or none of these.
+    """
+    path = Path(path)
+    if path.is_dir() or path.suffix == ".safetensors" or is_exported(path):
+        return _describe_checkpoint(path)
+    if not path.exists():
+        if pretrained_weights(str(path)) is not None:
+            return _describe_checkpoint(path)
+        raise InputError(f"{path}: no such file")
+    if path.suffix in (".yaml", ".yml"):
+        return _describe_config(path)
+    if path.suffix in (".h5", ".hdf5"):
+        return _describe_data(path)
+    if path.suffix in (".pt", ".pth", ".ckpt", ".pkl"):
+        return _describe_checkpoint(path)
+    if path.suffix == ".npz":
+        return _describe_arrays(path)
+    raise InputError(
+        f"{path}: not a kind of file that info knows; expected .yaml, .h5, .npz, .safetensors, .onnx, .mindir or a run "
+        "folder"
+    )
+
+
+def _installed(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _backend_values(name: str) -> dict[str, Any]:
+    backend = available_backends()[name]
+    if not backend.installed():
+        return {"installed": False, "how": install_hint(name)}
+    try:
+        described = backend().describe()
+    except Exception as error:  # a broken framework is a finding, not a failure of the doctor
+        return {"installed": True, "broken": f"{type(error).__name__}: {error}"}
+    devices = {d.name: f"{'yes' if d.available else 'no'}: {d.detail}" for d in described.devices}
+    return {
+        "installed": True,
+        "version": described.version,
+        "devices": devices,
+        "precisions": dict(described.precisions),
+        "not supported": dict(described.unsupported),
+        "not exercised": dict(described.unexercised),
+    }
+
+
+def describe_machine() -> dict[str, Any]:
+    """Describe what this machine can do, framework by framework."""
+    pages = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return {
+        "earthsr": earthsr.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(pages / 2**30, 1),
+        "packages": {package: _installed(package) for package in _PACKAGES},
+        "extras": {extra: {p: _installed(p) for p in packages} for extra, packages in _EXTRAS.items()},
+        "backends": {name: _backend_values(name) for name in available_backends()},
+    }

@@ -1,0 +1,27 @@
+"""Evidence that two backends compute the same thing: measured, compared, written down.
+
+A record holds what one backend computes for one model on one set of inputs: outputs of all layers, the loss, all
+gradients, Adam's moments after one and after n steps, the course of the loss, a predicted raster and its scores.
+Records are compared with each other: of two backends in one process, or of two machines that never meet.
+"""
+
+from earthsr.check.parity.compare import Comparison, Row, compare
+from earthsr.check.parity.inputs import Inputs
+from earthsr.check.parity.measure import measure
+from earthsr.check.parity.record import Record, read_record, write_record
+from earthsr.check.parity.report import write_report
+from earthsr.check.parity.run import ParityRun, run_parity
+
+__all__ = [
+    "Comparison",
+    "Inputs",
+    "ParityRun",
+    "Record",
+    "Row",
+    "compare",
+    "measure",
+    "read_record",
+    "run_parity",
+    "write_record",
+    "write_report",
+]

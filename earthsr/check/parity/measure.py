@@ -1,0 +1,172 @@
+"""Computing a record on one backend, through the same engine interface that training uses."""
+
+from __future__ import annotations
+
+import platform
+import resource
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import earthsr
+from earthsr.backend import Backend, Engine
+from earthsr.check.parity.inputs import Inputs, mirrored
+from earthsr.check.parity.record import Arrays, Record, thin
+from earthsr.data.batch import Batch
+from earthsr.models import NetworkSpec, Objective, OptimizerSpec, Precision, State
+from earthsr.models.initial import Weights
+
+Say = Callable[[str], None]
+
+
+def measure(
+    backend: Backend,
+    spec: NetworkSpec,
+    weights: Weights,
+    inputs: Inputs,
+    objective: Objective,
+    optimizer: OptimizerSpec,
+    rates: list[float],
+    *,
+    device: str = "auto",
+    noise: bool = True,
+    say: Say = lambda _: None,
+) -> Record:
+    """Compute a record.
+
+    Parameters
+    ----------
+    backend : Backend
+        Where.
+    spec, weights : NetworkSpec, dict of str to ndarray
+        The model.
+    inputs : Inputs
+        As many batches as rates.
+    objective, optimizer : Objective, OptimizerSpec
+        What is trained, and how.
+    rates : list of float
+        Learning rate of each step.
+    device : str
+        As the command line takes it.
+    noise : bool
+        Compute everything again on the other side of two symmetries: see :func:`earthsr.check.parity.inputs.mirrored`.
+    say : callable
+        Told in words what comes next.
+
+    Returns
+    -------
+    Record
+        What the backend computed.
+    """
+    engine = backend.engine(spec, weights, device=device, precision=Precision("O0", strict=True))
+    arrays: Arrays = {"inputs": input_arrays(weights, inputs)}
+    computed, seconds = _compute(engine, weights, inputs, inputs.batches, objective, optimizer, rates, say)
+    arrays |= computed
+    own: Arrays = {}
+    if noise:
+        say("again, mirrored: its own noise")
+        other = {name: np.ascontiguousarray(value) for name, value in spec.transpose_weights(weights).items()}
+        turned = mirrored(inputs.batches, spec)
+        own, seconds = _compute(engine, other, inputs, turned, objective, optimizer, rates, say, transposed=True)
+    about: dict[str, Any] = {
+        "backend": backend.name,
+        "version": backend.version(),
+        "device": engine.device,
+        "precision": engine.precision,
+        "platform": platform.platform(),
+        "earthsr_version": earthsr.__version__,
+        **describe_setup(spec, inputs, objective, optimizer, rates),
+        "parameters": spec.parameter_count,
+        "seconds_per_step": round(seconds, 4),
+        "peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
+    }
+    return Record(about, arrays, own)
+
+
+def describe_setup(
+    spec: NetworkSpec, inputs: Inputs, objective: Objective, optimizer: OptimizerSpec, rates: list[float]
+) -> dict[str, Any]:
+    """Return what two records have to have in common to be compared."""
+    return {
+        "spec": spec.to_dict(),
+        "objective": objective.to_dict(),
+        "optimizer": optimizer.to_dict(),
+        "rates": [rates[0], rates[-1]],
+        "steps": len(rates),
+        "batch_size": len(inputs.batches[0].sample_weight),
+        "inputs": inputs.source,
+    }
+
+
+def input_arrays(weights: Weights, inputs: Inputs) -> dict[str, NDArray]:
+    """Return initial weights and batches, thinned, for comparing them."""
+    first, last = inputs.batches[0], inputs.batches[-1]
+    arrays = {f"weights/{name}": value for name, value in weights.items()}
+    arrays |= {f"first/{name}": value for name, value in first.inputs.items()}
+    if first.earlier is not None:
+        arrays |= {f"first/earlier/{name}": value for name, value in first.earlier.inputs.items()}
+    return _thinned({**arrays, "first/target": first.target, "last/target": last.target})
+
+
+def _compute(
+    engine: Engine,
+    weights: Weights,
+    inputs: Inputs,
+    batches: list[Batch],
+    objective: Objective,
+    optimizer: OptimizerSpec,
+    rates: list[float],
+    say: Say,
+    transposed: bool = False,
+) -> tuple[Arrays, float]:
+    """All quantities, of mirrored batches turned back; and the seconds per step after the first."""
+    spec = engine.spec
+
+    def straight(name: str, output: NDArray) -> NDArray:
+        return spec.transpose_layer(name, output)[::-1] if transposed else output
+
+    def parameters(values: Weights) -> dict[str, NDArray]:
+        return _thinned(spec.transpose_weights(values) if transposed else values)
+
+    say("layers and prediction")
+    engine.load_weights(weights)
+    outputs = engine.activations(batches[0].inputs)
+    outputs["output"] = engine.submit(batches[0].inputs).result()
+    arrays: Arrays = {"layers": {name: thin(straight(name, output)) for name, output in outputs.items()}}
+    rasters, scores = inputs.interpret(straight("output", outputs["output"]))
+    arrays["raster"] = {name: thin(raster) for name, raster in rasters.items()}
+    arrays["scores"] = scores
+    del outputs
+
+    say("gradients")
+    # With beta1 of 0 the first moment after a step is the gradient: what training uses, and nothing made for the test.
+    engine.prepare_training(objective, OptimizerSpec(beta1=0.0))
+    loss = engine.run(batches[:1], [0.0]).result().losses
+    arrays["loss"] = {"loss": loss}
+    arrays["gradients"] = parameters(engine.export_state().first_moments)
+
+    say(f"{len(rates)} steps")
+    engine.prepare_training(objective, optimizer)
+    engine.load_state(State(weights))
+    losses = [engine.run(batches[:1], rates[:1]).result().losses]
+    state = engine.export_state()
+    arrays["first_moments_1"] = parameters(state.first_moments)
+    arrays["second_moments_1"] = parameters(state.second_moments)
+    begun = time.perf_counter()
+    if len(rates) > 1:
+        losses.append(engine.run(batches[1:], rates[1:]).result().losses)
+        state = engine.export_state()
+    seconds = (time.perf_counter() - begun) / max(len(rates) - 1, 1)
+    arrays["losses"] = {"losses": np.concatenate(losses)}
+    arrays["first_moments_n"] = parameters(state.first_moments)
+    arrays["second_moments_n"] = parameters(state.second_moments)
+    learning = [name for name in weights if name not in optimizer.frozen]
+    arrays["updates_n"] = parameters({name: state.weights[name] - weights[name] for name in learning})
+    return arrays, seconds
+
+
+def _thinned(arrays: Weights) -> dict[str, NDArray]:
+    return {name: thin(value) for name, value in arrays.items()}

@@ -1,0 +1,1 @@
+"""The workload of elevation: preparation, data, task, prediction, scores and figures of DEM-SRNet."""

@@ -1,0 +1,1 @@
+"""Finer elevations from coarse ones: arrays and rasters of any size."""

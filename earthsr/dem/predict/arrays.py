@@ -1,0 +1,247 @@
+"""Predicting arrays, in one piece each: ``.npz`` and ``.h5`` in and out."""
+
+from __future__ import annotations
+
+import re
+import warnings
+import zipfile
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+from numpy.typing import NDArray
+
+from earthsr.backend import Model
+from earthsr.data.hdf5 import PLAUSIBLE_M, open_h5, reading
+from earthsr.errors import DataError, EarthsrWarning, InputError, already_there
+from earthsr.models import UNetSpec
+from earthsr.store import atomic_file
+
+SUFFIXES = (".npz", ".h5", ".hdf5")
+_GEOREFERENCE = ("crs", "origin")
+_SQUARE = re.compile(r"^(\d+)_\1$")
+
+
+@dataclass(frozen=True)
+class Elevation:
+    """An elevation array as a file holds it."""
+
+    values: NDArray[np.float32]
+    """(H, W), (N, H, W) or (N, C, H, W), metres; NaN where there is no value."""
+    cell_size_deg: float | None = None
+    georeference: dict[str, Any] = field(default_factory=dict)
+    """``crs`` and ``origin`` (a corner: it stays where it is when cells become smaller), as the file has them."""
+
+
+def _check(values: NDArray, where: str) -> NDArray[np.float32]:
+    if values.size == 0:
+        raise DataError(f"{where} is empty (shape {values.shape}); nothing to enlarge")
+    if values.dtype.kind not in "fiu" or not 2 <= values.ndim <= 4:
+        raise DataError(
+            f"{where} has shape {values.shape} and type {values.dtype}, expected numbers of shape (H, W), (N, H, W) or "
+            "(N, C, H, W)"
+        )
+    values = values.astype(np.float32)
+    if np.isinf(values).any():
+        raise DataError(f"{where} holds infinite values; use NaN where there is no value")
+    low, high = PLAUSIBLE_M
+    if (values < low).any() or (values > high).any():
+        worst = float(values.flat[int(np.nanargmax(np.abs(values)))])
+        raise DataError(
+            f"{where} holds {worst:g} m, outside {low:,} to {high:,} m: a fill value? Use NaN where there is no value"
+        )
+    return values
+
+
+def _pick(names: list[str], path: Path) -> str:
+    if "elevation" in names:
+        return "elevation"
+    squares = sorted((name for name in names if _SQUARE.match(name)), key=lambda name: int(name.split("_")[0]))
+    if squares:
+        return squares[0]
+    if len(names) == 1:
+        return names[0]
+    raise DataError(f"{path}: holds {', '.join(names) or 'nothing'}; name the array to enlarge elevation")
+
+
+def read_elevation(path: str | Path) -> Elevation:
+    """Read the array to enlarge: ``elevation``, else the smallest ``"{p}_{p}"``, else the only one.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, damaged, of another format, or holds no such array.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise DataError(f"{path}: no such file")
+    if path.suffix == ".npz":
+        try:
+            # The file is opened here, so that it is closed also where it is no archive.
+            with path.open("rb") as handle, np.load(handle, allow_pickle=False) as archive:
+                arrays = [name for name in archive.files if archive[name].ndim >= 2 or name == "elevation"]
+                name = _pick(arrays, path)
+                cell = archive["cell_size_deg"] if "cell_size_deg" in archive.files else None
+                values = _check(archive[name], f"{path}: {name}")
+                extra = {key: archive[key] for key in _GEOREFERENCE if key in archive.files}
+                return Elevation(values, None if cell is None else float(cell), extra)
+        except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+            if isinstance(error, DataError):
+                raise
+            raise DataError(f"{path}: is not a readable .npz file ({error})") from None
+    if path.suffix in (".h5", ".hdf5"):
+        with open_h5(path) as handle, reading(path):
+            arrays = [name for name in handle if isinstance(handle[name], h5py.Dataset) and handle[name].ndim >= 2]
+            name = _pick(arrays, path)
+            values = _check(handle[name][...], f"{path}: {name}")
+            cell = handle.attrs.get("cell_size_deg")
+            # In a file of patches the attribute describes the fine cells; the coarse ones are what is enlarged.
+            coarse = _SQUARE.match(name) is not None
+            extra = {key: handle.attrs[key] for key in _GEOREFERENCE if key in handle.attrs}
+            extra |= {key: handle[key][...] for key in _GEOREFERENCE if key in handle}
+            return Elevation(values, None if cell is None or coarse else float(cell), extra)
+    raise InputError(f"{path}: input of type {path.suffix or 'none'} is not supported; expected {', '.join(SUFFIXES)}")
+
+
+def _require_elevations(model: Model) -> None:
+    if isinstance(model.spec, UNetSpec):
+        raise InputError(
+            f"{model.metadata.get('source', 'the model')}: is a land-use model, and predict enlarges elevations; score "
+            "it with earthsr evaluate"
+        )
+
+
+def predict_array(model: Model, values: NDArray[np.floating], batch_size: int = 16) -> NDArray[np.float32]:
+    """Enlarge an array.
+
+    Parameters
+    ----------
+    model : Model
+        Of one input and one output channel, unless ``values`` has a channel axis.
+    values : ndarray of shape (H, W), (N, H, W) or (N, C, H, W)
+        Elevation in metres; NaN where there is no value, which stays so. Each (H, W) is predicted in one piece: memory
+        grows with it.
+    batch_size : int
+        Pieces at a time.
+
+    Returns
+    -------
+    ndarray
+        Of the same number of axes, the last two ``scale`` times as long, metres, float32.
+
+    Raises
+    ------
+    DataError
+        If the number of axes or channels does not fit, or a value is infinite or no elevation.
+    """
+    _require_elevations(model)
+    fields = _check(np.asarray(values), "the input")
+    lead = fields.ndim
+    batch = fields[None, None] if lead == 2 else fields[:, None] if lead == 3 else fields
+    channels = model.spec.inputs[0].shape[0]
+    if batch.shape[1] != channels:
+        raise DataError(f"the input has {batch.shape[1]} channel(s), this model takes {channels}")
+    pieces = []
+    size = min(batch_size, len(batch))
+    for start in range(0, len(batch), size):
+        part = batch[start : start + size]
+        fine = model.submit(part, pad_to=size).result()
+        void = np.isnan(part).any(axis=1, keepdims=True)
+        if void.any():
+            scale = model.spec.scale
+            wide = np.repeat(np.repeat(void, scale, axis=-2), scale, axis=-1)
+            fine = np.where(wide, np.float32(np.nan), fine)
+        pieces.append(fine)
+    result = np.concatenate(pieces)
+    return result[0, 0] if lead == 2 else result[:, 0] if lead == 3 else result
+
+
+def write_elevation(path: str | Path, elevation: Elevation, attributes: dict[str, Any]) -> None:
+    """Write ``elevation`` with units and provenance, atomically."""
+    path = Path(path)
+    extra: dict[str, Any] = {**elevation.georeference, "units": "m", **attributes}
+    if elevation.cell_size_deg is not None:
+        extra["cell_size_deg"] = elevation.cell_size_deg
+    with atomic_file(path) as temporary:
+        if path.suffix == ".npz":
+            arrays: dict[str, Any] = {"elevation": elevation.values, **extra}
+            np.savez_compressed(temporary, **arrays)
+        else:
+            with h5py.File(temporary, "w") as handle:
+                handle.create_dataset("elevation", data=elevation.values)
+                for key, value in extra.items():
+                    if np.ndim(value) > 1:
+                        handle.create_dataset(key, data=value)
+                    else:
+                        handle.attrs[key] = str(value) if np.asarray(value).dtype.kind == "U" else value
+
+
+def check_output(path: str | Path, overwrite: bool = False) -> Path:
+    """Check that an output can be written in its format, before anything is computed.
+
+    Raises
+    ------
+    InputError
+        If the suffix is not supported, or something is there already.
+    """
+    path = Path(path)
+    if path.exists() and not overwrite:
+        raise already_there(path)
+    if path.suffix not in SUFFIXES:
+        raise InputError(
+            f"{path}: output of type {path.suffix or 'none'} is not supported; expected {', '.join(SUFFIXES)}"
+        )
+    return path
+
+
+def predict_file(
+    model: Model, source: str | Path, target: str | Path, batch_size: int = 16, overwrite: bool = False
+) -> dict[str, Any]:
+    """Read an array, enlarge it and write it.
+
+    Parameters
+    ----------
+    model : Model
+        Trained or loaded.
+    source, target : str or Path
+        ``.npz`` or ``.h5`` with arrays of elevation (H, W), (N, H, W) or (N, C, H, W), metres; what is written.
+    batch_size : int
+        Fields at a time.
+    overwrite : bool
+        Replace the target where it is there.
+
+    Returns
+    -------
+    dict
+        Shapes and range of what was written.
+
+    Raises
+    ------
+    InputError
+        If input or output is not supported, missing or damaged; nothing is written then.
+    """
+    _require_elevations(model)
+    target = check_output(target, overwrite)
+    elevation = read_elevation(source)
+    trained = model.metadata.get("input_cell_size_deg")
+    if trained and elevation.cell_size_deg and not 0.8 < elevation.cell_size_deg / trained < 1.25:
+        warnings.warn(
+            f"{source}: cells of {elevation.cell_size_deg:.6g} degrees; the model was trained on {trained:.6g}",
+            EarthsrWarning,
+            stacklevel=2,
+        )
+    fine = predict_array(model, elevation.values, batch_size)
+    scale = model.spec.scale
+    cell = None if elevation.cell_size_deg is None else elevation.cell_size_deg / scale
+    attributes = {"scale": scale, "checkpoint": str(model.metadata.get("source", "in memory")), "source": str(source)}
+    write_elevation(target, Elevation(fine, cell, elevation.georeference), attributes)
+    return {
+        "output": str(target),
+        "input_shape": list(elevation.values.shape),
+        "output_shape": list(fine.shape),
+        "units": "m",
+        "minimum": None if np.isnan(fine).all() else float(np.nanmin(fine)),
+        "maximum": None if np.isnan(fine).all() else float(np.nanmax(fine)),
+    }

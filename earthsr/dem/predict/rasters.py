@@ -1,0 +1,269 @@
+"""From raster to raster: files or DataArrays in, georeferenced files or DataArrays out."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+import warnings
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from earthsr.backend import Model
+from earthsr.data.normalise import Normalisation
+from earthsr.dem.predict.enlarge import CHUNK, Options, Plan, enlarge, make_plan
+from earthsr.dem.predict.ensemble import Member, takes_patch_means
+from earthsr.dem.predict.provenance import describe, grids, summary
+from earthsr.dem.predict.raster_stats import survey
+from earthsr.errors import EarthsrWarning
+from earthsr.geo import (
+    MemorySink,
+    Sink,
+    Source,
+    dataarray_source,
+    open_sink,
+    open_source,
+    require_metres,
+    to_dataarray,
+)
+from earthsr.models import DemSRNetSpec
+
+Box = tuple[float, float, float, float]
+
+#: Training patches lie about their own mean within some four times their relief; twice that was not learnt.
+_FAR = 8.0
+#: Of a degree of latitude on the sphere of WGS 84's mean radius.
+_METRES_PER_DEGREE = math.pi * 6_371_008.8 / 180
+
+
+def predict_raster(
+    models: Model | Sequence[Model],
+    source: str | Path,
+    target: str | Path,
+    options: Options | None = None,
+    *,
+    bbox: Box | None = None,
+    nodata: float | None = None,
+    units: str | None = None,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Enlarge a raster file.
+
+    Parameters
+    ----------
+    models : Model or sequence of Model
+        One, or several whose mean is written, with their spread as a second band.
+    source : str or Path
+        GeoTIFF, NetCDF (``FILE.nc:VARIABLE`` names one of several fields) or Zarr, elevation in metres.
+    target : str or Path
+        ``.tif`` (Cloud Optimized GeoTIFF), ``.nc`` or ``.zarr``: the grid of the input with its cells divided by the
+        scale.
+    options : Options, optional
+        Mode, windows, ensemble, conservation.
+    bbox : tuple of float, optional
+        West, south, east, north in units of the CRS; west > east goes across the dateline of a global raster, and the
+        output's longitudes are then contiguous, such as 170 to 190.
+    nodata, units : optional
+        In place of what the file says.
+    overwrite : bool
+        Replace a target that is there.
+
+    Returns
+    -------
+    dict
+        What was done and found: grids, range, residuals, difference from the exact mode, times.
+
+    Raises
+    ------
+    InputError
+        If input, output or options do not fit; nothing is written then.
+    """
+    chosen = [models] if isinstance(models, Model) else list(models)
+    raster = open_source(source, nodata=nodata, units=units)
+    try:
+        plan = _planned(chosen, raster, options, bbox)
+        sink = _sink(plan, target, overwrite)
+        try:
+            offset = _survey(plan)
+            began = time.perf_counter()
+            outcome = enlarge(plan, sink, offset)
+            provenance = describe(plan, offset, outcome)
+            sink.finish(provenance)
+            seconds = time.perf_counter() - began
+        except BaseException:
+            sink.abort()
+            raise
+    finally:
+        raster.close()
+    return {"output": str(target), **summary(plan, outcome, seconds), "provenance": provenance}
+
+
+def predict_dataarray(
+    models: Model | Sequence[Model], array: Any, options: Options | None = None, *, bbox: Box | None = None
+) -> Any:
+    """Enlarge an ``xarray.DataArray`` of elevation in metres.
+
+    Parameters
+    ----------
+    models : Model or sequence of Model
+        One, or several whose mean is taken.
+    array : xarray.DataArray
+        On axes of latitude and longitude, or of y and x; read window by window.
+    options : Options, optional
+        Mode, windows, ensemble, conservation.
+    bbox : tuple of float, optional
+        West, south, east, north in units of the coordinates; west > east goes across the dateline of a global array,
+        and the result's longitudes are then contiguous, such as 170 to 190.
+
+    Returns
+    -------
+    xarray.DataArray or xarray.Dataset
+        On axes of the same names with ``scale`` times as many cells; a Dataset of ``elevation`` and ``spread`` for an
+        ensemble.
+
+    Raises
+    ------
+    InputError
+        If the array or the options do not fit.
+    """
+    chosen = [models] if isinstance(models, Model) else list(models)
+    raster = dataarray_source(array)
+    plan = _planned(chosen, raster, options, bbox)
+    offset = _survey(plan)
+    sink = MemorySink(plan.output, plan.bands)
+    outcome = enlarge(plan, sink, offset)
+    attributes = describe(plan, offset, outcome)
+    return to_dataarray(sink.values, sink.georeference, plan.bands, like=array, attributes=attributes)
+
+
+def dry_run(
+    models: Model | Sequence[Model],
+    source: str | Path,
+    target: str | Path,
+    options: Options | None = None,
+    *,
+    bbox: Box | None = None,
+    nodata: float | None = None,
+    units: str | None = None,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Say what :func:`predict_raster` would do, after predicting one batch of windows for the time it takes.
+
+    Parameters
+    ----------
+    models : Model or sequence of Model
+        The model, or the members of an ensemble.
+    source, target : str or Path
+        The raster, and where the prediction would go.
+    options : Options, optional
+        How to predict.
+    bbox : tuple of float, optional
+        West, south, east, north, in units of the CRS.
+    nodata : float, optional
+        Value that stands for none in the source.
+    units : str, optional
+        Units of the source, in place of its own.
+    overwrite : bool
+        Whether the target may be there already.
+
+    Returns
+    -------
+    dict
+        Grids, chunks and windows, estimated seconds of computing, bytes before compression, bytes free.
+    """
+    chosen = [models] if isinstance(models, Model) else list(models)
+    raster = open_source(source, nodata=nodata, units=units)
+    try:
+        plan = _planned(chosen, raster, options, bbox)
+        _sink(plan, target, overwrite).abort()
+        per_member = plan.windows / len(plan.group)
+        size = min(plan.batch_size, max(1, int(per_member)))
+        seconds = sum(_seconds(member, plan, size) for member in plan.group) * per_member / size
+    finally:
+        raster.close()
+    cells = plan.output.rows * plan.output.columns
+    folder = next(folder for folder in Path(target).absolute().parents if folder.is_dir())
+    return {
+        **grids(plan),
+        "chunks": len(plan.chunks),
+        "windows": plan.windows,
+        "window_shape": list(plan.tiles.shape),
+        "estimated_seconds": seconds,
+        "bytes_uncompressed": 4 * cells * len(plan.bands),
+        "bytes_free": shutil.disk_usage(folder).free,
+    }
+
+
+def _seconds(member: Member, plan: Plan, size: int) -> float:
+    """Seconds of one batch; the first one, which compiles and warms up, does not count."""
+    height, width = plan.tiles.shape
+    made = np.random.default_rng(0).normal(scale=100, size=(size, 1, height, width)).astype(np.float32)
+    member.start(made, None, size).result()
+    began = time.perf_counter()
+    member.start(made, None, size).result()
+    return time.perf_counter() - began
+
+
+def _sink(plan: Plan, target: str | Path, overwrite: bool) -> Sink:
+    side = CHUNK // 2 * plan.scale  # what a reader wants of a file at once; a chunk is four of these
+    return open_sink(target, plan.output, plan.bands, (side, side), overwrite=overwrite)
+
+
+def _planned(models: list[Model], raster: Source, options: Options | None, bbox: Box | None) -> Plan:
+    require_metres(raster.georeference.units, raster.name)
+    plan = make_plan(models, raster, options, bbox)
+    _warn_of_cells(models[0], raster)
+    return plan
+
+
+def _warn_of_cells(model: Model, raster: Source) -> None:
+    """Warn where cells are of another size than those that the model was trained on."""
+    trained, here = model.metadata.get("input_cell_size_deg"), raster.georeference
+    if not trained or not (here.crs_wkt or here.geographic):
+        return
+    cell = here.cell_y if here.geographic else here.cell_y / _METRES_PER_DEGREE
+    if not 0.8 < cell / trained < 1.25:
+        warnings.warn(
+            f"{raster.name}: cells of {cell:.6g} degrees; the model was trained on {trained:.6g}",
+            EarthsrWarning,
+            stacklevel=4,
+        )
+
+
+def _survey(plan: Plan) -> float:
+    """Look at what will be enlarged, and give its mean.
+
+    The exact mode of a model to which the mean matters looks at the whole raster, so that a part comes out as in the
+    whole. To others it does not matter, and a part of a global raster is not worth reading all of it.
+    """
+    models = [member.model for member in plan.group if _minds_the_mean(member.model)]
+    if plan.options.mode == "gaussian" or not models:
+        return survey(plan.source, plan.wanted).mean
+    found = survey(plan.source)
+    _warn_of_relief({id(model): model for model in models}.values(), found.mean, found.minimum, found.maximum)
+    return found.mean
+
+
+def _minds_the_mean(model: Model) -> bool:
+    """Whether a constant added to the input is more than a constant added to the output."""
+    absorbed = isinstance(model.spec, DemSRNetSpec) and model.spec.local_mean > 0
+    return takes_patch_means(model) and not absorbed
+
+
+def _warn_of_relief(models: Iterable[Model], mean: float, low: float, high: float) -> None:
+    """Warn where a model that knows patches about their own mean is shown heights far from the raster's."""
+    for model in models:
+        normalisation = model.normalisation
+        assert isinstance(normalisation, Normalisation)
+        away = max(high - mean, mean - low) / normalisation.scale
+        if away > _FAR:
+            warnings.warn(
+                f"the exact mode takes one mean ({mean:.0f} m) off the whole raster, whose heights go to {away:.0f} "
+                "times the relief of the training patches away from it: the model has seen no such numbers; use the "
+                "Gaussian mode, or a model with local_mean",
+                EarthsrWarning,
+                stacklevel=5,
+            )

@@ -1,0 +1,155 @@
+"""Coarse and fine elevations of the same ground: truth as it is, and block means or a coarse product beside it."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from earthsr.data.hdf5 import PLAUSIBLE_M
+from earthsr.dem.prepare.align import Alignment
+from earthsr.errors import DataError
+from earthsr.geo import Source
+from earthsr.geo.resample import block_mean, keys
+from earthsr.geo.window import Window
+
+#: Positions so near to a cell's centre are that cell, whose value is then copied: georeferences are rounded.
+_SAME = 1e-4
+
+
+class Pair:
+    """Coarse and fine elevations of a region, read by windows of coarse cells.
+
+    Fine cells are never resampled. A coarse cell is the mean of its block, which has no value where the block touches
+    a void; or it is a coarse product, interpolated at the block's centre.
+
+    Parameters
+    ----------
+    hr : Source
+        Fine elevations, metres.
+    lr : Source or None
+        The coarse product.
+    alignment : Alignment
+        Where the blocks lie.
+    scale : int
+        Fine cells per coarse cell and axis.
+    """
+
+    def __init__(self, hr: Source, lr: Source | None, alignment: Alignment, scale: int) -> None:
+        self.hr, self.lr, self.alignment, self.scale = hr, lr, alignment, scale
+
+    def read(self, window: Window) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Coarse (h, w) and fine (h * scale, w * scale) elevations in metres, NaN where there is no value.
+
+        Fine cells of a block whose coarse cell has no value are NaN too: where nothing is known no claim is made.
+
+        Raises
+        ------
+        DataError
+            If a value is no elevation on Earth, or a file is damaged.
+        """
+        s, rows, columns = self.scale, self.alignment.rows, self.alignment.columns
+        place = Window(
+            rows.first + s * window.row, columns.first + s * window.column, s * window.rows, s * window.columns
+        )
+        fine = read_plausible(self.hr, place)
+        if self.lr is None:
+            coarse = block_mean(fine, s)
+        else:
+            along = rows.positions(window.row, window.rows)
+            coarse = interpolated(self.lr, along, columns.positions(window.column, window.columns))
+        fine[np.isnan(coarse).repeat(s, axis=0).repeat(s, axis=1)] = np.nan
+        return coarse, fine
+
+
+def read_plausible(source: Source, window: Window) -> NDArray[np.float32]:
+    """Read a window; raise a :class:`DataError` where a value is no elevation on Earth: a fill value, most likely."""
+    values = source.read(window)
+    low, high = PLAUSIBLE_M
+    bad = (values < low) | (values > high)
+    if bad.any():
+        row, column = (int(i) for i in np.argwhere(bad)[0])
+        value = float(values[row, column])
+        raise DataError(
+            f"{source.name}: holds {value:g} m at row {window.row + row}, column {window.column + column}, outside "
+            f"{low} to {high} m; if it is a fill value, --nodata {value:.9g} (--lr-nodata for a coarse raster) says so"
+        )
+    return values
+
+
+def interpolated(source: Source, rows: NDArray[np.float64], columns: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Values between the cell centres of a raster by cubic convolution (Keys, a = -1/2).
+
+    Beside voids and edges it is bilinear, and nothing where even that would touch a void. Voids are never averaged in.
+
+    Parameters
+    ----------
+    source : Source
+        The raster, metres.
+    rows, columns : ndarray of shape (h,) and (w,)
+        Positions, 0 being the centre of the first cell; beyond the raster there is no value. Columns of a global
+        raster go round.
+
+    Returns
+    -------
+    ndarray of shape (h, w)
+        Values of cells whose centres are hit are the raster's own, bit for bit.
+    """
+    along, across = _Taps(rows), _Taps(columns)
+    values = read_padded(source, along.first, along.last, across.first, across.last)
+    void = np.isnan(values)
+    if not void.any():
+        return _weighted(values, along, across, along.cubic, across.cubic).astype(np.float32)
+    filled = np.where(void, 0.0, values)
+    result = np.full((len(rows), len(columns)), np.nan)
+    touched = np.ones(result.shape, bool)
+    for a, b in ((along.cubic, across.cubic), (along.linear, across.linear)):
+        # A tap without weight reads nothing: a void under it does no harm.
+        clear = touched & (_weighted(void.astype(float), along, across, a != 0, b != 0) == 0)
+        result[clear] = _weighted(filled, along, across, a, b)[clear]
+        touched &= ~clear
+    return result.astype(np.float32)
+
+
+class _Taps:
+    """Four cells around each position, and their weights."""
+
+    def __init__(self, positions: NDArray[np.float64]) -> None:
+        nearest = np.round(positions)
+        positions = np.where(np.abs(positions - nearest) < _SAME, nearest, positions)
+        base = np.floor(positions)
+        t = positions - base
+        self.first, self.last = int(base.min()) - 1, int(base.max()) + 2
+        self.cells = base.astype(np.int64)[None, :] + np.arange(-1, 3)[:, None] - self.first
+        """(4, n), counted from ``first``."""
+        self.cubic = keys(np.stack([1 + t, t, 1 - t, 2 - t]))
+        zero = np.zeros_like(t)
+        self.linear = np.stack([zero, 1 - t, t, zero])
+
+
+def _weighted(
+    values: NDArray[np.floating], along: _Taps, across: _Taps, row_weights: NDArray, column_weights: NDArray
+) -> NDArray[np.float64]:
+    """Sum of the sixteen cells around each position, in float64."""
+    rows = sum(w[:, None] * values[cells] for w, cells in zip(row_weights, along.cells, strict=True))
+    return sum(w[None, :] * rows[:, cells] for w, cells in zip(column_weights, across.cells, strict=True))
+
+
+def read_padded(source: Source, top: int, bottom: int, left: int, right: int) -> NDArray[np.float64]:
+    """Read cells of a raster, both ends included, NaN beyond its edges; columns of a global one go round."""
+    grid = source.georeference
+    out = np.full((bottom - top + 1, right - left + 1), np.nan)
+    low, high = max(top, 0), min(bottom + 1, grid.rows)
+    column = left
+    while column <= right and low < high:
+        turn = grid.columns * (column // grid.columns) if grid.periodic else 0
+        begin, end = max(column - turn, 0), min(right + 1 - turn, grid.columns)
+        if begin >= end:
+            break
+        window = Window(low, begin, high - low, end - begin)
+        values = read_plausible(source, window)
+        place = begin + turn - left
+        out[low - top : high - top, place : place + end - begin] = values
+        if not grid.periodic:
+            break
+        column = end + turn
+    return out

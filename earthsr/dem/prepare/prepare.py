@@ -1,0 +1,242 @@
+"""From archives of elevation to training files: checked, registered, cut, and written so that a kill costs little.
+
+One thread reads window by window. Reading and writing is what takes time; a graph of tasks (dask) over the same
+windows would hold more of them in memory at once and end no sooner.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from tqdm import tqdm
+
+from earthsr.dem.prepare.layout import Layout, lay_out
+from earthsr.dem.prepare.output import Summary, assemble, finished, notes_of, summarise
+from earthsr.dem.prepare.pairs import Pair
+from earthsr.dem.prepare.patches import cut
+from earthsr.dem.prepare.plan import SPLITS, DemPlan, Job, Split, shards
+from earthsr.dem.prepare.problems import require_place, writing
+from earthsr.dem.prepare.provenance import Provenance
+from earthsr.dem.prepare.register import MODES, Mode, register_region
+from earthsr.dem.prepare.sources import Archive, Reading, require_one_size
+from earthsr.dem.prepare.work import WorkFolder, leftovers, move_into_place, write_shard
+from earthsr.errors import EarthsrWarning, InputError
+from earthsr.landuse.write import require_free
+
+_logger = logging.getLogger("earthsr")
+
+#: Patches of a shard, and bytes of its fine cells: so much is done again after a kill, at most.
+_SHARD_PATCHES: Final = 256
+_SHARD_BYTES: Final = 2**25
+
+
+@dataclass(frozen=True)
+class PreparedDem:
+    """What was written."""
+
+    counts: dict[str, int]
+    """Patches per split."""
+    left_out: dict[str, int]
+    """Patches per split with too few valid cells."""
+    surfaces: dict[str, dict[str, int]]
+    """Patches of land, coast and ocean per split."""
+    regions: dict[str, list[str]]
+    """Regions with patches per split."""
+    registration: list[dict[str, Any]]
+    """Per region, in fine cells; empty without a coarse product."""
+    notes: list[str]
+    """What was found, assumed or left out."""
+    bytes_on_disk: int
+    """Of all files together."""
+
+
+def prepare_dem(
+    root: str | Path,
+    hr: Sequence[str | Path],
+    lr: Sequence[str | Path] = (),
+    *,
+    plan: DemPlan | None = None,
+    nodata: float | None = None,
+    lr_nodata: float | None = None,
+    units: str | None = None,
+    crs: str | None = None,
+    register: Mode = "auto",
+    resume: bool = False,
+    overwrite: bool = False,
+) -> PreparedDem:
+    """Write ``{train,valid,test}/{train,valid,test}.h5`` of patches from rasters of elevation.
+
+    Fine cells are the rasters' own. Coarse cells are means of blocks of ``scale x scale`` fine cells, or those of an
+    independent product, interpolated (cubic convolution) at the centres of the blocks that lie nearest to its cells.
+
+    Parameters
+    ----------
+    root : str or Path
+        Folder to write into.
+    hr : sequence of str or Path
+        ``[REGION=]PATH`` of rasters with the fine cells, in metres; those of one region are one mosaic. The region is
+        called as the file where no name is given.
+    lr : sequence of str or Path
+        ``[REGION=]PATH`` of an independent coarse product.
+    plan : DemPlan, optional
+        Scale, patches and splits.
+    nodata, lr_nodata : float, optional
+        Stored numbers of fine and of coarse rasters that stand for no value, in place of what the files say.
+    units : str, optional
+        Of all rasters, in place of what the files say.
+    crs : str, optional
+        Reproject rasters that are in another CRS to this one; truth is then interpolated (bilinear), onto cells of
+        the size that the first raster has there.
+    register : {"auto", "report", "off"}
+        What to do about an offset between the products: correct half a pixel and warn of others, only report, or not
+        even measure.
+    resume : bool
+        Carry on what an earlier call with the same arguments and files began. The files are the same as without the
+        interruption.
+    overwrite : bool
+        Replace data that the folder holds already.
+
+    Returns
+    -------
+    PreparedDem
+        What was written.
+
+    Raises
+    ------
+    InputError, DataError
+        If something does not fit; the message names file and cell, and the folder stays as it was.
+
+    Notes
+    -----
+    A coarse cell has no value where its block touches a void, or where the product has none. Fine cells of such a
+    block are masked with it: where nothing is known no claim is made, and neither loss nor score counts them. Fine
+    values are NaN where the mask is 0.
+
+    Training patches start every ``stride`` coarse cells. Patches of validation and test overlap by the border of one
+    coarse cell at each edge that scores leave out. Of regions that are larger than some fifty million fine cells the
+    offset is measured on windows that are spread over them.
+    """
+    plan, root = plan or DemPlan(), Path(root)
+    plan.check()
+    if register not in MODES:
+        raise InputError(f"--register is {register!r}, expected {', '.join(MODES)}")
+    require_place(root, SPLITS)
+    if not resume and not leftovers(root):
+        require_free(root, overwrite)
+    reading = Reading(nodata, lr_nodata, units, crs)
+    archive = Archive(hr, lr, reading, plan.scale)
+    if not plan.mix_cell_sizes:
+        require_one_size(archive.grids)
+    splits = list(lay_out(archive, plan).jobs)
+    provenance = Provenance.of(archive, plan, reading, register)
+    work = WorkFolder(root, provenance.key)
+    document = finished(root, provenance.key, splits) if resume and not work.committing else None
+    if document is not None:
+        work.clear()
+        _logger.warning(f"{root}: is complete already")
+    else:
+        if not leftovers(root):
+            require_free(root, overwrite)
+        try:
+            with writing(root):
+                work.begin(resume, overwrite)
+                document = _prepare(work, archive, plan, register, provenance)
+        except InputError:
+            work.forget()
+            raise
+        except KeyboardInterrupt:
+            _logger.warning(f"{root}: what is finished is kept; --resume carries it on")
+            raise
+    for text in document["notes"]:
+        _logger.info(text)
+    for text in document["warnings"]:
+        warnings.warn(text, EarthsrWarning, stacklevel=2)
+    return PreparedDem(
+        **document["result"],
+        registration=document["registration"],
+        notes=[*document["notes"], *document["warnings"]],
+        bytes_on_disk=sum((root / split / f"{split}.h5").stat().st_size for split in splits),
+    )
+
+
+def _prepare(work: WorkFolder, archive: Archive, plan: DemPlan, mode: Mode, provenance: Provenance) -> dict[str, Any]:
+    """Go through all stages, or through those that are left; returns what the files say of themselves."""
+    document = work.read("commit")
+    if document is None:
+        registered = work.read("registration")
+        if registered is None:
+            registered = _registered(archive, plan, mode)
+            work.write("registration", registered)
+        corrections = {
+            each["region"]: (each["corrected"]["rows"], each["corrected"]["columns"])
+            for each in registered["registration"]
+        }
+        layout = lay_out(archive, plan, corrections)
+        pieces = {split: shards(jobs, _patches_per_shard(plan)) for split, jobs in layout.jobs.items()}
+        held = work.read("summary")
+        if held is None:
+            _cut(work, archive, plan, layout, pieces)
+            summary = summarise(work, plan, layout, pieces)
+            work.write("summary", asdict(summary))
+        else:
+            summary = Summary(**held)
+        rest = {
+            "notes": [*registered["notes"], *layout.notes, *archive.notes(), *notes_of(summary, plan)],
+            "warnings": [*registered["warnings"], *archive.warnings()],
+            "result": summary.result(),
+        }
+        document = provenance.document(archive, registered["registration"], rest)
+        for split, own in pieces.items():
+            if not work.file(split).is_file():
+                assemble(work, archive, plan, summary, split, len(own), provenance, document)
+            work.remove_shards(split)
+        work.write("commit", document)
+    move_into_place(work, list(document["result"]["counts"]), SPLITS)
+    return document
+
+
+def _registered(archive: Archive, plan: DemPlan, mode: Mode) -> dict[str, Any]:
+    """Measure how the coarse product lies in every region."""
+    found = []
+    if archive.coarse:
+        for name in tqdm(archive.regions, desc="registration", disable=True if len(archive.regions) < 5 else None):
+            with archive.open(name) as (hr, lr):
+                assert lr is not None
+                found.append(register_region(name, hr, lr, plan.scale, mode))
+    return {
+        "registration": [each.to_dict() for each in found],
+        "notes": [each.words() for each in found],
+        "warnings": [text for each in found if (text := each.warning())],
+    }
+
+
+def _patches_per_shard(plan: DemPlan) -> int:
+    return max(min(_SHARD_PATCHES, _SHARD_BYTES // (4 * (plan.patch * plan.scale) ** 2)), 1)
+
+
+def _cut(
+    work: WorkFolder, archive: Archive, plan: DemPlan, layout: Layout, pieces: Mapping[Split, list[list[Job]]]
+) -> None:
+    """Write the shards that are not there yet."""
+    total = sum(len(jobs) for own in pieces.values() for jobs in own)
+    with ExitStack() as stack, tqdm(total=total, desc="patches", disable=True if total < 50 else None) as progress:
+        opened, pair = "", None
+        for split, own in pieces.items():
+            for number, jobs in enumerate(own):
+                path = work.shard(split, number)
+                if not path.is_file():
+                    cuts = []
+                    for job in jobs:
+                        if pair is None or opened != job.region:
+                            stack.close()
+                            hr, lr = stack.enter_context(archive.open(job.region))
+                            opened, pair = job.region, Pair(hr, lr, layout.alignments[job.region], plan.scale)
+                        cuts.append(cut(pair, job, plan))
+                    write_shard(path, cuts)
+                progress.update(len(jobs))

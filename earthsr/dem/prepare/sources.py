@@ -1,0 +1,329 @@
+"""The rasters of a preparation: which files make which region, opened, checked, and fingerprinted.
+
+Files are opened when their region is worked on, and closed after it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from earthsr.dem.prepare.align import TOLERANCE, overlap, require_ratio
+from earthsr.dem.prepare.problems import names
+from earthsr.errors import DataError, InputError
+from earthsr.geo import (
+    Georeference,
+    Source,
+    crs_name,
+    mosaic,
+    open_source,
+    reprojected,
+    require_metres,
+    same_crs,
+)
+from earthsr.geo.crs import parse_crs, wkt_of
+from earthsr.landuse.sources.fine import fingerprint
+
+
+@dataclass(frozen=True)
+class Region:
+    """Rasters of one place."""
+
+    name: str
+    hr: tuple[str, ...]
+    lr: tuple[str, ...] = ()
+    """Of the coarse product; empty where coarse cells are block means."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How files are read."""
+
+    nodata: float | None = None
+    """Stored number of fine rasters that stands for no value, in place of what the files say."""
+    lr_nodata: float | None = None
+    units: str | None = None
+    """In place of what the files say."""
+    crs: str | None = None
+    """To reproject to."""
+
+
+class Archive:
+    """Regions and their rasters.
+
+    Parameters
+    ----------
+    hr, lr : sequence of str or Path
+        ``[REGION=]PATH``. Fine rasters of one region are one mosaic; coarse ones without a region serve all regions
+        that have none of their own, wherever they overlap.
+    reading : Reading
+        How files are read.
+    scale : int
+        Fine cells per coarse cell and axis.
+
+    Raises
+    ------
+    InputError
+        If a file is given twice, or a coarse raster is of no region.
+    DataError
+        If a raster cannot be used; the message names it.
+    """
+
+    def __init__(self, hr: Sequence[str | Path], lr: Sequence[str | Path], reading: Reading, scale: int) -> None:
+        self._reading, self._scale = reading, scale
+        self.silent: list[str] = []
+        """Files that do not say their units."""
+        self._wkt = "" if reading.crs is None else wkt_of(parse_crs(reading.crs, "--crs"))
+        self._lattice: tuple[tuple[float, float], tuple[float, float]] | None = None
+        self.resampled: list[str] = []
+        """Files that are read on the grid of another CRS."""
+        fine = _grouped(hr)
+        if not fine:
+            raise InputError("no raster is given; name one or more files with fine elevations")
+        coarse: dict[str | None, list[str]] = {}
+        for text in lr:
+            name, path = _named(text)
+            if name is not None and name not in fine:
+                raise InputError(f"--lr {text}: no such region; there are {names(list(fine))}")
+            coarse.setdefault(name, []).append(path)
+        _require_once([path for paths in fine.values() for path in paths], "")
+        _require_once([path for paths in coarse.values() for path in paths], "--lr ")
+        self.regions: dict[str, Region] = {}
+        """In the order in which they were given."""
+        self.grids: dict[str, Georeference] = {}
+        """Of the fine cells."""
+        self.coarse: dict[str, Georeference] = {}
+        """Of the coarse product; empty where coarse cells are block means."""
+        for name, paths in fine.items():
+            self.regions[name] = Region(name, tuple(paths))
+            with self._fine(name) as source:
+                self.grids[name] = source.georeference
+        self.wkt = self._wkt
+        """The one CRS of all."""
+        if lr:
+            for name in fine:
+                self.regions[name] = self._with_coarse(name, coarse)
+
+    @property
+    def geographic(self) -> bool:
+        """Whether coordinates are degrees."""
+        return next(iter(self.grids.values())).geographic
+
+    @contextmanager
+    def open(self, name: str) -> Iterator[tuple[Source, Source | None]]:
+        """Open the rasters of a region: fine elevations, and the coarse product where there is one."""
+        region = self.regions[name]
+        with ExitStack() as stack:
+            hr = stack.enter_context(self._fine(name))
+            lr = None
+            if region.lr:
+                lr = mosaic(self._coarse(text, hr.georeference) for text in region.lr)
+                stack.callback(lr.close)
+                require_ratio(hr.georeference, lr.georeference, self._scale, hr.name, lr.name)
+            yield hr, lr
+
+    def names(self, texts: Sequence[str]) -> list[str]:
+        """Names of files, without the folders that they lie in."""
+        return [path_of(text).name for text in texts]
+
+    def notes(self) -> list[str]:
+        """What is noteworthy about the rasters."""
+        found = []
+        if self.resampled:
+            files = names(self.names(self.resampled))
+            found.append(f"interpolated from another CRS onto {crs_name(self.wkt)}: {files}")
+        uneven = [name for name, grid in self.grids.items() if abs(grid.cell_x / grid.cell_y - 1) > TOLERANCE]
+        if uneven:
+            grid = self.grids[uneven[0]]
+            found.append(
+                f"cells of {names(uneven)} are not square in units of the CRS ({uneven[0]}: {grid.cell_x:.6g} x "
+                f"{grid.cell_y:.6g}); the size that the files give is from north to south"
+            )
+        return found
+
+    def warnings(self) -> list[str]:
+        """What was assumed."""
+        if not self.silent:
+            return []
+        return [f"{names(self.silent)}: has no units; metres are assumed (--units m says so)"]
+
+    def files(self) -> list[dict[str, Any]]:
+        """Name, size and SHA-256 of every file, with its region and part; those that serve several come once."""
+        found: dict[str, dict[str, Any]] = {}
+        for region in self.regions.values():
+            for part, texts in (("fine", region.hr), ("coarse", region.lr)):
+                for text in texts:
+                    if text in found:
+                        found[text]["region"] = None  # of several
+                        continue
+                    found[text] = {"region": region.name, "part": part, **_fingerprint(text)}
+        return list(found.values())
+
+    @contextmanager
+    def _fine(self, name: str) -> Iterator[Source]:
+        source = mosaic(self._one(text) for text in self.regions[name].hr)
+        try:
+            yield source
+        finally:
+            source.close()
+
+    def _one(self, text: str) -> Source:
+        """Open a fine raster, in the CRS of all."""
+        reading = self._reading
+        source = self._checked(open_source(text, nodata=reading.nodata, units=reading.units), text)
+        grid = source.georeference
+        self._wkt = self._wkt or grid.crs_wkt
+        if same_crs(grid.crs_wkt, self._wkt):
+            # One size of cells for all, on one lattice: tiles that touch fit together.
+            self._lattice = self._lattice or ((grid.cell_x, grid.cell_y), (grid.west, grid.north))
+            return source
+        source.close()
+        if reading.crs is None:
+            raise DataError(
+                f"{source.name}: CRS is {crs_name(grid.crs_wkt)}, that of the rasters before it "
+                f"{crs_name(self._wkt)}; --crs CRS reprojects all to one"
+            )
+        if text not in self.resampled:
+            self.resampled.append(text)
+        if self._lattice is None:
+            made = reprojected(path_of(text), self._wkt, nodata=reading.nodata, units=reading.units)
+            made.close()
+            self._lattice = ((made.georeference.cell_x, made.georeference.cell_y), (0.0, 0.0))
+        size, corner = self._lattice
+        return reprojected(
+            path_of(text), self._wkt, resolution=size, anchor=corner, nodata=reading.nodata, units=reading.units
+        )
+
+    def _with_coarse(self, name: str, given: dict[str | None, list[str]]) -> Region:
+        """Choose the coarse rasters of a region, and see that they can be opened and fit."""
+        region, grid = self.regions[name], self.grids[name]
+        own = given.get(name, [])
+        texts = own or given.get(None, [])
+        if not texts:
+            raise DataError(f"region {name} has no coarse raster, others have: --lr {name}=PATH, or --lr PATH for all")
+        chosen = []
+        for text in texts:
+            source = self._coarse(text, grid)
+            source.close()
+            if overlap(grid, source.georeference):
+                chosen.append(text)
+        if not chosen:
+            where = ", ".join(f"{value:g}" for value in grid.bounds)
+            raise DataError(
+                f"{names(self.names(texts))}: does not overlap region {name}, which covers {where} (west, south, east, "
+                "north); give a coarse raster of that place"
+            )
+        self.regions[name] = region = Region(name, region.hr, tuple(chosen))
+        with self.open(name) as (_, lr):
+            assert lr is not None
+            self.coarse[name] = lr.georeference
+        return region
+
+    def _coarse(self, text: str, grid: Georeference) -> Source:
+        """Open a coarse raster for fine cells of a grid."""
+        reading = self._reading
+        source = self._checked(open_source(text, nodata=reading.lr_nodata, units=reading.units), text)
+        if same_crs(source.georeference.crs_wkt, grid.crs_wkt):
+            return source
+        source.close()
+        if reading.crs is None:
+            raise DataError(
+                f"{source.name}: CRS is {crs_name(source.georeference.crs_wkt)}, that of the fine rasters "
+                f"{crs_name(grid.crs_wkt)}; --crs CRS reprojects all to one"
+            )
+        if text not in self.resampled:
+            self.resampled.append(text)
+        # On blocks of fine cells: it is interpolated once, and not again.
+        return reprojected(
+            path_of(text),
+            grid.crs_wkt,
+            resolution=(grid.cell_x * self._scale, grid.cell_y * self._scale),
+            anchor=(grid.west, grid.north),
+            resampling="cubic",
+            nodata=reading.lr_nodata,
+            units=reading.units,
+        )
+
+    def _checked(self, source: Source, text: str) -> Source:
+        """Give a raster back that says where it is and holds metres."""
+        grid = source.georeference
+        try:
+            if not grid.crs_wkt:
+                raise DataError(f"{source.name}: has no CRS; gdal_edit.py -a_srs EPSG:4326 FILE sets it if it is that")
+            if grid.units.strip():
+                require_metres(grid.units, source.name)
+            elif (name := path_of(text).name) not in self.silent:
+                self.silent.append(name)
+        except DataError:
+            source.close()
+            raise
+        return source
+
+
+def require_one_size(grids: dict[str, Georeference]) -> None:
+    """Raise a :class:`DataError` where regions have cells of different sizes, by more than 1 %."""
+    (first, grid), *others = grids.items()
+    for name, other in others:
+        ratios = (other.cell_x / grid.cell_x, other.cell_y / grid.cell_y)
+        if any(abs(ratio - 1) > TOLERANCE for ratio in ratios):
+            raise DataError(
+                f"region {name} has cells of {other.cell_x:.6g} x {other.cell_y:.6g}, region {first} of "
+                f"{grid.cell_x:.6g} x {grid.cell_y:.6g} (x, y, in units of the CRS), expected one size within 1 %; "
+                "--mix-cell-sizes takes them all the same"
+            )
+
+
+def path_of(text: str) -> Path:
+    """Path of ``PATH`` or ``PATH:VARIABLE``."""
+    path = Path(text)
+    if not path.exists():
+        head, colon, tail = text.rpartition(":")
+        if colon and tail.isidentifier() and Path(head).exists():
+            return Path(head)
+    return path
+
+
+def _named(text: str | Path) -> tuple[str | None, str]:
+    """Split ``REGION=PATH``; an equals sign that belongs to a file's own name stays there."""
+    whole = str(text)
+    name, sign, path = whole.partition("=")
+    if not sign or Path(whole).exists() or "/" in name:
+        return None, whole
+    if not name or not path:
+        raise InputError(f"{whole}: expected REGION=PATH or PATH")
+    return name, path
+
+
+def _grouped(texts: Sequence[str | Path]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for text in texts:
+        name, path = _named(text)
+        found.setdefault(name or path_of(path).stem, []).append(path)
+    return found
+
+
+def _require_once(texts: Sequence[str], option: str) -> None:
+    seen: set[tuple[Path, str]] = set()
+    for text in texts:
+        key = (path_of(text).resolve(), text.rpartition(":")[2] if not Path(text).exists() else "")
+        if key in seen:
+            raise InputError(f"{option}{text} is given twice; a raster belongs to one region")
+        seen.add(key)
+
+
+def _fingerprint(text: str) -> dict[str, Any]:
+    """Name, size and SHA-256 of a file, or of all files of a Zarr store; the variable where one is named."""
+    path = path_of(text)
+    variable = {} if path == Path(text) else {"variable": text.rpartition(":")[2]}
+    if not path.is_dir():
+        return {**fingerprint(path), **variable}
+    digest, size = hashlib.sha256(), 0
+    for file in sorted(each for each in path.rglob("*") if each.is_file()):
+        found = fingerprint(file)
+        digest.update(f"{file.relative_to(path).as_posix()} {found['sha256']}\n".encode())
+        size += found["bytes"]
+    return {"name": path.name, "bytes": size, "sha256": digest.hexdigest(), **variable}

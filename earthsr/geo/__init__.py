@@ -1,0 +1,31 @@
+"""Georeferenced rasters in any CRS, read and written window by window: GeoTIFF, NetCDF, Zarr, arrays in memory."""
+
+from earthsr.geo.crs import crs_name, same_crs
+from earthsr.geo.dataarrays import dataarray_source, to_dataarray
+from earthsr.geo.georeference import Georeference, Sink, Source
+from earthsr.geo.memory import MemorySink, array_source
+from earthsr.geo.mosaic_source import mosaic
+from earthsr.geo.readers import open_source, open_sources
+from earthsr.geo.values import require_metres
+from earthsr.geo.warp import reprojected
+from earthsr.geo.window import Window
+from earthsr.geo.writers import open_sink
+
+__all__ = [
+    "Georeference",
+    "MemorySink",
+    "Sink",
+    "Source",
+    "Window",
+    "array_source",
+    "crs_name",
+    "dataarray_source",
+    "mosaic",
+    "open_sink",
+    "open_source",
+    "open_sources",
+    "reprojected",
+    "require_metres",
+    "same_crs",
+    "to_dataarray",
+]

@@ -1,9 +1,0 @@
-"""Land-use maps of a whole grid, year after year: in constant memory, by one process or many, and restarted at will."""
-
-from earthsr.inference.reconstruct.estimate import dry_run
-from earthsr.inference.reconstruct.inputs import Inputs
-from earthsr.inference.reconstruct.plan import Options
-from earthsr.inference.reconstruct.run import reconstruct
-from earthsr.ranks import Rank, device_of, rank_of
-
-__all__ = ["Inputs", "Options", "Rank", "device_of", "dry_run", "rank_of", "reconstruct"]

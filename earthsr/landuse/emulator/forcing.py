@@ -1,0 +1,251 @@
+"""A year's coarse fractions, as another program hands them over: checked, and brought onto the emulator's coarse grid.
+
+What is wrong with them is said in one line, and nothing is put right silently: percent are not divided by 100, a
+shifted grid is not moved, and no value over land is not taken as none of any class.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from earthsr.errors import DataError, InputError
+from earthsr.geo.areas import Grid, cells_of
+from earthsr.geo.lonlat_grids import box_of
+from earthsr.geo.lonlat_rasters import geo_module
+from earthsr.geo.times import spans
+from earthsr.geo.window import Window
+from earthsr.landuse.emulator.places import Placed, cut_to, place, require_xarray, years_in
+from earthsr.landuse.fields import COARSE_CELL_DEG, Forcing
+from earthsr.landuse.sources.names import variable_name
+from earthsr.landuse.sources.scenario_files import around
+
+#: Units of fractions, as files of the field write them.
+_ONE: Final = ("", "1", "fraction", "m2 m-2", "m2/m2", "km2 km-2", "km2/km2")
+_PERCENT: Final = ("%", "percent", "per cent", "percentage")
+#: Over land fractions add up to nearly 1, ice and lakes left out: below this they are in another unit.
+_LEAST_MEAN: Final = 0.1
+#: Share of a coarse cell above which it counts as land, where a forcing has to have a value.
+_LAND: Final = 0.5
+
+
+@dataclass(eq=False)
+class MemoryScenario:
+    """Fractions of the years that a step was given."""
+
+    grid: Grid
+    channels: tuple[str, ...]
+    of_class: Mapping[str, tuple[str, ...]]
+    given: dict[int, NDArray[np.float32]]
+    """(C, h, w) by year."""
+
+    @property
+    def years(self) -> tuple[int, ...]:
+        """Years that were given."""
+        return tuple(sorted(self.given))
+
+    def fractions(self, year: int) -> NDArray[np.float32]:
+        """Fractions of a year, (C, h, w), 0 to 1; 0 in the ocean."""
+        return self.given[year]
+
+
+def coarse_grid(fine: Grid, cell_deg: tuple[float, float] | None) -> Grid:
+    """Coarse cells of a region and one around it, as far as there are any; all of the globe where that goes round.
+
+    Parameters
+    ----------
+    fine : Grid
+        Of the maps.
+    cell_deg : tuple of float, optional
+        Height and width of a coarse cell, whose edges are multiples of it; those of LUH2 where absent.
+
+    Raises
+    ------
+    DataError
+        If cells of this size do not go once around the Earth.
+    """
+    height, width = cell_deg or (COARSE_CELL_DEG, COARSE_CELL_DEG)
+    columns, half = round(360 / width), math.ceil(90 / height - 1e-6)
+    if abs(columns * width - 360) > 1e-3 * width:
+        raise DataError(f"coarse cells of {width:g} degrees do not go once around the Earth, as an emulator needs it")
+    west = math.floor(-180 / width + 1e-6) * width
+    part = around(Grid(west, half * height, width, height, 2 * half, columns), fine)
+    assert part is not None, "the whole Earth holds any region"
+    return part.grid
+
+
+def read_forcing(
+    forcing: Any, years: Sequence[int], channels: Sequence[str], coarse: Grid, fine: Grid, land: NDArray[np.bool_]
+) -> dict[int, NDArray[np.float32]]:
+    """Read the fractions of years.
+
+    Parameters
+    ----------
+    forcing : Dataset or DataArray
+        One variable a channel, or one array with a dimension ``channel`` that names them; on latitude and longitude
+        in any order, of one year or with an axis of them.
+    years : sequence of int
+        Those that are needed, in the order of the steps.
+    channels : sequence of str
+        C channels of the model.
+    coarse, fine : Grid
+        Of the emulator.
+    land : ndarray of shape (rows, columns)
+        Fine cells with a class that the forcing knows.
+
+    Returns
+    -------
+    dict of int to ndarray of shape (C, h, w)
+        Fractions by year, 0 where there is no land.
+
+    Raises
+    ------
+    InputError, DataError
+        If channels, units, years, grid or values do not fit.
+    """
+    array = _channels_of(require_xarray(forcing, "forcing"), channels)
+    axis, there = years_in(array, "forcing")
+    if axis is None and len(years) > 1:
+        raise InputError(_gap(years))
+    if missing := [year for year in years if there and year not in there]:
+        raise InputError(
+            f"forcing is of {spans(there)}, asked for is {spans(missing)}; give the fractions of that year"
+        )
+    if axis is not None:
+        if len(set(there)) < len(there):
+            raise DataError(
+                f"forcing has several steps in one of the years {spans(there)}; take its yearly means first"
+            )
+        array = array.isel({axis: [there.index(year) for year in years]}).transpose(axis, "channel", ...)
+    unnamed = [d for d, cells in array.sizes.items() if cells == 1 and d != "channel" and d not in array.coords]
+    array = array.squeeze(unnamed)
+    found = place(array, "forcing", (coarse.cell_lat_deg, coarse.cell_lon_deg))
+    expected = 3 if axis is None else 4
+    if found.values.ndim != expected:
+        raise DataError(f"forcing has the axes {', '.join(map(str, array.dims))}, expected channel, lat and lon")
+    values = found.values.astype(np.float32)
+    stack = values[None] if axis is None else values
+    return {
+        year: _checked(Placed(found.grid, each), year, channels, coarse, fine, land)
+        for year, each in zip(years, stack, strict=True)
+    }
+
+
+def _gap(years: Sequence[int]) -> str:
+    first = years[0] - 1 if years[-1] > years[0] else years[0] + 1
+    return (
+        f"the prior is of {first}, asked for is {years[-1]}, and the model goes year by year: step through "
+        f"{spans(years)}, or give the forcing an axis of time with all of them"
+    )
+
+
+def _channels_of(forcing: Any, channels: Sequence[str]) -> Any:
+    """One array with the model's channels in its order, along ``channel``; units are checked."""
+    xarray = geo_module("xarray")
+    if isinstance(forcing, xarray.DataArray):
+        if "channel" not in forcing.dims or "channel" not in forcing.coords:
+            raise InputError(
+                f"forcing has the axes {', '.join(map(str, forcing.dims))}, expected a dimension channel whose "
+                f"coordinate names {', '.join(channels)}"
+            )
+        names = [str(name) for name in forcing["channel"].values]
+        _require_channels(names, channels)
+        _require_fractions(str(forcing.attrs.get("units", "")), "forcing")
+        return forcing.isel(channel=[_find(names, channel) for channel in channels])
+    names = [str(name) for name in forcing.data_vars]
+    _require_channels(names, channels)
+    picked = [forcing[names[_find(names, channel)]] for channel in channels]
+    for channel, each in zip(channels, picked, strict=True):
+        _require_fractions(str(each.attrs.get("units", "")), f"forcing: {channel}")
+    if any(each.dims != picked[0].dims for each in picked):
+        listed = "; ".join(f"{name} ({', '.join(map(str, e.dims))})" for name, e in zip(channels, picked, strict=True))
+        raise DataError(f"forcing: its channels have different axes: {listed}")
+    return forcing[[each.name for each in picked]].to_dataarray("channel")
+
+
+def _find(names: Sequence[str], channel: str) -> int:
+    return names.index(channel if channel in names else variable_name(channel))
+
+
+def _require_channels(names: Sequence[str], channels: Sequence[str]) -> None:
+    missing = [channel for channel in channels if channel not in names and variable_name(channel) not in names]
+    if missing:
+        raise InputError(
+            f"forcing has no {', '.join(missing)}; the model reads {', '.join(channels)}, it has "
+            f"{', '.join(names) or 'nothing'}"
+        )
+
+
+def _require_fractions(units: str, what: str) -> None:
+    text = units.strip().lower()
+    if text in _PERCENT:
+        raise DataError(f"{what} is in {units}, expected fractions of 0 to 1 (units 1); divide by 100")
+    if text not in _ONE:
+        raise DataError(f"{what} is in {units!r}, expected fractions of the cell's area of 0 to 1 (units 1)")
+
+
+def _checked(
+    found: Placed, year: int, channels: Sequence[str], coarse: Grid, fine: Grid, land: NDArray[np.bool_]
+) -> NDArray[np.float32]:
+    """Fractions (C, h, w) on the emulator's coarse grid."""
+    values = cut_to(found, coarse, np.nan, "forcing")
+    there = cut_to(found._replace(values=np.ones(found.values.shape[-2:], np.uint8)), coarse, 0, "forcing") > 0
+    rows, columns = cells_of(coarse, fine, Window(0, 0, fine.rows, fine.columns))
+    needed = np.zeros(there.shape, bool)
+    needed[np.ix_(np.unique(rows), np.unique(columns))] = True
+    if (needed & ~there).any():
+        here, wanted = box_of(found.grid), box_of(fine)
+        raise DataError(
+            f"forcing covers {here.south:g} to {here.north:g} N, {here.west:g} to {here.east:g} E, the maps need "
+            f"{wanted.south:g} to {wanted.north:g} N, {wanted.west:g} to {wanted.east:g} E; give the whole region"
+        )
+    values = _spread(values, there)
+    share = _land_share(land, rows, columns, values.shape[1:])
+    void = np.isnan(values)
+    bad = np.where(void.all(axis=0), share > _LAND, void.any(axis=0) & (share > 0))
+    if bad.any():
+        i, j = (int(k) for k in np.argwhere(bad)[0])
+        names = [channel for channel, empty in zip(channels, void[:, i, j], strict=True) if empty]
+        raise DataError(
+            f"forcing has no value (NaN) for {', '.join(names)} in {year} at {coarse.latitudes()[i]:g} N, "
+            f"{coarse.longitudes()[j]:g} E and {int(bad.sum()) - 1} more coarse cells with land; fill them, or take "
+            "the land out of the map"
+        )
+    values[void] = 0
+    Forcing("scenario", coarse, tuple(channels), (year,), values[None]).check("forcing")
+    sums = values.sum(axis=0)[share > _LAND]
+    if sums.size and sums.mean() < _LEAST_MEAN:
+        raise DataError(
+            f"forcing adds up to {sums.mean():.3g} over land in {year}, expected nearly 1; are these fractions of the "
+            "cell's area, and of all channels?"
+        )
+    values.flags.writeable = False
+    return values
+
+
+def _spread(values: NDArray[np.float32], there: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Let cells around the region that were not given have what their nearest neighbour has."""
+    if there.all():
+        return values
+    rows, columns = np.flatnonzero(there.any(axis=1)), np.flatnonzero(there.any(axis=0))
+    i = np.clip(np.arange(there.shape[0]), rows[0], rows[-1])
+    j = np.clip(np.arange(there.shape[1]), columns[0], columns[-1])
+    return values[:, i[:, None], j]
+
+
+def _land_share(
+    land: NDArray[np.bool_], rows: NDArray[np.int64], columns: NDArray[np.int64], shape: tuple[int, ...]
+) -> NDArray[np.float64]:
+    """Share (h, w) of a coarse cell's fine cells that are land."""
+    height, width = shape
+    count = np.zeros((height, width))
+    for i in np.unique(rows):
+        lines = land[rows == i]
+        count[i] = np.bincount(columns, lines.sum(axis=0), width)
+    whole = np.outer(np.bincount(rows, minlength=height), np.bincount(columns, minlength=width))
+    return count / np.maximum(whole, 1)

@@ -1,0 +1,235 @@
+"""Scoring land use: the rollout and its rows, baselines, maps, confusion, areas; and continuous fields."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from earthsr.backend import Model
+from earthsr.evaluation.figures import new_figure, save
+from earthsr.evaluation.report import MAPS, YEARS, field_columns, score_table, write_report
+from earthsr.inference.evaluation import Evaluation, provenance_of, run_curves
+from earthsr.landuse.map_figures import class_maps, rollout_figure
+from earthsr.landuse.rollout import predict_maps
+from earthsr.landuse.score_figures import area_curves, confusion_figure, iou_bars
+from earthsr.landuse.split import LandUseData
+from earthsr.landuse.task import LandUseScores
+from earthsr.store import make_folder, write_json
+from earthsr.tasks import LandField, LandUse
+
+_ORACLE = (
+    "The forcing is an oracle: fractions aggregated from the truth itself. With a scenario's own fractions scores are "
+    "lower."
+)
+
+
+def evaluate_maps(task: LandUse, model: Model, split: str, output: Path) -> Evaluation:
+    """Score a split of land use and write ``metrics.json``, figures and ``report.html``.
+
+    Raises
+    ------
+    DataError
+        If the split is missing, damaged, or has no year to score; nothing is written then.
+    """
+    dataset = task.dataset(split)
+    source = dataset.generator
+    scores = task.score(model, dataset)
+    provenance = {
+        **provenance_of(model, source, source.layout.source),
+        "forcing": source.layout.forcing,
+        "anchor": f"{scores.path.anchor}; the rollout goes to {scores.path.years[-1]}",
+    }
+    metrics = {**scores.to_dict(), "provenance": provenance}
+    make_folder(output)
+    figures = _figures(task, model, scores, source, output / "figures")
+    curves = run_curves(model, output, task.best, task.score_label)
+    if curves is not None:
+        figures.append(
+            (curves, "Training loss and learning rate by step; mIoU of the rollout on the validation split.")
+        )
+    write_json(output / "metrics.json", metrics)
+    years = {f"{year}": score_table(each["scores"], YEARS, "rollout") for year, each in metrics["groups"].items()}
+    headline = _headline(metrics)
+    report = write_report(
+        output / "report.html",
+        "Land use: evaluation",
+        headline,
+        [("Scores over all scored years", score_table(metrics["scores"], MAPS, "rollout")), *years.items()],
+        figures,
+        {**provenance, **metrics["protocol"]},
+    )
+    return Evaluation(metrics, output, [path for path, _ in figures], report, headline, MAPS)
+
+
+def _shown(value: float | None) -> str:
+    return "–" if value is None else f"{value:.4f}"
+
+
+def _headline(metrics: dict[str, Any]) -> str:
+    rollout, persistence = metrics["scores"]["rollout"], metrics["scores"]["persistence"]
+    years = metrics["protocol"]["scored_years"]
+    span = f"{years[0]}" if len(years) == 1 else f"{min(years)} to {max(years)}"
+    text = (
+        f"mIoU {_shown(rollout['miou'])} of the rollout over {metrics['tiles']} tiles of the {metrics['split']} split, "
+        f"{span} (persistence {_shown(persistence['miou'])})."
+    )
+    merit = rollout["change"]["figure_of_merit"]
+    if merit is not None:
+        text += f" Figure of merit of change {merit:.4f}."
+    if metrics["forcing"] == "oracle":
+        text += f" {_ORACLE}"
+    return text + (" The world is synthetic." if "synthetic" in metrics["source"] else "")
+
+
+def _figures(
+    task: LandUse, model: Model, scores: LandUseScores, source: LandUseData, folder: Path
+) -> list[tuple[Path, str]]:
+    layout, path = source.layout, scores.path
+    names, colours = layout.table.names, layout.table.colours
+    last = path.scored[-1]
+    tile = _most_changed(source, path.anchor, last)
+    composer = task.composer(model, source)
+    maps = predict_maps(model, composer, [tile], path, task.field_names, pad_to=task.config.data.batch_size)
+    at = path.years.index(last)
+    anchor, truth = source.classes(tile, path.anchor), source.classes(tile, last)
+    extent = _extent(source, tile)
+    kind = "synthetic, " if "synthetic" in layout.source else ""
+    where = f"{kind}{layout.forcing} forcing, {scores.split} tile {tile}"
+    rollout = rollout_figure(
+        anchor,
+        truth,
+        maps["rollout"][at, 0],
+        anchor,
+        names,
+        colours,
+        extent,
+        f"{path.anchor} to {last} ({where})",
+    )
+    rows = class_maps(
+        [("truth", truth), *((row.replace("_", " "), each[at, 0]) for row, each in maps.items())],
+        names,
+        colours,
+        extent,
+        f"{last} with three kinds of prior ({where})",
+    )
+    statistics = scores.total["rollout"]
+    title = f"rollout, {scores.split} split, {min(path.scored)} to {max(path.scored)} ({kind}{layout.forcing} forcing)"
+    drawn = [
+        (rollout, "rollout", "The tile that changes most: anchor, truth, rollout, and where each was right and wrong."),
+        (rows, "priors", "The same tile and year with the model's own maps, none, and true ones as priors."),
+        (
+            confusion_figure(statistics.confusion, names, title, statistics.unpredicted),
+            "confusion",
+            "Confusion of the rollout: each row is a class of the truth.",
+        ),
+        (
+            iou_bars({name: each.scores(names) for name, each in scores.total.items()}, names, title),
+            "iou",
+            "Intersection over union by class, of the model's rows and the baselines.",
+        ),
+    ]
+    if scores.areas:
+        drawn.append((_area_figure(scores, title), "areas", "Areas of the classes over all tiles of the split."))
+    return [(save(figure, folder / f"{name}.png"), caption) for figure, name, caption in drawn]
+
+
+def _area_figure(scores: LandUseScores, title: str) -> Any:
+    whole = (scores.path.anchor, *scores.path.years)
+    order = np.argsort(whole)
+
+    def sorted_by_year(curves: dict[str, list[float]]) -> dict[str, list[float]]:
+        return {name: [values[i] for i in order] for name, values in curves.items()}
+
+    names = scores.names
+    curves = {
+        "truth": sorted_by_year(scores.areas["truth"].curves(names)),
+        "rollout": sorted_by_year(scores.areas["rollout"].curves(names)),
+        "forcing": sorted_by_year(scores.areas["truth"].forcing_curves(scores.forcing, names)),
+    }
+    return area_curves(sorted(whole), curves, names, scores.layout.table.colours, title, scores.layout.held_out_years)
+
+
+def _most_changed(source: LandUseData, first: int, last: int) -> int:
+    """Tile with the most cells that differ between two years."""
+    changed = [int((source.classes(t, first) != source.classes(t, last)).sum()) for t in range(source.layout.tiles)]
+    return int(np.argmax(changed))
+
+
+def _extent(source: LandUseData, tile: int) -> tuple[float, float, float, float]:
+    """West, south, east, north of a tile in degrees."""
+    fine, size = source.layout.fine, source.layout.tile_size
+    row, column = (int(i) for i in source.places[tile])
+    longitudes, latitudes = fine.longitude_edges(column, size), fine.latitude_edges(row, size)
+    return float(longitudes[0]), float(latitudes[-1]), float(longitudes[-1]), float(latitudes[0])
+
+
+def evaluate_field(task: LandField, model: Model, split: str, output: Path) -> Evaluation:
+    """Score a continuous field and write ``metrics.json``, a figure and ``report.html``.
+
+    Raises
+    ------
+    DataError
+        If the split is missing or damaged, or lacks the field; nothing is written then.
+    """
+    dataset = task.dataset(split)
+    source = dataset.generator
+    scores = task.score(model, dataset)
+    provenance = {**provenance_of(model, source, source.layout.source), "forcing": source.layout.forcing}
+    metrics = {**scores.to_dict(), "provenance": provenance}
+    make_folder(output)
+    figures = [
+        (save(_field_figure(task, model, source), output / "figures" / "field.png"), "Truth, model, difference.")
+    ]
+    curves = run_curves(model, output, task.best, task.score_label)
+    if curves is not None:
+        figures.append((curves, "Training loss and learning rate by step; validation error by epoch."))
+    write_json(output / "metrics.json", metrics)
+    units = metrics["units"]
+    rmse, mean = metrics["scores"]["model"]["rmse"], metrics["scores"]["training_mean"]["rmse"]
+    headline = (
+        f"RMSE {_shown(rmse)} {units} over {metrics['samples']} maps of the {split} split (training mean "
+        f"{_shown(mean)}). Data: {metrics['source']}."
+    )
+    columns = field_columns(units)
+    title, table = f"{metrics['field']}: evaluation", score_table(metrics["scores"], columns)
+    report = write_report(output / "report.html", title, headline, [("Scores", table)], figures, provenance)
+    return Evaluation(metrics, output, [path for path, _ in figures], report, headline, columns)
+
+
+def _field_figure(task: LandField, model: Model, source: LandUseData) -> Any:
+    """Three channels spread over the field's own, for the first tile with the most values: truth, model, difference."""
+    dataset_target = task.config.data.target or source.layout.continuous[0].name
+    field = source.field(dataset_target)
+    year = (source.scored_years or source.layout.years)[-1]
+    counts = [int((source.classes(t, year) != 255).sum()) for t in range(source.layout.tiles)]
+    tile = int(np.argmax(counts))
+    composer = task.composer(model, source)
+    sample = composer.fields(tile, year, composer.truth(tile, year), 0)
+    inputs = {name: sample[name][None] for name in task.field_names}
+    made = composer.normalisation.undo(model.submit_fields(inputs, task.config.data.batch_size).result())[0]
+    truth = source.continuous(field.name, tile, year)
+    chosen = np.unique(np.linspace(0, len(field.channels) - 1, min(3, len(field.channels)) + 1).astype(int)[:3])
+    figure = new_figure(9.5, 2.9 * len(chosen) + 0.6, gap=0.05)
+    kind = "synthetic, " if "synthetic" in source.layout.source else ""
+    figure.suptitle(f"{field.name} ({field.units}), {year} ({kind}tile {tile})", fontsize=12)
+    grid = figure.subplots(len(chosen), 3, squeeze=False)
+    west, south, east, north = _extent(source, tile)
+    top = float(np.nanmax(truth)) if np.isfinite(truth).any() else 1.0
+    for axes_row, c in zip(grid, chosen, strict=True):
+        gap = made[c] - truth[c]
+        widest = max(float(np.nanmax(np.abs(gap))) if np.isfinite(gap).any() else 1.0, 1e-6)
+        panels: list[tuple[str, NDArray[np.float32], dict[str, Any]]] = [
+            (f"truth, {field.channels[c]}", truth[c], {"cmap": "YlGn", "vmin": 0, "vmax": top}),
+            ("model", np.where(np.isfinite(truth[c]), made[c], np.nan), {"cmap": "YlGn", "vmin": 0, "vmax": top}),
+            ("model minus truth", gap, {"cmap": "RdBu_r", "vmin": -widest, "vmax": widest}),
+        ]
+        for axes, (title, values, style) in zip(axes_row, panels, strict=True):
+            image = axes.imshow(values, extent=(west, east, south, north), interpolation="nearest", **style)
+            axes.set_title(title, fontsize=10)
+            axes.set_aspect(1 / max(np.cos(np.deg2rad((south + north) / 2)), 0.05))
+            axes.tick_params(labelsize=7)
+            figure.colorbar(image, ax=axes, shrink=0.85, label=field.units)
+    return figure

@@ -1,0 +1,181 @@
+"""A continuous field of the land surface, such as leaf area index by month, from this year's map (the second phase)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from earthsr.errors import DataError
+from earthsr.evaluation.statistics import ErrorStatistics, patch_statistics
+from earthsr.landuse.dataset import LandUseDataset, LandUseOptions
+from earthsr.landuse.split import LandUseData
+from earthsr.landuse.split_file import LandUseLayout
+from earthsr.landuse.tile_task import TileTask
+from earthsr.models import MSELoss, Objective
+from earthsr.ranks import ALONE, Rank
+from earthsr.tasks.base import Predictor
+from earthsr.tasks.batches import ParityBatches, field_values
+
+
+@dataclass
+class FieldScores:
+    """Errors of the model and of the training mean, in the field's unit."""
+
+    split: str
+    layout: LandUseLayout
+    field: str
+    units: str
+    total: dict[str, ErrorStatistics]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the contents of ``metrics.json``."""
+        return {
+            "task": LandField.name,
+            "split": self.split,
+            "field": self.field,
+            "units": self.units,
+            "samples": int(next(iter(self.total.values())).samples),
+            "source": self.layout.source,
+            "forcing": self.layout.forcing,
+            "scores": {name: _errors(each) for name, each in self.total.items()},
+            "groups": {},
+        }
+
+    def headline(self) -> dict[str, float | None]:
+        """Errors of the model."""
+        return _errors(self.total["model"])
+
+    def reference(self) -> dict[str, float | None]:
+        """Root mean square error of the baselines."""
+        return {f"{name}_rmse": _errors(each)["rmse"] for name, each in self.total.items() if name != "model"}
+
+
+def _errors(statistics: ErrorStatistics) -> dict[str, float | None]:
+    scores = statistics.scores(0.0)
+    return {key: scores[key] for key in ("rmse", "mae", "bias")}
+
+
+class LandField(TileTask):
+    """The task of a continuous head: this year's classes, forcing and static fields to a field of several channels."""
+
+    name: ClassVar[str] = "land_field"
+    best: ClassVar[str] = "rmse"
+    higher_is_better: ClassVar[bool] = False
+    units: ClassVar[str] = "of the field"
+    score_label: ClassVar[str] = "validation RMSE (unit of the field)"
+
+    def objective(self) -> Objective:
+        """Mean squared error over cells with a value, or what ``train.loss`` names, in normalised units."""
+        train = self.config.train
+        return MSELoss() if train.loss == "auto" else Objective(train.loss, delta=train.huber_delta)
+
+    def data(self, split: str) -> LandUseData:
+        """See the base class; the field's channels have to be the model's outputs.
+
+        Raises
+        ------
+        DataError
+            If the file holds no such field, or one of another number of channels.
+        """
+        source = super().data(split)
+        field = source.field(self._target(source))
+        if len(field.channels) != self.config.unet.out_channels:
+            raise DataError(
+                f"{source.path}: {field.name} has {len(field.channels)} channels, model.out_channels is "
+                f"{self.config.unet.out_channels}; set it to {len(field.channels)}"
+            )
+        return source
+
+    def _target(self, source: LandUseData) -> str:
+        if self.config.data.target is not None:
+            return self.config.data.target
+        if not source.layout.continuous:
+            raise DataError(f"{source.path}: holds no continuous field, which model.head continuous learns")
+        return source.layout.continuous[0].name
+
+    def options(self, source: LandUseData) -> LandUseOptions:
+        """See the base class; ``source`` is the split's file."""
+        return replace(super().options(source), target=self._target(source))
+
+    def metadata(self, dataset: LandUseDataset) -> dict[str, Any]:
+        """See the base class; with the name of the ``dataset``'s field, unit and channels."""
+        field = dataset.generator.field(str(dataset.options.target))
+        return {
+            **super().metadata(dataset),
+            "units": field.units,
+            "field": field.name,
+            "field_channels": list(field.channels),
+        }
+
+    def words(self, valid: Mapping[str, float | None]) -> str:
+        """RMSE beside that of the baselines."""
+        if valid.get("rmse") is None:
+            return "no score"
+        beside = [
+            f"{k.removesuffix('_rmse')} {v:.4g}" for k, v in valid.items() if k.endswith("_rmse") and v is not None
+        ]
+        return f"RMSE {valid['rmse']:.4g}" + (f" ({', '.join(beside)})" if beside else "")
+
+    def score(
+        self, model: Predictor | None, dataset: LandUseDataset, baselines: bool = True, share: Rank = ALONE
+    ) -> FieldScores:
+        """Score a model over the scored years of all tiles, beside the mean of the training split.
+
+        Of several ranks each scores every n-th batch.
+
+        Parameters
+        ----------
+        model : Predictor or None
+            Starts predictions; None scores the baselines alone.
+        dataset : LandUseDataset
+            In its own order.
+        baselines : bool
+            Score the training split's mean too.
+        share : Rank
+            Score every n-th batch alone.
+        """
+        source, target = dataset.generator, str(dataset.options.target)
+        layout = source.layout
+        field = source.field(target)
+        mean = layout.statistics.continuous[target][0]
+        years = source.scored_years or layout.years
+        wanted = [*(["model"] if model is not None else []), *(["training_mean"] if baselines else [])]
+        total = {name: ErrorStatistics() for name in wanted}
+        composer = None
+        if model is not None:
+            self.require_fitting(model, dataset)
+            composer = self.composer(model, source)
+        pairs = [(tile, year) for tile in range(layout.tiles) for year in years]
+        size = dataset.batch_size
+        for start in range(share.number * size, len(pairs), share.of * size):
+            chunk = pairs[start : start + size]
+            truth = np.stack([source.continuous(target, tile, year) for tile, year in chunk])
+            mask = np.isfinite(truth).all(axis=1, keepdims=True).astype(np.uint8)
+            filled = np.nan_to_num(truth, nan=0.0)
+            made: dict[str, NDArray[np.float32]] = {}
+            if model is not None and composer is not None:
+                samples = [composer.fields(t, year, composer.truth(t, year), 0) for t, year in chunk]
+                inputs = {name: np.stack([sample[name] for sample in samples]) for name in self.field_names}
+                made["model"] = composer.normalisation.undo(model.submit_fields(inputs, size).result())
+            if baselines:
+                made["training_mean"] = np.full_like(filled, mean)
+            for name, values in made.items():
+                each = patch_statistics(values, filled, mask, border=0, value_range=0.0, cell_size_m=None)
+                total[name] = sum(each, total[name])
+        return FieldScores(source.split, layout, target, field.units, total)
+
+    def watch(
+        self, model: Predictor, dataset: LandUseDataset, baselines: bool = True, share: Rank = ALONE
+    ) -> FieldScores:
+        """See the base class."""
+        return self.score(model, dataset, baselines, share)
+
+    def read_batches(self, count: int) -> ParityBatches:
+        """See the base class."""
+        batches, words = self.first_batches(count)
+        normalisation = self.normalisation(self.dataset("train"))
+        return ParityBatches(batches, words, lambda output: field_values(output, batches[0], normalisation))

@@ -1,0 +1,199 @@
+"""Cloud-optimised GeoTIFFs of annual maps, one file a year."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+from xml.sax.saxutils import escape
+
+from earthsr.errors import EarthsrError, InputError, already_there
+from earthsr.geo.cf_write import plain_attributes
+from earthsr.geo.crs import gdal, parse_crs
+from earthsr.geo.geotiff_sink import is_whole
+from earthsr.geo.lonlat_rasters import geo_module
+from earthsr.geo.parts import Part, cannot_write, disk_errors
+from earthsr.landuse.classes import NODATA
+from earthsr.landuse.maps.complete import finished_attributes
+from earthsr.landuse.maps.layout import flags, georeference, layer_attributes
+from earthsr.landuse.maps.packing import SCALE
+from earthsr.landuse.maps.spec import COMPLETE, DESCRIPTION
+from earthsr.landuse.maps.store import Maps
+from earthsr.landuse.maps.windows import all_chunks
+
+_TILE: Final = 256
+#: Attributes that say something about the store.
+_NOT_FOR_TIFF: Final = ("Conventions", DESCRIPTION, COMPLETE)
+_COG: Final[dict[str, Any]] = {
+    "COMPRESS": "DEFLATE",
+    "BLOCKSIZE": 512,
+    "BIGTIFF": "IF_SAFER",
+    "NUM_THREADS": min(4, os.cpu_count() or 1),
+}
+#: The average of two codes is the code of something else.
+_OVERVIEWS: Final = {"land_use": "MODE", "confidence": "AVERAGE"}
+
+
+def export_geotiffs(maps: Maps, path: Path, overwrite: bool = False, journal: Path | None = None) -> list[Path]:
+    """Copy finished maps into cloud-optimised GeoTIFFs: ``NAME.tif`` gives ``NAME_1850.tif`` and so on.
+
+    Maps hold codes of classes, with a table of colours, and overviews of the most frequent class; names of classes are
+    in a file ``NAME_1850.tif.aux.xml`` beside each, where GDAL and QGIS look for them. Confidence, where it was kept,
+    becomes ``NAME_confidence_1850.tif``, bytes of 0.004. Probabilities are not copied. Every file is there whole or
+    not at all, and memory does not grow with the grid.
+
+    Parameters
+    ----------
+    maps : Maps
+        Finished.
+    path : Path
+        Destination, ``NAME.tif``, to which years are added.
+    overwrite : bool
+        Whether files that are there are replaced.
+    journal : Path, optional
+        File to which the name of each GeoTIFF is added that is finished; those that it names and that are there are
+        not made again, so that an export that was killed goes on where it was.
+
+    Returns
+    -------
+    list of Path
+        The GeoTIFFs.
+
+    Raises
+    ------
+    InputError
+        If the maps are not finished, one of the files is there, or the disk does not take one; those that were
+        written before stay.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in (".tif", ".tiff"):
+        raise InputError(f"{path}: suffix {path.suffix!r} is none of a GeoTIFF, expected NAME.tif")
+    attributes = finished_attributes(maps)
+    geo_module("rasterio")
+    wanted = [(layer, year) for layer in _OVERVIEWS if layer in maps.spec.layers for year in maps.spec.years]
+    targets = [_target(path, layer, year) for layer, year in wanted]
+    for target in targets:
+        if target.exists() and not overwrite:
+            raise already_there(target)
+    done = set(journal.read_text(encoding="utf-8").splitlines()) if journal is not None and journal.exists() else set()
+    for target, (layer, year) in zip(targets, wanted, strict=True):
+        if target.name in done and target.exists():
+            continue
+        _export(maps, layer, year, attributes, target, overwrite)
+        if journal is not None:
+            with journal.open("a", encoding="utf-8") as file:
+                file.write(f"{target.name}\n")
+    return targets
+
+
+def _target(path: Path, layer: str, year: int) -> Path:
+    kind = "" if layer == "land_use" else f"_{layer}"
+    return path.with_name(f"{path.stem}{kind}_{year:04d}{path.suffix}")
+
+
+def _export(maps: Maps, layer: str, year: int, attributes: dict[str, Any], target: Path, overwrite: bool) -> None:
+    part = Part(target, overwrite)
+    blocks = part.target.with_name("blocks.tif")
+    try:
+        with disk_errors(target):
+            with _gdal_errors(target):
+                _write_blocks(maps, layer, year, attributes, blocks, target)
+                copying = geo_module("rasterio.shutil")
+                copying.copy(blocks, part.target, driver="COG", OVERVIEW_RESAMPLING=_OVERVIEWS[layer], **_COG)
+                blocks.unlink()
+                if not is_whole(part.target):
+                    raise cannot_write(target, "No space left on device")
+            names = target.with_name(f"{target.name}.aux.xml")
+            names.unlink(missing_ok=True)  # of a file that was there before
+            part.commit()
+            if layer == "land_use":
+                _write_names(maps, names)
+    finally:
+        part.discard()
+
+
+def _write_blocks(maps: Maps, layer: str, year: int, attributes: dict[str, Any], blocks: Path, target: Path) -> None:
+    """Write a plain file, for a COG wants its overviews before its data."""
+    rasterio = geo_module("rasterio")
+    spec, place = maps.spec, georeference(maps.spec)
+    count = -(-place.rows // _TILE) * -(-place.columns // _TILE) * _TILE**2
+    free = shutil.disk_usage(blocks.parent).free
+    if free < count:
+        raise cannot_write(
+            target, f"its cells need {count / 2**20:.1f} MiB while it is made and {free / 2**20:.1f} MiB are free"
+        )
+    with rasterio.open(
+        blocks,
+        "w",
+        driver="GTiff",
+        width=place.columns,
+        height=place.rows,
+        count=1,
+        dtype="uint8",
+        crs=parse_crs(place.crs_wkt, target.name),
+        transform=rasterio.Affine(*place.transform),
+        nodata=NODATA,
+        tiled=True,
+        blockxsize=_TILE,
+        blockysize=_TILE,
+        BIGTIFF="YES",
+        PHOTOMETRIC="PALETTE" if layer == "land_use" else "MINISBLACK",
+    ) as file:
+        said = {key: value for key, value in attributes.items() if key not in _NOT_FOR_TIFF}
+        file.update_tags(**plain_attributes({**said, "year": year, "AREA_OR_POINT": "Area"}))
+        file.descriptions = (f"{layer} {year}",)
+        band = {"long_name": layer_attributes(spec, layer)["long_name"]}
+        if layer == "land_use":
+            meanings = flags(spec)
+            meanings["flag_values"] = " ".join(map(str, meanings["flag_values"]))
+            file.update_tags(1, **band, **meanings)
+            file.write_colormap(1, _colours(maps))
+        else:
+            file.update_tags(1, **band)
+            file.units, file.scales = ("1",), (SCALE,)
+        for window in all_chunks(spec.grid, spec.chunk):
+            row, column, rows, columns = window
+            values = maps.stored(layer, year, window)
+            file.write(values, 1, window=((row, row + rows), (column, column + columns)))
+    # GDAL keeps silent about what it could not write when it closes a file.
+    if blocks.stat().st_size < count:
+        raise cannot_write(target, "No space left on device")
+
+
+def _colours(maps: Maps) -> dict[int, tuple[int, int, int, int]]:
+    made = {NODATA: (0, 0, 0, 0)}
+    for each in maps.spec.table.classes:
+        red, green, blue = bytes.fromhex(each.colour[1:])
+        made[each.code] = (red, green, blue, 255)
+    return made
+
+
+def _write_names(maps: Maps, path: Path) -> None:
+    """Write names of classes as GDAL does: a list with the code as place, in a file of its own beside the GeoTIFF."""
+    names = {each.code: each.name for each in maps.spec.table.classes}
+    listed = "".join(f"      <Category>{escape(names.get(i, ''))}</Category>\n" for i in range(max(names) + 1))
+    band = f'  <PAMRasterBand band="1">\n    <CategoryNames>\n{listed}    </CategoryNames>\n  </PAMRasterBand>\n'
+    part = Part(path, overwrite=True)
+    try:
+        part.target.write_text(f"<PAMDataset>\n{band}</PAMDataset>\n", encoding="utf-8")
+        part.commit()
+    finally:
+        part.discard()
+
+
+@contextlib.contextmanager
+def _gdal_errors(path: Path) -> Iterator[None]:
+    """GDAL's settings; what it cannot write in our words, for it does not hand down the system's reason."""
+    try:
+        with gdal():
+            yield
+    except EarthsrError:
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:  # GDAL's own errors are of this kind and have none
+            raise
+        reason = " ".join(str(error.__cause__ or error).split()).rstrip(".")
+        raise cannot_write(path, f"GDAL gave up ({reason})") from error

@@ -1,0 +1,143 @@
+"""The variables of annual maps with their CF attributes: the same in the Zarr store and in NetCDF.
+
+A map is of 1 January of its year, and holds until the next one.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from earthsr.errors import InputError
+from earthsr.geo.cf_write import axis_attributes, crs_attributes, plain_attributes
+from earthsr.geo.crs import crs_name, parse_crs, wkt_of
+from earthsr.geo.georeference import Georeference
+from earthsr.landuse.classes import NODATA
+from earthsr.landuse.maps.packing import SCALE, STEPS
+from earthsr.landuse.maps.spec import COMPLETE, DESCRIPTION, MapsSpec
+
+CONVENTIONS: Final = "CF-1.8"
+_EPOCH: Final = date(1850, 1, 1)
+_TIME: Final = {
+    "standard_name": "time",
+    "long_name": "time",
+    "units": f"days since {_EPOCH.isoformat()}",
+    "calendar": "proleptic_gregorian",
+    "axis": "T",
+    "bounds": "time_bnds",
+}
+#: What CF allows in a word of ``flag_meanings``, beside letters and digits.
+_NO_WORD: Final = re.compile(r"[^A-Za-z0-9_\-.+@]+")
+
+
+@dataclass(frozen=True)
+class Coordinate:
+    """A variable that is written once, whole."""
+
+    name: str
+    dimensions: tuple[str, ...]
+    values: NDArray
+    """Numbers, or texts (of type object)."""
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+
+def georeference(spec: MapsSpec) -> Georeference:
+    """Grid of the maps, as rasters have it.
+
+    Raises
+    ------
+    InputError
+        If the CRS is not understood, or is not one of longitude and latitude.
+    """
+    crs = parse_crs(spec.crs, "maps")
+    wkt = wkt_of(crs)
+    if not crs.is_geographic:
+        raise InputError(f"maps: CRS is {crs_name(wkt)}, expected one of longitude and latitude, such as EPSG:4326")
+    g = spec.grid
+    return Georeference(
+        g.rows, g.columns, g.west_deg, g.north_deg, g.cell_lon_deg, g.cell_lat_deg, wkt, units="1", nodata=float(NODATA)
+    )
+
+
+def coordinates(spec: MapsSpec) -> list[Coordinate]:
+    """All variables that are no layer: time with its bounds, year, lat, lon, crs, and classes for probabilities."""
+    place = georeference(spec)
+    y, x = axis_attributes(place)
+    starts = [_day(year) for year in spec.years]
+    bounds = [(start, _day(year + 1)) for start, year in zip(starts, spec.years, strict=True)]
+    years = {"long_name": "calendar year", "units": "1"}
+    made = [
+        Coordinate("time", ("time",), np.array(starts, np.int32), dict(_TIME)),
+        Coordinate("time_bnds", ("time", "bnds"), np.array(bounds, np.int32)),
+        Coordinate("year", ("time",), np.array(spec.years, np.int32), years),
+        Coordinate("lat", ("lat",), spec.grid.latitudes(), dict(y)),
+        Coordinate("lon", ("lon",), spec.grid.longitudes(), dict(x)),
+        Coordinate("crs", (), np.array(0, np.int32), crs_attributes(place)),
+    ]
+    if "probabilities" in spec.layers:
+        names = {"long_name": "name of land-use class"}
+        made += [
+            Coordinate("class", ("class",), codes(spec), {"long_name": "code of land-use class", **flags(spec)}),
+            Coordinate("class_name", ("class",), np.array(spec.table.names, object), names),
+        ]
+    return made
+
+
+def layer_dimensions(layer: str) -> tuple[str, ...]:
+    """Names of the dimensions of a layer."""
+    return ("time", "class", "lat", "lon") if layer == "probabilities" else ("time", "lat", "lon")
+
+
+def layer_attributes(spec: MapsSpec, layer: str) -> dict[str, Any]:
+    """Attributes of a layer but for ``_FillValue``, for which every format has its own place."""
+    said = {"units": "1", "grid_mapping": "crs", "coordinates": "year"}
+    if layer == "land_use":
+        return {"long_name": "land-use class", **said, **flags(spec)}
+    packed = {"scale_factor": SCALE, "valid_range": np.array([0, STEPS], np.uint8)}
+    if layer == "confidence":
+        return {"long_name": "largest probability of a land-use class", **said, **packed}
+    said["coordinates"] = "year class_name"
+    return {"long_name": "probability of land-use class", **said, **packed}
+
+
+def codes(spec: MapsSpec) -> NDArray[np.uint8]:
+    """Codes of the classes in the order of their indices, (K,)."""
+    return np.array([each.code for each in spec.table.classes], np.uint8)
+
+
+def flags(spec: MapsSpec) -> dict[str, Any]:
+    """Attributes that say what the codes mean and how they are drawn."""
+    return {
+        "flag_values": codes(spec),
+        "flag_meanings": " ".join(_NO_WORD.sub("_", name) for name in spec.table.names),
+        "flag_colors": " ".join(spec.table.colours),
+    }
+
+
+def root_attributes(spec: MapsSpec, attributes: Mapping[str, Any], complete: bool) -> dict[str, Any]:
+    """Attributes of the whole, plain JSON; what the caller says, and ours, which win."""
+    said = plain_attributes({key: _finite(value) for key, value in attributes.items()})
+    ours = {"Conventions": CONVENTIONS, DESCRIPTION: spec.to_json(), COMPLETE: complete}
+    return {"title": "Annual land-use maps", **said, **ours}
+
+
+def _finite(value: Any) -> Any:
+    """Put None in the place of NaN and infinity, for which JSON has no word, at any depth."""
+    if isinstance(value, np.generic | np.ndarray):
+        value = value.tolist()
+    if isinstance(value, Mapping):
+        return {str(key): _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _day(year: int) -> int:
+    return (date(int(year), 1, 1) - _EPOCH).days

@@ -1,0 +1,324 @@
+"""One chunk of one year: what is read for it, what the network makes of it, and the classes that follow."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Final, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from earthsr.geo.areas import cells_of
+from earthsr.geo.window import Window
+from earthsr.inference.blend import ChunkSums, batches, fill
+from earthsr.inference.tiling import Tile, covering, slices
+from earthsr.landuse.class_areas import row_areas
+from earthsr.landuse.classes import NODATA
+from earthsr.landuse.maps import Maps, Scratch
+from earthsr.landuse.match_areas import match_areas
+from earthsr.landuse.reconstruct.counts import Ledger, count
+from earthsr.landuse.reconstruct.plan import Method, Plan, Step
+from earthsr.landuse.reconstruct.progress import Chunk
+from earthsr.landuse.reconstruct.windows import Ground, WindowFields, scalars_of
+from earthsr.landuse.samples import Fields, stack
+
+#: Marks in the scratch's last channel: a cell that may take any class, and one that has none.
+FREE: Final = 255.0
+VOID: Final = -1.0
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What is read for a chunk."""
+
+    area: Window
+    """Cells that are predicted."""
+    tiles: list[Tile]
+    """Windows that have a cell to be predicted."""
+    ground: Ground | None
+    """None where there is no such window."""
+    marks: NDArray[np.float32]
+    """(rows, columns) of the area: the class that a cell keeps, :data:`FREE` or :data:`VOID`."""
+    before: NDArray[np.uint8]
+    """(rows, columns) of the chunk: the prior."""
+    earlier: NDArray[np.uint8] | None
+    """The same a year before it."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """What came out of a chunk."""
+
+    classes: NDArray[np.uint8]
+    """(rows, columns), class indices; 255 where there is none."""
+    layers: dict[str, NDArray[np.float32]]
+    """Others that are kept."""
+    record: dict[str, Any]
+    """What was counted."""
+
+
+class MapStore(Protocol):
+    """Where maps of years lie: on disk, or in memory."""
+
+    def read(self, layer: str, year: int, window: Window) -> NDArray[Any]:
+        """Read a window, once around the Earth where the grid goes; what lies beyond the grid has no value."""
+        ...
+
+    def write(self, layer: str, year: int, window: Window, values: NDArray) -> None:
+        """Write a chunk."""
+        ...
+
+
+class FieldStore(Protocol):
+    """Where static fields lie, normalised, and the marks as the last channel."""
+
+    def read(self, window: Window) -> NDArray[np.float32]:
+        """Read a window, (C, rows, columns), once around the Earth where the grid goes; NaN beyond the grid."""
+        ...
+
+
+class Maker:
+    """Makes one year's map of one area: read, compute, write.
+
+    Parameters
+    ----------
+    plan : Method
+        How it is made.
+    maps : MapStore
+        Where the prior lies, and where the map is written.
+    scratch : FieldStore
+        Where static fields lie: the world's channels, normalised, then the marks.
+    """
+
+    def __init__(self, plan: Method, maps: MapStore, scratch: FieldStore) -> None:
+        self.plan, self.maps, self.scratch = plan, maps, scratch
+        method = plan.model.metadata.get("coarse_interpolation", "bilinear")
+        names = tuple(each.name for each in plan.model.spec.inputs)
+        self._memory: NDArray[np.float32] | None = None
+        self._fields = WindowFields(plan.grid, plan.world.scenario.grid, plan.tiles.tile, method, names)
+
+    def read(self, step: Step, chunk: Chunk) -> Piece:
+        """Read what a chunk of a year needs; its neighbours' maps of the year before have to be there."""
+        plan, window, area = self.plan, self.plan.window(chunk), self.plan.area(chunk)
+        assert step.before is not None
+        tiles = list(plan.tiles.tiles(area))
+        cover = covering(tiles)
+        fields = self.scratch.read(cover)
+        marks = fields[-1][slices(area, cover)]
+        beyond = not plan.grid.periodic or cover.row < 0 or cover.row + cover.rows > plan.grid.rows
+        free = marks == FREE
+        wanted = [tile for tile in tiles if free[slices(tile.keep, area)].any()]
+        prior = self.maps.read("land_use", step.before, cover)
+        ground = None
+        if wanted:
+            # Beyond the grid there is no value, for which the mean stands.
+            static = np.nan_to_num(fields[:-1], nan=0.0) if beyond else fields[:-1]
+            ground = Ground(cover, static, prior, plan.world.scenario.fractions(step.year))
+        earlier = None if step.earlier is None else self.maps.read("land_use", step.earlier, window)
+        return Piece(area, wanted, ground, marks, prior[slices(window, cover)], earlier)
+
+    def compute(self, step: Step, chunk: Chunk, piece: Piece) -> Made:
+        """Predict, blend and decide."""
+        plan, began, inside = self.plan, time.perf_counter(), self._inside(chunk)
+        kept = np.where(piece.marks == VOID, np.float32(NODATA), piece.marks).astype(np.uint8)
+        free = piece.marks == FREE
+        plain, layers, probabilities = kept, {}, None
+        if piece.ground is not None:
+            probabilities = self._probabilities(step, piece)
+            plain = np.where(free, likeliest(probabilities), kept)
+            layers = self._layers(probabilities, free, inside)
+        found, decoded = plain, None
+        if plan.options.match_areas:
+            matched, decoded = self._matched(step, chunk, piece, probabilities, kept)
+            found = np.where(free, matched, kept)
+        ledger = self._ledger(chunk, found, piece.before, piece.earlier, step.year)
+        record = {**ledger.to_dict(), "windows": len(piece.tiles), "seconds": time.perf_counter() - began}
+        if decoded is not None:
+            without = self._ledger(chunk, plain, None, None, step.year)
+            record["decoder"] = {
+                "cells_changed": int((found != plain)[inside].sum()),
+                **decoded,
+                "difference_km2_before": without.difference_km2,
+            }
+        return Made(found[inside], layers, record)
+
+    def write(self, step: Step, chunk: Chunk, made: Made) -> None:
+        """Write a chunk; what it holds is there when this returns."""
+        window = self.plan.window(chunk)
+        self.maps.write("land_use", step.year, window, made.classes)
+        for name, values in made.layers.items():
+            self.maps.write(name, step.year, window, values)
+
+    def _probabilities(self, step: Step, piece: Piece) -> NDArray[np.float32]:
+        """Blended probabilities (K, rows, columns) of an area, until the next call; 0 where no window was predicted."""
+        assert step.before is not None
+        plan = self.plan
+        sums = ChunkSums(plan.tiles, piece.area, 1, len(plan.world.table), self._memory)
+        if self._memory is None or sums.values.size > self._memory.size:
+            self._memory = sums.values.reshape(-1)
+        size = plan.batch_size
+        fill(sums, ((group, plan.model.submit_fields(f, pad_to=size)) for group, f in self.inputs(step, piece)))
+        return sums.values
+
+    def inputs(self, step: Step, piece: Piece) -> Iterator[tuple[list[Tile], Fields]]:
+        """Batches of a chunk's windows: always the same ones, so that results do not depend on who computes them."""
+        assert step.before is not None
+        if piece.ground is None:
+            return
+        scalars = scalars_of(self.plan.normalisation, step.year, step.before)
+        for group in batches(piece.tiles, self.plan.batch_size):
+            yield group, stack([self._fields.of(tile.window, piece.ground, scalars) for tile in group])
+
+    def _matched(
+        self, step: Step, chunk: Chunk, piece: Piece, probabilities: NDArray[np.float32] | None, kept: NDArray[np.uint8]
+    ) -> tuple[NDArray[np.uint8], dict[str, Any]]:
+        """Classes whose areas are the scenario's, and how many of the chunk's coarse cells have not got them."""
+        plan, area = self.plan, piece.area
+        if probabilities is None:  # no cell may change
+            probabilities = np.broadcast_to(np.float32(0), (len(plan.world.table), *kept.shape))
+        cells, fractions = self.cells(area, plan.world.scenario.fractions(step.year))
+        index = _index(cells, fractions)
+        found = match_areas(
+            probabilities,
+            fractions,
+            np.where(piece.marks == VOID, -1, index),
+            plan.known,
+            fixed=kept,
+            pixel_area=row_areas(plan.grid, area.row, area.rows),
+        )
+        # Those at the chunk's border are decoded for the chunks beside it too, and counted once.
+        own = begun_in(self._inside(chunk), index, piece.marks != VOID, fractions[0].size)
+        return found.classes, {"coarse_cells": int(own.sum()), "coarse_cells_unmet": int(own[found.unmet].sum())}
+
+    def cells(
+        self, window: Window, coarse: NDArray[np.float32]
+    ) -> tuple[tuple[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float32]]:
+        """Coarse row (rows,) and column (columns,) of a window's cells, -1 for none, and their fractions (K, h, w).
+
+        They are numbered among those that the window touches.
+        """
+        places, picked = [], []
+        for axis in cells_of(self.plan.world.scenario.grid, self.plan.grid, window):
+            touched, place = np.unique(axis, return_inverse=True)
+            outside = int(touched[0] < 0)
+            places.append(place - outside)
+            picked.append(touched[outside:])
+        return (places[0], places[1]), self.plan.fractions(coarse[:, picked[0][:, None], picked[1]])
+
+    def _layers(
+        self, probabilities: NDArray[np.float32], free: NDArray[np.bool_], inside: tuple[slice, slice]
+    ) -> dict[str, NDArray[np.float32]]:
+        """What is kept beside classes, NaN where nothing was predicted."""
+        found: dict[str, NDArray[np.float32]] = {}
+        blank = ~free[inside]
+        if "confidence" in self.plan.options.keep:
+            found["confidence"] = np.where(blank, np.float32(np.nan), probabilities.max(axis=0)[inside])
+        if "probabilities" in self.plan.options.keep:
+            found["probabilities"] = np.where(blank, np.float32(np.nan), probabilities[(slice(None), *inside)])
+        return found
+
+    def _inside(self, chunk: Chunk) -> tuple[slice, slice]:
+        """Place of a chunk in its area."""
+        return slices(self.plan.window(chunk), self.plan.area(chunk))
+
+    def _ledger(
+        self,
+        chunk: Chunk,
+        classes: NDArray[np.uint8],
+        before: NDArray[np.uint8] | None,
+        earlier: NDArray[np.uint8] | None,
+        year: int,
+    ) -> Ledger:
+        """Count a map of an area in its chunk; against the scenario where the year is one of it.
+
+        Where the area holds coarse cells whole that the chunk's border cuts, they are compared whole, and once.
+        """
+        plan, scenario, k = self.plan, self.plan.world.scenario, len(self.plan.world.table)
+        window, area, inside = plan.window(chunk), plan.area(chunk), self._inside(chunk)
+        cells, fractions = None, None
+        if year in scenario.years and (classes != NODATA).any():
+            cells, fractions = self.cells(area, scenario.fractions(year))
+        areas = row_areas(plan.grid, area.row, area.rows)
+        if area == window:
+            return count(classes, k, areas, plan.known, cells, fractions, before, earlier)
+        found = count(classes[inside], k, areas[inside[0]], plan.known, before=before, earlier=earlier)
+        if cells is None:
+            return found
+        assert fractions is not None
+        own = begun_in(inside, _index(cells, fractions), classes != NODATA, fractions[0].size)
+        told = count(classes, k, areas, plan.known, cells, np.where(own.reshape(fractions.shape[1:]), fractions, 0))
+        return replace(
+            found, forcing_km2=told.forcing_km2, difference_km2=told.difference_km2, covered_km2=told.covered_km2
+        )
+
+
+class Worker(Maker):
+    """Makes the maps of a reconstruction, the anchor's first.
+
+    Parameters
+    ----------
+    plan : Plan
+        What is done.
+    maps : Maps
+        Where maps lie.
+    scratch : Scratch
+        Where static fields are kept that were read once.
+    """
+
+    plan: Plan
+    scratch: Scratch
+
+    def __init__(self, plan: Plan, maps: Maps, scratch: Scratch) -> None:
+        super().__init__(plan, maps, scratch)
+
+    def needs(self, chunk: Chunk) -> tuple[Chunk, ...]:
+        """Chunks whose maps of the year before a chunk reads."""
+        tiles = list(self.plan.tiles.tiles(self.plan.area(chunk)))
+        return self.plan.touched(covering(tiles))
+
+    def begin(self, chunk: Chunk) -> Made:
+        """Take over the anchor's classes, and keep the static fields for all years."""
+        world, window, began = self.plan.world, self.plan.window(chunk), time.perf_counter()
+        around = world.anchor(self.plan.area(chunk))
+        classes = around[self._inside(chunk)]
+        keeps = world.protected(window) | np.isin(classes, self.plan.fixed)
+        marks = marks_of(classes, keeps)
+        static = self.plan.normalisation.static(world.static(window))
+        self.scratch.write(chunk.i, chunk.j, np.concatenate([static, marks[None]]))
+        ledger = self._ledger(chunk, around, None, None, world.anchor_year)
+        return Made(classes, {}, {**ledger.to_dict(), "windows": 0, "seconds": time.perf_counter() - began})
+
+
+def marks_of(classes: NDArray[np.uint8], keeps: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Marks of cells (rows, columns) from their classes and from which of them keep these."""
+    marks = np.where(keeps, classes, FREE).astype(np.float32)
+    marks[classes == NODATA] = VOID
+    return marks
+
+
+def _index(cells: tuple[NDArray[np.int64], NDArray[np.int64]], fractions: NDArray[np.float32]) -> NDArray[np.int64]:
+    """Number of the coarse cell of every cell (rows, columns), -1 for none."""
+    rows, columns = cells
+    return np.where((rows < 0)[:, None] | (columns < 0), -1, rows[:, None] * fractions.shape[2] + columns)
+
+
+def begun_in(
+    part: tuple[slice, slice], index: NDArray[np.int64], valid: NDArray[np.bool_], count: int
+) -> NDArray[np.bool_]:
+    """Which of ``count`` coarse cells have their first cell with a class in a part: those of several chunks in one."""
+    places = np.flatnonzero(valid & (index >= 0))[::-1]
+    first = np.full(count, -1)
+    first[index.ravel()[places]] = places  # of several the last one stays
+    row, column = np.divmod(first, index.shape[1])
+    rows, columns = part
+    return (row >= rows.start) & (row < rows.stop) & (column >= columns.start) & (column < columns.stop)
+
+
+def likeliest(probabilities: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Class of the largest probability (rows, columns), the first of equal ones; in bands that stay in the cache."""
+    found = np.empty(probabilities.shape[1:], np.uint8)
+    for top in range(0, len(found), 32):
+        found[top : top + 32] = probabilities[:, top : top + 32].argmax(axis=0)
+    return found

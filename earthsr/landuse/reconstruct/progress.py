@@ -1,0 +1,129 @@
+"""What is done: one small file for each chunk and year, which also holds what was counted there.
+
+A marker is written after the chunk's values, so what is marked is there. Processes see each other's work by the markers
+alone, and wait for those they need.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from earthsr.errors import WorkError
+from earthsr.store import write_json
+
+_POLL_S: Final = 0.1
+#: Seconds between remarks on what is waited for.
+_REMARK_S: Final = 60.0
+
+_logger = logging.getLogger("earthsr")
+
+
+class Chunk(NamedTuple):
+    """Row and column of a chunk on the lattice of chunks."""
+
+    i: int
+    j: int
+
+
+class Progress:
+    """Markers of finished chunks.
+
+    Parameters
+    ----------
+    folder : Path
+        Where they lie.
+    owner : callable
+        Names who computes a chunk, for remarks on waiting.
+    patience_s : float
+        Seconds to wait for a chunk of another process.
+    anchor_year : int
+        Year in which every chunk has something to do: keeping its static fields.
+    empty : set of Chunk
+        Chunks without a cell that has a class, of which other years need nothing.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        owner: Callable[[Chunk], str],
+        patience_s: float,
+        anchor_year: int,
+        empty: frozenset[Chunk] = frozenset(),
+    ) -> None:
+        self._folder, self._owner, self._patience_s = folder, owner, patience_s
+        self._anchor_year, self._empty = anchor_year, empty
+        self._seen: set[tuple[int, Chunk]] = set()
+        self._failure: BaseException | None = None
+
+    def path(self, year: int, chunk: Chunk) -> Path:
+        """File of a marker."""
+        return self._folder / str(year) / f"{chunk.i:03d}-{chunk.j:03d}.json"
+
+    def done(self, year: int, chunk: Chunk) -> bool:
+        """Whether a chunk is finished, or has nothing to do."""
+        if chunk in self._empty and year != self._anchor_year:
+            return True
+        if (year, chunk) not in self._seen and self.path(year, chunk).is_file():
+            self._seen.add((year, chunk))
+        return (year, chunk) in self._seen
+
+    def mark(self, year: int, chunk: Chunk, record: dict[str, Any]) -> None:
+        """Say that a chunk is finished, and what was counted in it."""
+        write_json(self.path(year, chunk), record)
+        self._seen.add((year, chunk))
+
+    def read(self, year: int, chunk: Chunk) -> dict[str, Any] | None:
+        """Return what was counted in a finished chunk; None where it had nothing to do."""
+        if chunk in self._empty and year != self._anchor_year:
+            return None
+        record: dict[str, Any] = json.loads(self.path(year, chunk).read_text(encoding="utf-8"))
+        return record
+
+    def records(self, year: int, chunks: Iterable[Chunk]) -> Iterator[dict[str, Any]]:
+        """What was counted in those of a year's chunks that had something to do, one after the other."""
+        for chunk in chunks:
+            record = self.read(year, chunk)
+            if record is not None:
+                yield record
+
+    @contextlib.contextmanager
+    def ends_waiting(self) -> Iterator[None]:
+        """Let an error in the block end what this process waits for: its own chunks will not come any more."""
+        try:
+            yield
+        except BaseException as error:
+            self._failure = error
+            raise
+
+    def wait(self, year: int, chunks: Iterable[Chunk]) -> None:
+        """Wait until chunks are finished.
+
+        Raises
+        ------
+        WorkError
+            If one is not within the patience: its process has died, or is far behind.
+        BaseException
+            What failed inside :meth:`ends_waiting`, in whichever thread.
+        """
+        began = said = time.monotonic()
+        for chunk in chunks:
+            while not self.done(year, chunk):
+                if self._failure is not None:
+                    raise self._failure
+                now = time.monotonic()
+                if now - began > self._patience_s:
+                    raise WorkError(
+                        f"waited {now - began:.0f} s for chunk {chunk.i}-{chunk.j} of {year}, which "
+                        f"{self._owner(chunk)} computes; see whether it still runs, and start the same command "
+                        "again: it carries on"
+                    )
+                if now - said > _REMARK_S:
+                    said = now
+                    _logger.info("waits for chunk %d-%d of %d, of %s", chunk.i, chunk.j, year, self._owner(chunk))
+                time.sleep(_POLL_S)

@@ -1,0 +1,247 @@
+"""Class rasters of several years on one grid: which file has which year, and class indices window by window."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from earthsr.errors import DataError, InputError
+from earthsr.geo.areas import Grid
+from earthsr.geo.lonlat_grids import difference
+from earthsr.geo.lonlat_rasters import Raster, open_raster
+from earthsr.geo.times import require_yearly, spans
+from earthsr.geo.window import Window
+from earthsr.landuse.classes import NODATA, ClassTable
+
+#: Neighbouring tiles share blocks; those that were read last are kept, as bytes of class indices.
+_BLOCK: Final = 512
+_CACHE_BYTES: Final = 256 * 2**20
+
+_GIVEN_YEAR = re.compile(r"^(\d{1,4})=(.+)$", re.DOTALL)
+#: Index that no class has, in tables of what bytes mean.
+_UNKNOWN: Final = 254
+_YEAR_IN_NAME = re.compile(r"(?<!\d)(1[5-9]\d\d|2[0-4]\d\d|2500)(?!\d)")
+
+
+class _Layer(NamedTuple):
+    raster: Raster
+    number: int
+
+
+def year_of_name(path: Path) -> int:
+    """Read the year from a file's name; dates of eight digits are passed over.
+
+    Raises
+    ------
+    InputError
+        If there is none, or more than one.
+    """
+    found = _YEAR_IN_NAME.findall(path.stem)
+    if len(found) != 1:
+        what = f"the years {', '.join(found)}" if found else "no year"
+        raise InputError(f"{path.name}: the name has {what}, expected one of 1500 to 2500; write YEAR={path.name}")
+    return int(found[0])
+
+
+class ClassMaps:
+    """Class rasters, read as class indices.
+
+    Parameters
+    ----------
+    specs : sequence of str
+        ``PATH`` or ``YEAR=PATH``.
+    table : ClassTable
+        What codes mean.
+    pick : bool
+        ``YEAR=`` takes one year of a raster of several; without this it is refused there.
+
+    Raises
+    ------
+    InputError, DataError
+        If rasters are of the same year, on other grids, or not of class codes.
+    """
+
+    def __init__(self, specs: Sequence[str], table: ClassTable, pick: bool = False) -> None:
+        self.table = table
+        self._pick = pick
+        self._meanings: dict[tuple[np.dtype, float | None], NDArray[np.uint8]] = {}
+        self._rasters: list[Raster] = []
+        self._layers: dict[int, _Layer] = {}
+        self._cache: OrderedDict[tuple[int, int, int], NDArray[np.uint8]] = OrderedDict()
+        try:
+            for spec in specs:
+                self._add(spec)
+        except BaseException:
+            self.close()
+            raise
+        if not self._rasters:
+            raise InputError("no class raster is given; give one a year with --classes")
+
+    def _add(self, spec: str) -> None:
+        match = _GIVEN_YEAR.match(spec)
+        given = int(match[1]) if match else None
+        raster = open_raster(match[2] if match else spec, prefer="LULC_states")
+        self._rasters.append(raster)
+        first = self._rasters[0]
+        differs = difference(raster.grid, first.grid)
+        if differs is None and raster.crs != first.crs:
+            differs = f"CRS {raster.crs} against {first.crs}"
+        if differs is not None:
+            raise DataError(
+                f"{raster.name} is not on the grid of {first.name}: {differs}; gdalwarp one onto the grid of the other "
+                "(-te, -ts, -r near)"
+            )
+        if raster.scale != 1 or raster.offset != 0:
+            raise DataError(f"{raster.name}: is packed with a scale, expected codes of classes")
+        for year, number in self._years(raster, given).items():
+            if year in self._layers:
+                raise InputError(f"{raster.name} and {self._layers[year].raster.name} are both of {year}; give one")
+            self._layers[year] = _Layer(raster, number)
+
+    def _years(self, raster: Raster, given: int | None) -> dict[int, int]:
+        """Number of the layer of each year."""
+        if raster.years is None:
+            return {year_of_name(raster.path) if given is None else given: 0}
+        if given is not None and len(raster.years) == 1:
+            return {given: 0}
+        if given is not None and not self._pick:
+            raise InputError(f"{raster.name} has the years {spans(raster.years)}; give it without {given}=")
+        wanted = [year for year in raster.years if given in (None, year)]
+        if not wanted:
+            raise InputError(f"{raster.name} has no map of {given}; it has {spans(raster.years)}")
+        # Of maps every tenth year one can be taken, of twelve maps a year none.
+        if not self._pick or len(set(wanted)) < len(wanted):
+            require_yearly(wanted, raster.name)
+        return {year: number for number, year in enumerate(raster.years) if year in wanted}
+
+    @property
+    def grid(self) -> Grid:
+        """Grid of all rasters."""
+        return self._rasters[0].grid
+
+    @property
+    def crs(self) -> str:
+        """CRS of all rasters."""
+        return self._rasters[0].crs
+
+    @property
+    def years(self) -> tuple[int, ...]:
+        """Years that have a map."""
+        return tuple(sorted(self._layers))
+
+    def paths(self, years: Sequence[int]) -> list[Path]:
+        """Files that the maps of some years come from."""
+        return list(dict.fromkeys(self._layers[year].raster.path for year in sorted(years)))
+
+    def read(self, year: int, window: Window) -> NDArray[np.uint8]:
+        """Class indices (rows, columns) of a year; 255 = nodata.
+
+        Raises
+        ------
+        DataError
+            If a code is in no class; the message names file, year and cell.
+        """
+        # Of larger windows the next one shares little, and what is kept would be the whole map.
+        if window.rows * window.columns > _BLOCK**2:
+            return self.indices(year, window)
+        found = np.empty((window.rows, window.columns), np.uint8)
+        bottom, right = window.row + window.rows, window.column + window.columns
+        for i in range(window.row // _BLOCK, -(-bottom // _BLOCK)):
+            for j in range(window.column // _BLOCK, -(-right // _BLOCK)):
+                block = self._block(year, i, j)
+                top, left = max(window.row, i * _BLOCK), max(window.column, j * _BLOCK)
+                low, far = min(bottom, (i + 1) * _BLOCK), min(right, (j + 1) * _BLOCK)
+                found[top - window.row : low - window.row, left - window.column : far - window.column] = block[
+                    top - i * _BLOCK : low - i * _BLOCK, left - j * _BLOCK : far - j * _BLOCK
+                ]
+        return found
+
+    def mask(self, year: int) -> NDArray[np.bool_]:
+        """Cells (rows, columns) of the whole grid that have a class in a year."""
+        found = np.empty((self.grid.rows, self.grid.columns), bool)
+        for window in self.bands():
+            found[window.row : window.row + window.rows] = self.indices(year, window) != NODATA
+        return found
+
+    def bands(self) -> list[Window]:
+        """Windows of the grid's whole width that together are the grid."""
+        rows, columns = self.grid.rows, self.grid.columns
+        return [Window(row, 0, min(_BLOCK, rows - row), columns) for row in range(0, rows, _BLOCK)]
+
+    def _block(self, year: int, i: int, j: int) -> NDArray[np.uint8]:
+        key = (year, i, j)
+        if key in self._cache:
+            self._cache.move_to_end(key)
+            return self._cache[key]
+        rows, columns = min(_BLOCK, self.grid.rows - i * _BLOCK), min(_BLOCK, self.grid.columns - j * _BLOCK)
+        block = self.indices(year, Window(i * _BLOCK, j * _BLOCK, rows, columns))
+        self._cache[key] = block
+        while len(self._cache) * _BLOCK**2 > _CACHE_BYTES:
+            self._cache.popitem(last=False)
+        return block
+
+    def indices(self, year: int, window: Window) -> NDArray[np.uint8]:
+        """As :meth:`read`, keeping nothing."""
+        raster, layer = self._layers[year]
+        stored = raster.read(window, layer)
+        if stored.dtype.kind not in "iuf":
+            raise DataError(f"{raster.name}: holds {stored.dtype}, expected codes of classes as numbers")
+        if stored.dtype.kind in "iu" and stored.dtype.itemsize == 1:
+            found = self._meaning(stored.dtype, raster.nodata)[stored.view(np.uint8)]
+            if not (found == _UNKNOWN).any():
+                return found
+        return self.table.index(stored, f"{raster.name} ({year})", raster.nodata, (window.row, window.column))
+
+    def _meaning(self, kind: np.dtype, nodata: float | None) -> NDArray[np.uint8]:
+        """Class index of each byte: looking it up takes a tenth of the time of comparing with every code."""
+        key = (kind, nodata)
+        if key not in self._meanings:
+            found = np.full(256, _UNKNOWN, np.uint8)
+            for byte in range(256):
+                code = np.full((1, 1), byte, np.uint8).view(kind)
+                with contextlib.suppress(DataError):
+                    found[byte] = self.table.index(code, "", nodata)[0, 0]
+            self._meanings[key] = found
+        return self._meanings[key]
+
+    def close(self) -> None:
+        """Close all files."""
+        for raster in self._rasters:
+            raster.close()
+
+
+def open_anchor(spec: str, table: ClassTable) -> tuple[ClassMaps, int]:
+    """Open the class raster that a rollout begins with.
+
+    Parameters
+    ----------
+    spec : str
+        ``PATH`` or ``YEAR=PATH``; a raster of several years needs the year.
+    table : ClassTable
+        What codes mean.
+
+    Returns
+    -------
+    tuple
+        Maps of one year, and the year.
+
+    Raises
+    ------
+    InputError
+        If it has several years and none is named, or not the one that is.
+    DataError
+        If it cannot be read.
+    """
+    maps = ClassMaps([spec], table, pick=True)
+    if len(maps.years) > 1:
+        maps.close()
+        path = maps.paths(maps.years)[0]
+        raise InputError(f"{path.name} has the years {spans(maps.years)}; write YEAR={path.name} to take one as anchor")
+    return maps, maps.years[0]

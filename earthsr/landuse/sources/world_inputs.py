@@ -1,0 +1,250 @@
+"""What a reconstruction reads: the anchor map, static fields, a scenario and protected areas, on the grid of its maps.
+
+Windows may be anywhere (see :mod:`earthsr.geo.lonlat_windows`), in any order and from any thread; files are read
+where a window lies and nowhere else. A distance to the coast is the exception: it is computed once, of the whole anchor
+map.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from earthsr.errors import DataError, InputError
+from earthsr.geo.areas import Grid
+from earthsr.geo.lonlat_grids import box_of, covers, cut
+from earthsr.geo.lonlat_rasters import Raster, open_raster
+from earthsr.geo.lonlat_windows import Read, centres_of, fill, sample
+from earthsr.geo.window import Window
+from earthsr.landuse.classes import NODATA, ClassTable
+from earthsr.landuse.fields import Channel
+from earthsr.landuse.sources.class_maps import ClassMaps, open_anchor
+from earthsr.landuse.sources.fine import describe_statics, fingerprint
+from earthsr.landuse.sources.output_grid import BBox, output_grid
+from earthsr.landuse.sources.scenario import Scenario, open_scenario
+from earthsr.landuse.sources.statics import COMPUTED, StaticField, StaticFields, open_statics
+from earthsr.landuse.sources.statics import static_names as names_of
+
+
+@dataclass(eq=False)
+class WorldInputs:
+    """Open inputs on one fine grid; made by :func:`open_world`."""
+
+    grid: Grid
+    """Of the maps."""
+    anchor_year: int
+    scenario: Scenario
+    notes: list[str]
+    """What was assumed, for the provenance."""
+    bbox: BBox | None
+    cell_size_deg: float | None
+    maps: ClassMaps
+    """The anchor, on its own grid."""
+    fields: tuple[StaticField, ...]
+    """In the order of the model's channels."""
+    sources: tuple[StaticField, ...]
+    """These, and what some are computed from."""
+    masks: tuple[Raster, ...]
+    """Protected areas, each on its own grid."""
+    _stack: ExitStack
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @property
+    def crs(self) -> str:
+        """CRS of the maps: the anchor's."""
+        return self.maps.crs
+
+    @property
+    def table(self) -> ClassTable:
+        """What class indices mean."""
+        return self.maps.table
+
+    @property
+    def static_channels(self) -> tuple[Channel, ...]:
+        """Names and units of the static fields."""
+        return tuple(each.channel for each in self.fields)
+
+    def anchor(self, window: Window) -> NDArray[np.uint8]:
+        """Class indices (rows, columns) of the anchor year; 255 = nodata, and beyond the grid.
+
+        Raises
+        ------
+        DataError
+            If a code is in no class; the message names code, file and cell.
+        """
+
+        def read(part: Window) -> NDArray[np.uint8]:
+            values = _blank(part, NODATA, np.uint8)
+            return sample(values, self.grid, part, self.maps.grid, lambda w: self.maps.read(self.anchor_year, w))
+
+        with self._lock:
+            return fill(_blank(window, NODATA, np.uint8), self.grid, window, read)
+
+    def static(self, window: Window) -> NDArray[np.float32]:
+        """Static fields (C, rows, columns) in their units; NaN where there is no value, and beyond the grid."""
+        values = np.full((len(self.fields), *window[2:]), np.nan, np.float32)
+        with self._lock:
+            for each, channel in zip(values, self.fields, strict=True):
+                fill(each, self.grid, window, channel.read)
+        return values
+
+    def protected(self, window: Window) -> NDArray[np.bool_]:
+        """Cells (rows, columns) that are not 0 in any raster of protected areas; False beyond the grid.
+
+        Cells that such a raster gives no value, or that lie beyond it, are not protected by it.
+        """
+        found = _blank(window, False, bool)
+        with self._lock:
+            for raster in self.masks:
+                found |= fill(_blank(window, False, bool), self.grid, window, self._reader(raster))
+        return found
+
+    def _reader(self, raster: Raster) -> Read:
+        def marked(part: Window) -> NDArray[np.bool_]:
+            values = raster.values(part)
+            return ~np.isnan(values) & (values != 0)
+
+        return lambda part: sample(_blank(part, False, bool), self.grid, part, raster.grid, marked)
+
+    @cached_property
+    def provenance(self) -> dict[str, Any]:
+        """Name, size and SHA-256 of every file, anchor year, class table, box and cell size; JSON-able.
+
+        All files are read for it, once.
+        """
+        return {
+            "anchor": {"year": self.anchor_year, "file": fingerprint(self.maps.paths([self.anchor_year])[0])},
+            "class_table": self.table.name,
+            "static": describe_statics(self.sources),
+            "scenario": [fingerprint(path) for path in self.scenario.paths],
+            "protected": [fingerprint(raster.path) for raster in self.masks],
+            "bbox": None if self.bbox is None else list(self.bbox),
+            "cell_size_deg": self.cell_size_deg,
+        }
+
+    def close(self) -> None:
+        """Close all files."""
+        self._stack.close()
+
+
+def _blank(window: Window, value: float, kind: Any) -> NDArray:
+    return np.full(tuple(window[2:]), value, kind)
+
+
+def open_world(
+    anchor: str,
+    static: Sequence[str],
+    scenario: Sequence[str | Path],
+    table: ClassTable,
+    *,
+    static_names: Sequence[str],
+    coarse_channels: Sequence[str],
+    protected: Sequence[str] = (),
+    bbox: BBox | None = None,
+    cell_size_deg: float | None = None,
+) -> WorldInputs:
+    """Open what a reconstruction reads, and check that it fits the model and the grid.
+
+    Parameters
+    ----------
+    anchor : str
+        ``PATH`` or ``YEAR=PATH`` of one class raster; one of several years needs the year.
+    static : sequence of str
+        ``NAME=PATH``, ``NAME:UNITS=PATH``, ``latitude``, ``longitude``, ``distance_to_coast`` or ``slope``, in any
+        order.
+    scenario : sequence of str or Path
+        Files that follow each other; see :func:`earthsr.landuse.sources.scenario.open_scenario`.
+    table : ClassTable
+        The checkpoint's.
+    static_names, coarse_channels : sequence of str
+        Channels of the model, in its order.
+    protected : sequence of str
+        Rasters of cells that may not change: those that are not 0.
+    bbox : tuple of float, optional
+        West, south, east, north in degrees; cells that it touches are mapped. See
+        :func:`earthsr.landuse.sources.output_grid.touched`.
+    cell_size_deg : float, optional
+        Side of the maps' cells; the anchor's where absent.
+
+    Raises
+    ------
+    InputError, DataError
+        If a file cannot be read, a field is missing or one too many, or something does not cover the grid; the message
+        names it and says what to give.
+
+    Notes
+    -----
+    Cells of the maps take the class of the anchor's cell in which their centre lies, and so do cells of protected
+    areas; a centre on an edge belongs to the cell south or east of it. Static fields are averaged or interpolated as
+    ``earthsr prepare landuse`` does it. ``distance_to_coast`` is that on the anchor's whole grid.
+    """
+    _require_fields(static, static_names)
+    notes: list[str] = []
+    with ExitStack() as stack:
+        maps, year = open_anchor(anchor, table)
+        stack.callback(maps.close)
+        grid = output_grid(maps.grid, cell_size_deg, bbox)
+        masks = tuple(_open_mask(spec, grid, stack, notes) for spec in protected)
+        forcing = open_scenario(scenario, coarse_channels, table, grid, notes)
+        stack.callback(forcing.close)
+        statics = open_statics(static, maps, year, notes, grid) if static else StaticFields([], [])
+        stack.callback(statics.close)
+        by_name = {each.channel.name: each for each in statics.fields}
+        return WorldInputs(
+            grid=grid,
+            anchor_year=year,
+            scenario=forcing,
+            notes=notes,
+            bbox=bbox,
+            cell_size_deg=cell_size_deg,
+            maps=maps,
+            fields=tuple(by_name[name] for name in static_names),
+            sources=tuple(statics.fields),
+            masks=masks,
+            _stack=stack.pop_all(),
+        )
+
+
+def _require_fields(specs: Sequence[str], names: Sequence[str]) -> None:
+    """Check that the static fields are those of the model, before files are opened.
+
+    Raises
+    ------
+    InputError
+        If one is missing, or not the model's.
+    """
+    given = names_of(specs)
+    reads = f"the model reads the static fields {', '.join(names) or 'none'}"
+    missing = [name for name in names if name not in given]
+    if missing:
+        add = " ".join(f"--static {name}" + ("" if name in COMPUTED else "=PATH") for name in missing)
+        raise InputError(f"{reads}; missing: {', '.join(missing)}; add {add}")
+    extra = [name for name in given if name not in names]
+    if "elevation" in extra and not given.get("slope", True):
+        extra.remove("elevation")  # what the slope is computed from
+    if extra:
+        raise InputError(f"{reads}; it does not know {', '.join(extra)}: leave out --static {' and '.join(extra)}")
+
+
+def _open_mask(spec: str, grid: Grid, stack: ExitStack, notes: list[str]) -> Raster:
+    raster = open_raster(spec)
+    stack.callback(raster.close)
+    if raster.years is not None and len(raster.years) > 1:
+        raise DataError(f"{raster.name}: --protected has {len(raster.years)} steps, expected one; take one out")
+    here, there = box_of(grid), box_of(raster.grid)
+    if cut(raster.grid, here) is None:
+        raise DataError(
+            f"{raster.name}: --protected covers {there.south:g} to {there.north:g} N, {there.west:g} to {there.east:g} "
+            f"E, and nothing of the maps at {here.south:g} to {here.north:g} N, {here.west:g} to {here.east:g} E"
+        )
+    if not covers(raster.grid, centres_of(grid)):
+        notes.append(f"{raster.name} does not cover all of the maps: what lies beyond it is not protected by it")
+    return raster

@@ -1,0 +1,292 @@
+"""Land use: forcing, static fields and last year's map to this year's classes, under a protocol that cannot flatter.
+
+The headline is the rollout: from an anchor year on the model sees its own maps alone, in blocks and years that training
+has not seen. Beside it stand the same model without a prior and with true priors, and baselines from the same anchor
+and the same fractions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from earthsr.errors import DataError
+from earthsr.landuse.class_areas import AreaStatistics
+from earthsr.landuse.dataset import LandUseDataset
+from earthsr.landuse.map_scores import MapStatistics, flicker_statistics
+from earthsr.landuse.region import BASELINES, baseline_maps, region_of
+from earthsr.landuse.rollout import ROWS, Path, Row, path_of, predict_maps
+from earthsr.landuse.split import LandUseData
+from earthsr.landuse.split_file import LandUseLayout
+from earthsr.landuse.tile_task import TileTask
+from earthsr.models import CrossEntropyLoss, Objective
+from earthsr.ranks import ALONE, Rank
+from earthsr.tasks.base import Predictor
+from earthsr.tasks.batches import ParityBatches, probabilities
+
+
+@dataclass
+class LandUseScores:
+    """Statistics of every row over a split."""
+
+    split: str
+    layout: LandUseLayout
+    path: Path
+    total: dict[str, MapStatistics]
+    """By row: the model's three, then baselines."""
+    years: dict[int, dict[str, MapStatistics]] = field(default_factory=dict)
+    areas: dict[str, AreaStatistics] = field(default_factory=dict)
+    """By row, and the truth's; anchor first, then the years of the path. Empty where tiles overlap."""
+    forcing: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    """Fractions of the classes that the forcing knows (Y, h, w), for the same years."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the classes."""
+        return self.layout.table.names
+
+    def row(self, name: str) -> dict[str, Any]:
+        """Scores of one row, agreement of areas included."""
+        scores = self.total[name].scores(self.names)
+        if name in self.areas and self.forcing:
+            scored = [1 + self.path.years.index(year) for year in self.path.scored]
+            part = AreaStatistics(self.areas[name].coarse, self.areas[name].areas[scored], self.areas[name].covered)
+            forcing = {key: values[scored] for key, values in self.forcing.items()}
+            scores["area_agreement"] = part.agreement(forcing, self.names)
+        return scores
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the contents of ``metrics.json``."""
+        short = ("miou", "accuracy", "balanced_accuracy", "kappa")
+
+        def brief(statistics: MapStatistics) -> dict[str, float | None]:
+            scores = statistics.scores(self.names)
+            return {**{k: scores[k] for k in short}, "figure_of_merit": scores["change"]["figure_of_merit"]}
+
+        tiles = self.layout.tiles
+        return {
+            "task": LandUse.name,
+            "split": self.split,
+            "units": "class",
+            "samples": tiles * len(self.path.scored),
+            "tiles": tiles,
+            "classes": list(self.names),
+            "forcing": self.layout.forcing,
+            "source": self.layout.source,
+            "protocol": {
+                "anchor_year": self.path.anchor,
+                "rollout_years": list(self.path.years),
+                "scored_years": list(self.path.scored),
+                "held_out_years": list(self.layout.held_out_years),
+                "direction": "forwards" if self.path.direction > 0 else "backwards",
+                "rollout": "the model's own maps as priors from the anchor on",
+                "no_prior": "no map at all, the anchor neither",
+                "true_prior": "the truth of the year before as prior, which no projection has: an upper bound",
+                "persistence": "the anchor's map",
+                "coarse_argmax": "the class with the largest fraction in the coarse cell, the anchor's where none",
+                "allocation": "the anchor changed to meet the fractions, nearest to a class first",
+            },
+            "scores": {name: self.row(name) for name in self.total},
+            "groups": {
+                str(year): {"samples": tiles, "scores": {name: brief(each) for name, each in rows.items()}}
+                for year, rows in self.years.items()
+            },
+        }
+
+    def headline(self) -> dict[str, float | None]:
+        """Scores of the rollout."""
+        scores = self.total["rollout"].scores(self.names)
+        return {
+            **{key: scores[key] for key in ("miou", "accuracy", "balanced_accuracy", "f1_macro", "kappa")},
+            "figure_of_merit": scores["change"]["figure_of_merit"],
+            "flicker_percent": scores["flicker_percent"],
+        }
+
+    def reference(self) -> dict[str, float | None]:
+        """Scores of the baselines: mIoU of each, and the largest figure of merit."""
+        rows = {name: self.total[name].scores(self.names) for name in BASELINES if name in self.total}
+        found = {f"{name}_miou": scores["miou"] for name, scores in rows.items()}
+        merits = [scores["change"]["figure_of_merit"] or 0.0 for scores in rows.values()]
+        return {**found, "baseline_figure_of_merit": max(merits)} if rows else {}
+
+
+class LandUse(TileTask):
+    """The task of mapping land-use classes from coarse fractions."""
+
+    name: ClassVar[str] = "land_use"
+    best: ClassVar[str] = "miou"
+    higher_is_better: ClassVar[bool] = True
+    units: ClassVar[str] = "class"
+    score_label: ClassVar[str] = "validation mIoU (rollout)"
+
+    def data(self, split: str) -> LandUseData:
+        """See the base class; validation and test splits need a year to score.
+
+        Raises
+        ------
+        DataError
+            If they have none: said here, so that training does not find it out after its first epoch.
+        """
+        source = super().data(split)
+        if split != "train":
+            _require_scored_years(source)
+        return source
+
+    def objective(self) -> Objective:
+        """Cross entropy, weighted by class as ``train.class_weights`` says; needs the training split where it counts.
+
+        Raises
+        ------
+        DataError
+            If the weights follow from frequencies, and the training split is not there.
+        """
+        train = self.config.train
+        weights: Sequence[float] | None = None
+        if isinstance(train.class_weights, list):
+            weights = train.class_weights
+        elif train.class_weights != "none":
+            counts = self.data("train").layout.statistics.class_counts
+            weights = frequency_weights(counts, -0.5 if train.class_weights == "sqrt" else -1.0)
+        return CrossEntropyLoss(None if weights is None else tuple(weights), train.label_smoothing, train.dice)
+
+    def made_objective(self) -> Objective:
+        """See the base class: made batches have no frequencies of classes."""
+        train = self.config.train
+        weights = tuple(train.class_weights) if isinstance(train.class_weights, list) else None
+        return CrossEntropyLoss(weights, train.label_smoothing, train.dice)
+
+    def words(self, valid: Mapping[str, float | None]) -> str:
+        """Rollout's mIoU and figure of merit beside the baselines'."""
+        if valid.get("miou") is None:
+            return "no score"
+        text = f"rollout mIoU {valid['miou']:.4f}"
+        if valid.get("persistence_miou") is not None:
+            text += f" (persistence {valid['persistence_miou']:.4f})"
+        if valid.get("figure_of_merit") is not None:
+            text += f", figure of merit {valid['figure_of_merit']:.3f}"
+            if valid.get("baseline_figure_of_merit") is not None:
+                text += f" (best baseline {valid['baseline_figure_of_merit']:.3f})"
+        return text
+
+    def row_words(self, scores: Mapping[str, Any]) -> str:
+        """See the base class."""
+        return ", ".join(f"{key} {scores[key]:.4f}" for key in ("miou", "accuracy") if scores.get(key) is not None)
+
+    def score(
+        self,
+        model: Predictor | None,
+        dataset: LandUseDataset,
+        baselines: bool = True,
+        rows: Sequence[Row] = ROWS,
+        areas: bool = True,
+        share: Rank = ALONE,
+    ) -> LandUseScores:
+        """Score a model's rollout, and the baselines, over all tiles of a split.
+
+        ``rows`` are those of the model; ``areas`` are summed for each row where tiles do not overlap. Of several ranks
+        each scores every n-th batch of tiles.
+
+        Parameters
+        ----------
+        model : Predictor or None
+            Starts predictions; None scores the baselines alone.
+        dataset : LandUseDataset
+            Tiles of the split.
+        baselines : bool
+            Score persistence, argmax and allocation of the fractions too.
+        rows : sequence of str
+            What of the model is scored.
+        areas : bool
+            Sum up the areas of classes.
+        share : Rank
+            Score every n-th batch of tiles alone.
+
+        Raises
+        ------
+        DataError
+            If the split has no year to score beside its anchor.
+        """
+        source = dataset.generator
+        _require_scored_years(source)
+        layout, path = source.layout, path_of(source)
+        # The headline of a running training asks for neither areas nor, after the first time, baselines.
+        region = region_of(source) if areas or baselines else None
+        k, places = len(layout.table), source.places
+        whole = (path.anchor, *path.years)
+        order = [layout.years.index(year) for year in whole]
+        chosen = (*(rows if model is not None else ()), *(BASELINES if baselines else ()))
+        scores = LandUseScores(source.split, layout, path, {name: MapStatistics.empty(k) for name in chosen})
+        scores.years = {year: {name: MapStatistics.empty(k) for name in chosen} for year in path.scored}
+        if region is not None and areas and region.separate:
+            scores.areas = {name: AreaStatistics.empty(region.grid, len(whole), k) for name in (*chosen, "truth")}
+            known = {name: i for i, name in enumerate(layout.table.names) if region.known[i]}
+            scores.forcing = {name: region.fractions[order, i] for name, i in known.items()}
+        composer = None
+        if model is not None:
+            self.require_fitting(model, dataset)
+            composer = self.composer(model, source)
+        size = dataset.batch_size
+        for start in range(share.number * size, layout.tiles, share.of * size):
+            tiles = range(start, min(start + size, layout.tiles))
+            truth = np.stack([[source.classes(tile, year) for tile in tiles] for year in whole])
+            maps: dict[str, NDArray[np.uint8]] = {}
+            if model is not None and composer is not None:
+                maps.update(predict_maps(model, composer, tiles, path, self.field_names, rows, pad_to=size).items())
+            if region is not None and baselines:
+                made = [baseline_maps(truth[0, i], region, source, places[t], order) for i, t in enumerate(tiles)]
+                maps |= {name: np.stack([each[name] for each in made], axis=1) for name in BASELINES}
+            self._add(scores, maps, truth, [places[tile] for tile in tiles])
+        return scores
+
+    def watch(
+        self, model: Predictor, dataset: LandUseDataset, baselines: bool = True, share: Rank = ALONE
+    ) -> LandUseScores:
+        """Score the rollout alone, which is the headline."""
+        return self.score(model, dataset, baselines, rows=("rollout",), areas=False, share=share)
+
+    def _add(
+        self,
+        scores: LandUseScores,
+        maps: Mapping[str, NDArray[np.uint8]],
+        truth: NDArray[np.uint8],
+        places: Sequence[NDArray[np.int64]],
+    ) -> None:
+        """Add the maps (Y, N, P, P) of some tiles; ``truth`` (1 + Y, N, P, P) begins with the anchor."""
+        k, path = len(scores.names), scores.path
+        for name, made in maps.items():
+            for y, year in enumerate(path.years):
+                if year in path.scored:
+                    found = MapStatistics.of(truth[1 + y], made[y], truth[0], k)
+                    scores.total[name] += found
+                    scores.years[year][name] += found
+            series = np.concatenate([truth[:1], made])
+            scores.total[name] += flicker_statistics(series, k, truth)
+        if scores.areas:
+            everything = {**{name: np.concatenate([truth[:1], made]) for name, made in maps.items()}, "truth": truth}
+            for name, series in everything.items():
+                for i, (row, column) in enumerate(places):
+                    scores.areas[name].add(series[:, i], scores.layout.fine, int(row), int(column))
+
+    def read_batches(self, count: int) -> ParityBatches:
+        """See the base class; priors are hidden as in training."""
+        batches, words = self.first_batches(count)
+        return ParityBatches(batches, words, lambda output: probabilities(output, batches[0]))
+
+
+def _require_scored_years(source: LandUseData) -> None:
+    if not source.scored_years:
+        raise DataError(
+            f"{source.path}: has no year after its anchor {source.anchor_year}, so nothing can be scored; hold fewer "
+            "years out, or add years"
+        )
+
+
+def frequency_weights(counts: Sequence[int], power: float) -> tuple[float, ...]:
+    """Weights by the classes' frequency to a power, with mean 1 over cells; classes that do not occur get 0."""
+    share = np.asarray(counts, np.float64) / max(sum(counts), 1)
+    raw = np.where(share > 0, np.maximum(share, 1e-12) ** power, 0.0)
+    return tuple(float(w) for w in raw / max(float((share * raw).sum()), 1e-12))

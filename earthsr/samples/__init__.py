@@ -1,0 +1,1 @@
+"""Sample data that need no download: embedded terrain, and a synthetic world."""

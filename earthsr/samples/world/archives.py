@@ -1,0 +1,210 @@
+"""A synthetic world as archives: what ``earthsr reconstruct`` takes, and a text that says what it is.
+
+The files have the forms of real archives: a class raster a year as of HILDA+, static fields on the same grid, and
+fractions in two files that share a year as those of LUH2 do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from earthsr.errors import InputError
+from earthsr.geo.areas import Grid
+from earthsr.geo.lonlat_rasters import geo_module
+from earthsr.landuse.classes import ClassTable
+from earthsr.landuse.fields import FineSource
+from earthsr.landuse.sources.names import variable_name
+from earthsr.samples.world.archive_files import Fractions, write_class_map, write_scenario, write_static
+from earthsr.store import make_folder, write_text
+
+_STATIC: Final = "static.nc"
+_SCENARIO: Final = ("scenario_historical.nc", "scenario_future.nc")
+_TABLE: Final = "classes.yaml"
+_README: Final = "README.txt"
+#: All that is written into a folder of archives, and the words by which the folder is known.
+_OURS: Final = ("landuse_*.tif", _STATIC, *_SCENARIO, _TABLE, _README)
+_TITLE: Final = "Archives of a world that is synthetic."
+#: Name of the store that the commands write.
+OUTPUT: Final = "maps.zarr"
+
+
+@dataclass(frozen=True)
+class Archives:
+    """What was written."""
+
+    folder: Path
+    anchor_year: int
+    """Year from which a reconstruction starts."""
+    map_years: tuple[int, ...]
+    """Years that have a class raster."""
+    years: tuple[int, int]
+    """First and last year of the scenario."""
+    static: tuple[str, ...]
+    """Names of the static fields."""
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Names of all files."""
+        return (*(map_name(year) for year in self.map_years), _STATIC, *_SCENARIO, _TABLE, _README)
+
+    def command(self, folder: Path, output: Path) -> list[str]:
+        """Words of the command that reconstructs every year from the anchor; its model is for the user to name.
+
+        Parameters
+        ----------
+        folder : Path
+            Where the archives are, as seen from where the command is called.
+        output : Path
+            Store to write.
+        """
+        words = ["earthsr", "reconstruct", "CHECKPOINT"]
+        words += [word for name in _SCENARIO for word in ("--scenario", str(folder / name))]
+        words += [word for name in self.static for word in ("--static", f"{name}={folder / _STATIC}")]
+        words += ["--anchor", f"{self.anchor_year}={folder / map_name(self.anchor_year)}"]
+        return [*words, "--years", f"{self.years[0]}:{self.years[1]}", "--output", str(output)]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-able description."""
+        return {
+            "folder": str(self.folder),
+            "files": list(self.files),
+            "anchor_year": self.anchor_year,
+            "command": shlex.join(self.command(self.folder, self.folder.parent / OUTPUT)),
+        }
+
+
+def map_name(year: int) -> str:
+    """Name of the class raster of a year."""
+    return f"landuse_{year}.tif"
+
+
+def check_archives(coarse: Grid) -> None:
+    """Check that archives can be written and read again, before a world is made.
+
+    Raises
+    ------
+    InputError
+        If a package is missing, or the coarse grid is too small to be described by its coordinates.
+    """
+    geo_module("rasterio")
+    geo_module("h5netcdf")
+    if min(coarse.rows, coarse.columns) < 2:
+        raise InputError(
+            f"the world has {coarse.rows} x {coarse.columns} coarse cells of {coarse.cell_lat_deg:g} degrees, archives "
+            "need at least 2 x 2; give more or larger cells (--rows, --columns, --cell)"
+        )
+
+
+def write_archives(
+    folder: str | Path, source: FineSource, fractions: Fractions, anchor_year: int, map_years: Sequence[int]
+) -> Archives:
+    """Write class rasters, static fields, two scenario files, a class table and a text into a folder.
+
+    Parameters
+    ----------
+    folder : str or Path
+        Where; files of the same names are replaced.
+    source : FineSource
+        A synthetic world.
+    fractions : Fractions
+        Its coarse fractions, of all its years.
+    anchor_year : int
+        Where the scenario is cut: both files have this year.
+    map_years : sequence of int
+        Years whose classes are written; the anchor's always are.
+
+    Raises
+    ------
+    InputError
+        If the folder cannot be written, or the disk is full.
+    """
+    check_archives(fractions.grid)
+    folder = make_folder(Path(folder))
+    years = source.years
+    maps = tuple(sorted({*map_years, anchor_year}))
+    static = tuple(channel.name for channel in source.static_channels)
+    written = Archives(folder, anchor_year, maps, (years[0], years[-1]), static)
+    for year in maps:
+        write_class_map(folder / map_name(year), source, year)
+    write_static(folder / _STATIC, source)
+    parts = [year for year in years if year <= anchor_year], [year for year in years if year >= anchor_year]
+    for name, part in zip(_SCENARIO, parts, strict=True):
+        write_scenario(folder / name, source, fractions, part)
+    write_text(folder / _TABLE, _table_text(source.table, fractions.channels))
+    write_text(folder / _README, _readme(written, source, fractions))
+    return written
+
+
+def remove_archives(folder: Path) -> None:
+    """Remove what :func:`write_archives` wrote into a folder, and the folder if nothing else is in it.
+
+    A folder without our text is another's, and stays.
+    """
+    readme = folder / _README
+    if not readme.is_file() or not readme.read_bytes().startswith(_TITLE.encode()):
+        return
+    # The text last: a folder that is half removed is still known.
+    for path in [path for pattern in _OURS for path in folder.glob(pattern)]:
+        path.unlink()
+    with contextlib.suppress(OSError):
+        folder.rmdir()
+
+
+def _table_text(table: ClassTable, channels: Sequence[str]) -> str:
+    """Class table whose classes are tied to the variables of the scenario, as YAML."""
+    classes = [
+        {
+            "name": each.name,
+            "codes": list(each.codes),
+            "colour": each.colour,
+            "forcing": [variable_name(each.name)] if each.name in channels else [],
+        }
+        for each in table.classes
+    ]
+    values = {"name": table.name, "nodata_codes": list(table.nodata_codes), "classes": classes}
+    return yaml.safe_dump(values, sort_keys=False, default_flow_style=None)
+
+
+def _readme(written: Archives, source: FineSource, fractions: Fractions) -> str:
+    anchor, (first, last) = written.anchor_year, written.years
+    codes = ", ".join(f"{each.code} {each.name}" for each in source.table.classes)
+    fields = ", ".join(f"{channel.name} ({channel.units})" for channel in source.static_channels)
+    cell = f"{fractions.grid.cell_lat_deg:g}"
+    renamed = [f"{name} as {variable_name(name)}" for name in fractions.channels if variable_name(name) != name]
+    lines = [f"{_TITLE} Nothing in them was observed: {source.description}.", ""]
+    for year in written.map_years:
+        what = "the anchor: a reconstruction starts from it" if year == anchor else "to compare a reconstruction with"
+        lines.append(f"{map_name(year)}: classes of {year}, {what}")
+    lines += [
+        f"    Codes: {codes}; 255 is the sea.",
+        f"{_STATIC}: {fields}, on the same grid",
+        f"{_SCENARIO[0]}: shares of classes in cells of {cell} degrees, {first} to {anchor}",
+        f"{_SCENARIO[1]}: the same, {anchor} to {last}; both have {anchor}, as LUH2's history and scenarios share 2015",
+        "    Aggregated from the synthetic maps of all years; shares are of the whole cell, the sea included.",
+        *([f"    Names that a variable cannot have: {', '.join(renamed)}."] if renamed else []),
+        f"{_TABLE}: table of classes tied to the variables of the scenario, for earthsr prepare landuse --table",
+        "",
+        f"Maps of all years, forwards and backwards from that of {anchor}, when called in this folder; CHECKPOINT is",
+        "the run folder of a model that was trained on files with the same static fields and fractions:",
+        "",
+        shell_text(written.command(Path(), Path(OUTPUT))),
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def shell_text(words: Sequence[str]) -> str:
+    """Write a command in lines that a shell takes as one, an option each."""
+    lines: list[list[str]] = [[]]
+    for word in words:
+        if word.startswith("--"):
+            lines.append([])
+        lines[-1].append(shlex.quote(word))
+    return " \\\n  ".join(" ".join(line) for line in lines)
