@@ -14,6 +14,8 @@ import pytest
 import earthsr
 from earthsr.backend import Model
 from earthsr.data.normalise import Normalisation
+from earthsr.dem.predict.enlarge import Options
+from earthsr.dem.predict.rasters import predict_raster
 from earthsr.errors import EarthsrWarning, InputError
 from earthsr.models import DemSRNetSpec, write_weights
 from tests.conftest import call_cli
@@ -268,7 +270,7 @@ def test_from_python_a_dataarray_in_and_one_out(weights, any_backend, tif):
 def test_cells_of_another_size_are_warned_about(any_backend, tif, tmp_path):
     model = write_model(tmp_path / "other.safetensors", cell=CELL / 5)
     with pytest.warns(EarthsrWarning, match=r"cells of 0\.00416667 degrees; the model was trained on 0\.000833333"):
-        earthsr.dem.predict.rasters(earthsr.from_pretrained(model, backend=any_backend), tif, tmp_path / "fine.tif")
+        predict_raster(earthsr.from_pretrained(model, backend=any_backend), tif, tmp_path / "fine.tif")
 
 
 def test_heights_that_no_patch_had_are_warned_about(weights, any_backend, tmp_path):
@@ -277,10 +279,10 @@ def test_heights_that_no_patch_had_are_warned_about(weights, any_backend, tmp_pa
     path = write_tif(tmp_path / "high.tif", values)
     model = earthsr.from_pretrained(weights, backend=any_backend)
     with pytest.warns(EarthsrWarning, match="Gaussian mode, or a model with local_mean"):
-        earthsr.dem.predict.rasters(model, path, tmp_path / "a.tif", earthsr.inference.Options("exact"))
+        predict_raster(model, path, tmp_path / "a.tif", Options("exact"))
     local = write_model(tmp_path / "local.safetensors", local_mean=4)
     model = earthsr.from_pretrained(local, backend=any_backend)
-    earthsr.dem.predict.rasters(model, path, tmp_path / "b.tif", earthsr.inference.Options("exact"))
+    predict_raster(model, path, tmp_path / "b.tif", Options("exact"))
 
 
 def test_a_part_of_a_large_raster_does_not_read_all_of_it(weights, any_backend, tmp_path, monkeypatch):

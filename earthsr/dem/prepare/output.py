@@ -13,10 +13,9 @@ import numpy as np
 
 from earthsr.data.normalise import Statistics
 from earthsr.data.patches import Patches
-from earthsr.dem.prepare.align import TOLERANCE
-from earthsr.dem.prepare.layout import Layout
+from earthsr.dem.prepare.pairs import TOLERANCE
 from earthsr.dem.prepare.patches import metres_per_unit
-from earthsr.dem.prepare.plan import DemPlan, Job, Split
+from earthsr.dem.prepare.plan import DemPlan, Job, Layout, Split
 from earthsr.dem.prepare.problems import names, require_room
 from earthsr.dem.prepare.provenance import MOST_BYTES, Provenance
 from earthsr.dem.prepare.sources import Archive

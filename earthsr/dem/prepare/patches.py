@@ -7,9 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from earthsr.dem.prepare.layout import outer
 from earthsr.dem.prepare.pairs import Pair
-from earthsr.dem.prepare.plan import DemPlan, Job
+from earthsr.dem.prepare.plan import DemPlan, Job, outer
 from earthsr.dem.write import Split
 from earthsr.geo.crs import gdal, parse_crs
 from earthsr.geo.lonlat_rasters import geo_module

@@ -16,11 +16,10 @@ from typing import Any, Final
 
 from tqdm import tqdm
 
-from earthsr.dem.prepare.layout import Layout, lay_out
 from earthsr.dem.prepare.output import Summary, assemble, finished, notes_of, summarise
 from earthsr.dem.prepare.pairs import Pair
 from earthsr.dem.prepare.patches import cut
-from earthsr.dem.prepare.plan import SPLITS, DemPlan, Job, Split, shards
+from earthsr.dem.prepare.plan import SPLITS, DemPlan, Job, Layout, Split, lay_out, shards
 from earthsr.dem.prepare.problems import require_place, writing
 from earthsr.dem.prepare.provenance import Provenance
 from earthsr.dem.prepare.register import MODES, Mode, register_region

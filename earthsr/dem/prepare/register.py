@@ -17,8 +17,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from earthsr.dem.prepare.align import Alignment, Axis, align
-from earthsr.dem.prepare.pairs import read_padded, read_plausible
+from earthsr.dem.prepare.pairs import Alignment, Axis, align, read_padded, read_plausible
 from earthsr.geo import Source
 from earthsr.geo.registration import Offset, OffsetSums
 from earthsr.geo.window import Window

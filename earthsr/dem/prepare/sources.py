@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from earthsr.dem.prepare.align import TOLERANCE, overlap, require_ratio
+from earthsr.dem.prepare.pairs import TOLERANCE, overlap, require_ratio
 from earthsr.dem.prepare.problems import names
 from earthsr.errors import DataError, InputError
 from earthsr.geo import (
