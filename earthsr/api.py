@@ -12,7 +12,7 @@ from earthsr.backend import Backend, Model, choose_backend, choose_runner, is_ex
 from earthsr.config import Config, from_mapping, load_yaml_config
 from earthsr.data.hdf5 import patch_size_of
 from earthsr.dem.predict.arrays import predict_array
-from earthsr.dem.predict.enlarge import Options
+from earthsr.dem.predict.enlarge import PredictOptions
 from earthsr.dem.predict.rasters import predict_dataarray
 from earthsr.errors import CheckpointError, ConfigError, InputError
 from earthsr.inference.evaluate import evaluate_split
@@ -225,11 +225,11 @@ def predict(model: Model, elevation: Any, **options: Any) -> Any:
     """
     if hasattr(elevation, "dims"):
         bbox = options.pop("bbox", None)
-        unknown = sorted(set(options) - {field.name for field in fields(Options)})
+        unknown = sorted(set(options) - {field.name for field in fields(PredictOptions)})
         if unknown:
-            known = ", ".join([*(field.name for field in fields(Options)), "bbox"])
+            known = ", ".join([*(field.name for field in fields(PredictOptions)), "bbox"])
             raise InputError(f"predict has no option {', '.join(unknown)}; it has {known}")
-        return predict_dataarray(model, elevation, Options(**options), bbox=bbox)
+        return predict_dataarray(model, elevation, PredictOptions(**options), bbox=bbox)
     if options:
         raise InputError(f"{', '.join(options)}: options of a DataArray; a bare array is predicted in one piece")
     return predict_array(model, elevation)

@@ -93,7 +93,7 @@ def in_turn(first: Callable[[], Any], second: Callable[[], Any], times: int) -> 
 def landuse_worker(options: argparse.Namespace) -> tuple[Any, Any, Any, Any]:
     from earthsr.backend import Model
     from earthsr.landuse.maps import MapsSpec, Scratch, create_maps, open_maps
-    from earthsr.landuse.reconstruct import Options
+    from earthsr.landuse.reconstruct import PredictOptions
     from earthsr.landuse.reconstruct.chunk import Worker
     from earthsr.landuse.reconstruct.inputs import open_inputs
     from earthsr.landuse.reconstruct.plan import make_plan
@@ -105,7 +105,7 @@ def landuse_worker(options: argparse.Namespace) -> tuple[Any, Any, Any, Any]:
     box = (options.west, -side / 2, options.west + side, side / 2)
     model = Model.from_checkpoint(options.checkpoint, backend="torch", precision=Precision(options.amp_level))
     world = open_inputs(model, inputs_of(folder, box))
-    chosen = Options(tile=options.tile, overlap=options.overlap, chunk=options.size, batch_size=options.batch)
+    chosen = PredictOptions(tile=options.tile, overlap=options.overlap, chunk=options.size, batch_size=options.batch)
     plan = make_plan(model, world, (ANCHOR, ANCHOR + 1), chosen)
     place = options.output / f"work-{os.getpid()}"
     place.mkdir(parents=True)
@@ -196,7 +196,7 @@ def one_landuse(options: argparse.Namespace) -> dict[str, Any]:
 
 def one_dem(options: argparse.Namespace) -> dict[str, Any]:
     from earthsr.backend import Model
-    from earthsr.dem.predict.enlarge import Options, enlarge, make_plan
+    from earthsr.dem.predict.enlarge import PredictOptions, enlarge, make_plan
     from earthsr.geo import Georeference, MemorySink, array_source
     from earthsr.models import Precision
 
@@ -206,7 +206,7 @@ def one_dem(options: argparse.Namespace) -> dict[str, Any]:
     values = (1000 + 30 * rng.normal(size=(side, side)).cumsum(0).cumsum(1) / 10).clip(0, 8000).astype(np.float32)
     place = Georeference(side, side, 5.0, 45.0, CELL / 2, CELL / 2, "EPSG:4326", units="m")
     source = array_source(values, place)
-    chosen = Options(tile=options.tile, overlap=options.overlap, batch_size=options.batch)
+    chosen = PredictOptions(tile=options.tile, overlap=options.overlap, batch_size=options.batch)
     plan = make_plan([model], source, chosen)
     tiles = [tile.window for chunk in plan.chunks for tile in plan.tiles.tiles(plan.area(chunk))]
     windows = [values[w.row : w.row + w.rows, w.column : w.column + w.columns][None] for w in tiles]
@@ -266,12 +266,12 @@ def one_memory(options: argparse.Namespace) -> dict[str, Any]:
     import shutil
 
     from earthsr.backend import Model
-    from earthsr.landuse.reconstruct import Options, reconstruct
+    from earthsr.landuse.reconstruct import PredictOptions, reconstruct
 
     model = Model.from_checkpoint(options.checkpoint, backend="torch")
     before = megabytes()
     target = options.output / f"belt-{options.size}.zarr"
-    chosen = Options(tile=options.tile, overlap=options.overlap, chunk=options.chunk, match_areas=True)
+    chosen = PredictOptions(tile=options.tile, overlap=options.overlap, chunk=options.chunk, match_areas=True)
     began = time.perf_counter()
     try:
         found = reconstruct(

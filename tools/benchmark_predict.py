@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from earthsr.data.normalise import Normalisation
-from earthsr.dem.predict.enlarge import Options
+from earthsr.dem.predict.enlarge import PredictOptions
 from earthsr.models import DemSRNetSpec, write_weights
 
 CELL = 1 / 240
@@ -68,7 +68,7 @@ def run_predict(words: list[str]) -> dict[str, Any]:
     return {**json.loads(report), **json.loads(usage)}
 
 
-def bare(checkpoint: Path, backend: str, amp: str, source: Path, options: Options) -> float:
+def bare(checkpoint: Path, backend: str, amp: str, source: Path, options: PredictOptions) -> float:
     """Output megapixels per second of the model alone on the windows that a prediction reads."""
     from earthsr.backend import Model
     from earthsr.dem.predict.enlarge import make_plan
@@ -114,7 +114,7 @@ def main() -> None:
                 words = ["predict", str(model), str(source), str(folder / f"out-{side}-{mode}{arguments.format}")]
                 words += ["--backend", arguments.backend, "--amp-level", arguments.amp_level, "--json", "--overwrite"]
                 report = run_predict([*words, "--exact"] if mode == "exact" else words)
-                alone = bare(model, arguments.backend, arguments.amp_level, source, Options(mode))
+                alone = bare(model, arguments.backend, arguments.amp_level, source, PredictOptions(mode))
                 rate = report["output_megapixels_per_s"]
                 rows.append(
                     {

@@ -22,7 +22,7 @@ from earthsr.api import config_of
 from earthsr.backend import Model, Pending, choose_backend
 from earthsr.config import Config
 from earthsr.data.dataset import Dataset
-from earthsr.dem.predict.ensemble import members
+from earthsr.dem.predict.ensemble import ensemble
 from earthsr.errors import EarthsrError, InputError
 from earthsr.models import Precision, RunFolder, average_weights, load_checkpoint, write_weights
 from earthsr.store import make_folder, write_json
@@ -34,7 +34,7 @@ class Mean:
 
     def __init__(self, models: Sequence[Model]) -> None:
         self.model = models[0]
-        self.members = members(models, symmetries=True)
+        self.members = ensemble(models, symmetries=True)
 
     def submit(self, coarse: np.ndarray, pad_to: int | None = None) -> Pending:
         """Start a prediction, metres; patches are normalised as in training."""

@@ -11,7 +11,7 @@ from earthsr.cli.options import Backend, Checkpoint, Device, Json, show
 
 if TYPE_CHECKING:
     from earthsr.backend import Model
-    from earthsr.dem.predict.enlarge import Options
+    from earthsr.dem.predict.enlarge import PredictOptions
 
 _INPUT = "Elevation in metres: GeoTIFF, NetCDF (FILE.nc:VARIABLE), Zarr; or .npz and .h5 of bare arrays."
 _OUTPUT = "Where to write: .tif (Cloud Optimized GeoTIFF), .nc or .zarr; .npz or .h5 for arrays."
@@ -65,7 +65,7 @@ def predict(
     patches, else the only one.
     """
     from earthsr.api import from_pretrained
-    from earthsr.dem.predict.enlarge import Options
+    from earthsr.dem.predict.enlarge import PredictOptions
     from earthsr.errors import InputError
     from earthsr.log import create_logger
     from earthsr.models import Precision
@@ -75,7 +75,7 @@ def predict(
     create_logger()
     if compare and exact:
         raise InputError("--compare-exact compares the Gaussian mode with the exact one; leave --exact out")
-    options = Options(
+    options = PredictOptions(
         mode="exact" if exact else "gaussian",
         tile=tile,
         overlap=overlap,
@@ -122,7 +122,7 @@ def _raster(
     models: list[Model],
     source: str,
     target: Path,
-    options: Options,
+    options: PredictOptions,
     bbox: tuple[float, float, float, float] | None,
     nodata: float | None,
     units: str | None,

@@ -34,8 +34,8 @@ class Bins:
 
     def place(self, values: NDArray[np.floating]) -> NDArray[np.int64]:
         """Bin of every value; those beyond the ends are in the first or the last one."""
-        found = np.searchsorted(np.asarray(self.edges), values, side="right") - 1
-        return np.clip(found, 0, self.count - 1)
+        bins = np.searchsorted(np.asarray(self.edges), values, side="right") - 1
+        return np.clip(bins, 0, self.count - 1)
 
 
 #: Fine where most ground is. Sea level has a bin of its own: SRTM has the sea at 0 m, as flat as no land is.
@@ -131,8 +131,10 @@ def _plain(values: NDArray[np.float64]) -> list[float | None]:
 
 
 def _offset(sums: OffsetSums) -> dict[str, float | None]:
-    found = sums.fit()
-    east, south, error = _plain(np.array([found.columns, found.rows, np.fmax(found.columns_error, found.rows_error)]))
+    offset = sums.fit()
+    east, south, error = _plain(
+        np.array([offset.columns, offset.rows, np.fmax(offset.columns_error, offset.rows_error)])
+    )
     return {"east_cells": east, "south_cells": south, "standard_error_cells": error}
 
 
@@ -170,11 +172,11 @@ def ground_errors(
     profiles: dict[str, dict[str, BinnedErrors]] = {kind: {} for kind in places}
     offsets = {}
     for name, prediction in methods.items():
-        found = prediction[inner]
-        difference = found - inside
+        predicted = prediction[inner]
+        difference = predicted - inside
         for kind, (place, where) in places.items():
             profiles[kind][name] = BinnedErrors.of(place, difference[where], BINS[kind].count)
-        offsets[name] = OffsetSums.of(found, inside, valid)
+        offsets[name] = OffsetSums.of(predicted, inside, valid)
     return GroundErrors(profiles, offsets)
 
 

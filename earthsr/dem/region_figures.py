@@ -148,8 +148,8 @@ def exaggeration(elevation: NDArray[np.floating], dy: float, dx: float) -> int:
         Cell size in metres, north-south and east-west.
     """
     slope = slope_degrees(elevation, dy, dx)
-    found = slope[np.isfinite(slope)]
-    rise = math.tan(math.radians(float(np.percentile(found, 95)))) if found.size else 0.0
+    slopes = slope[np.isfinite(slope)]
+    rise = math.tan(math.radians(float(np.percentile(slopes, 95)))) if slopes.size else 0.0
     wanted = math.tan(math.radians(_SHADED_DEGREES))
     return next((times for times in _EXAGGERATIONS if rise * times >= wanted), _EXAGGERATIONS[-1])
 
@@ -222,8 +222,8 @@ def _profile_column(axes: NDArray[Any], profile: Mapping[str, Any], span: range,
         values = rmse[name]
         colour, front = _COLOURS.get(name, "tab:orange"), name == "model"
         errors.plot(place, values, "-", color=colour, lw=1.8 if front else 1.1, label=name, zorder=3 if front else 2)
-        for there, face in ((sure, colour), (~sure, "white")):
-            errors.plot(place[there], values[there], "o", ms=4.5, mec=colour, mfc=face, zorder=4 if front else 2)
+        for marked, face in ((sure, colour), (~sure, "white")):
+            errors.plot(place[marked], values[marked], "o", ms=4.5, mec=colour, mfc=face, zorder=4 if front else 2)
     # As ratios: what is gained on flat ground shows beside what is gained on cliffs.
     errors.set_yscale("log")
     errors.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

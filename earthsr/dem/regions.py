@@ -73,8 +73,8 @@ def choose_regions(source: DemData, most: int = MOST) -> Chosen:
     order = sorted(range(len(names)), key=lambda i: (-counts[i], names[i]))
     chosen = {}
     for name in sorted(str(names[i]) for i in order[:most]):
-        here = np.flatnonzero(labels == name)
-        chosen[name] = int(here[np.argmax(steepness[here])])
+        patches_of_region = np.flatnonzero(labels == name)
+        chosen[name] = int(patches_of_region[np.argmax(steepness[patches_of_region])])
     return Chosen(chosen, tuple(sorted(str(names[i]) for i in order[most:])))
 
 
@@ -130,10 +130,10 @@ def _fullest(
 
 def _places(source: DemData, index: int) -> dict[int, NDArray[np.int64]]:
     """Rows and columns of the region's patches on the coarse grid, seen from one of them, by their positions."""
-    here = {index: np.zeros(2, np.int64)}
+    steps = {index: np.zeros(2, np.int64)}
     labels, cells = source.groups().get("region"), source.fine_cell_size_m()
     if labels is None or cells is None:
-        return here
+        return steps
     with reading(source.path), open_h5(source.path) as handle:
         origin = np.asarray(handle["origin"][...], np.float64)
     degrees = cells[index, 0] / _METRES_PER_DEGREE * source.layout.scale
@@ -143,8 +143,8 @@ def _places(source: DemData, index: int) -> dict[int, NDArray[np.int64]]:
         whole = np.round(place)
         # Tiles of a region may lie on grids of their own.
         if np.abs(place - whole).max() < 0.02 and np.isclose(cells[i, 0], cells[index, 0], rtol=1e-6):
-            here[int(i)] = whole.astype(np.int64)
-    return here
+            steps[int(i)] = whole.astype(np.int64)
+    return steps
 
 
 def _cell_sizes(source: DemData) -> NDArray[np.float64]:

@@ -203,10 +203,10 @@ class DemData:
         chosen = self._spread()
         if self.layout.has_region:
             chosen = np.union1d(chosen, np.unique(self._column("region"), return_index=True)[1])
-        found = furthest_from_means(self.read(chosen))
-        if found > ROUNDING_M:
+        furthest_m = furthest_from_means(self.read(chosen))
+        if furthest_m > ROUNDING_M:
             raise DataError(
-                f"{self.path}: {self.layout.coarse_key} is up to {found:.3g} m from the block means of "
+                f"{self.path}: {self.layout.coarse_key} is up to {furthest_m:.3g} m from the block means of "
                 f"{self.layout.fine_key}, as another product is; data.shift takes coarse cells anew as such means: set "
                 "it to false"
             )

@@ -211,7 +211,7 @@ class DemSR(Task):
             if observe is not None:
                 observe(patches, methods)
             for name, fine in methods.items():
-                each = patch_statistics(
+                per_patch = patch_statistics(
                     fine,
                     patches.fine,
                     patches.mask,
@@ -219,7 +219,7 @@ class DemSR(Task):
                     value_range=value_range,
                     cell_size_m=None if cells is None else cells[patches.indices],
                 )
-                for statistics, index in zip(each, patches.indices, strict=True):
+                for statistics, index in zip(per_patch, patches.indices, strict=True):
                     _merge(total, name, statistics)
                     for kind, column in labels.items():
                         group = str(column[index]) if kind == "surface" else f"{kind}/{column[index]}"

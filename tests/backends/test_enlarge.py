@@ -7,7 +7,7 @@ from earthsr.backend import Model
 from earthsr.data.normalise import Normalisation
 from earthsr.data.patches import restore, transform
 from earthsr.dem.predict import enlarge as module
-from earthsr.dem.predict.enlarge import Options, enlarge, make_plan
+from earthsr.dem.predict.enlarge import PredictOptions, enlarge, make_plan
 from earthsr.dem.predict.raster_stats import survey
 from earthsr.errors import DataError, InputError
 from earthsr.geo import Georeference, MemorySink, Window, array_source
@@ -82,7 +82,7 @@ def test_exact_equals_one_piece(backend, variant, kind):
     values[30, 30] = np.nan
     values[:, 112] = np.nan
     model = model_of(backend, kind=kind, **VARIANTS[variant])
-    found, outcome, plan = run(model, values, Options("exact", tile=16))
+    found, outcome, plan = run(model, values, PredictOptions("exact", tile=16))
     assert len(plan.chunks) == 56
     assert plan.tiles.shape[0] < 97  # there is something to cut
     expected = in_one_piece(model, values)
@@ -98,7 +98,7 @@ def test_a_halo_too_small_would_show(any_backend, small_chunks, monkeypatch):
     values = hills(97, 113)
     model = model_of(any_backend)
     monkeypatch.setattr(module, "halo_of", lambda group: model.spec.receptive_radius - 1)
-    found, _, _ = run(model, values, Options("exact", tile=16))
+    found, _, _ = run(model, values, PredictOptions("exact", tile=16))
     assert np.abs(found[0] - in_one_piece(model, values)).max() > ROUNDING_M
 
 
@@ -108,7 +108,7 @@ def test_what_is_taken_off_a_raster_does_not_matter_to_local_means(any_backend, 
     values = hills(110, 110)
     values[20:90, 20:90] = np.nan
     model = model_of(any_backend, residual_over="conservative", local_mean=8)
-    fields = [run(model, values, Options(mode, tile=32), offset=offset)[0][0] for offset in (500.0, 3000.0)]
+    fields = [run(model, values, PredictOptions(mode, tile=32), offset=offset)[0][0] for offset in (500.0, 3000.0)]
     valid = np.isfinite(fields[0])
     assert np.abs(fields[0] - fields[1])[valid].max() < ROUNDING_M
 
@@ -119,7 +119,7 @@ def test_what_is_taken_off_a_raster_does_not_matter_to_local_means(any_backend, 
 def test_rasters_smaller_than_a_tile(any_backend, shape, mode):
     values = hills(*shape)
     model = model_of(any_backend, residual_over="bicubic")
-    found, _, _ = run(model, values, Options(mode))
+    found, _, _ = run(model, values, PredictOptions(mode))
     expected = in_one_piece(model, values)
     # One Gaussian window holds the raster: nothing is blended.
     np.testing.assert_allclose(found[0], expected, atol=ROUNDING_M)
@@ -127,7 +127,8 @@ def test_rasters_smaller_than_a_tile(any_backend, shape, mode):
 
 @pytest.mark.usefixtures("small_chunks")
 @pytest.mark.parametrize(
-    "options", [Options("exact", tile=9), Options(tile=12, overlap=0.4), Options(conserve=True, tile=12)]
+    "options",
+    [PredictOptions("exact", tile=9), PredictOptions(tile=12, overlap=0.4), PredictOptions(conserve=True, tile=12)],
 )
 def test_a_box_is_cut_from_the_whole(any_backend, options):
     values = hills(41, 53)
@@ -144,13 +145,13 @@ def test_a_box_is_cut_from_the_whole(any_backend, options):
 def test_gaussian_says_how_far_it_is_from_exact(any_backend):
     values = hills(41, 53)
     model = model_of(any_backend, residual_over="bicubic")
-    blended, outcome, _ = run(model, values, Options(tile=16, overlap=0.5, compare=True))
-    exact, _, _ = run(model, values, Options("exact"))
+    blended, outcome, _ = run(model, values, PredictOptions(tile=16, overlap=0.5, compare=True))
+    exact, _, _ = run(model, values, PredictOptions("exact"))
     largest = np.abs(blended - exact).max()
     assert outcome.difference == pytest.approx(largest, rel=1e-3)
     assert largest > 10 * ROUNDING_M
     assert outcome.compared == 41 * 53
-    _, sampled, _ = run(model, values, Options(tile=16, overlap=0.5))
+    _, sampled, _ = run(model, values, PredictOptions(tile=16, overlap=0.5))
     assert 0 < sampled.difference <= largest * 1.001
     assert 0 < sampled.compared < 41 * 53
 
@@ -166,7 +167,7 @@ def test_comparing_takes_no_more_memory_than_a_window_of_the_exact_mode(any_back
         return submit(self, coarse, pad_to, offset)
 
     monkeypatch.setattr(Model, "submit", watched)
-    _, outcome, plan = run(model_of(any_backend), hills(64, 64), Options(tile=4, overlap=0.5))
+    _, outcome, plan = run(model_of(any_backend), hills(64, 64), PredictOptions(tile=4, overlap=0.5))
     assert plan.batch_size > 8
     exact = {(size, rows, columns) for is_exact, size, rows, columns in shapes if is_exact}
     assert exact == {(1, *plan.exact.shape)}
@@ -176,7 +177,7 @@ def test_comparing_takes_no_more_memory_than_a_window_of_the_exact_mode(any_back
 @pytest.mark.usefixtures("small_chunks")
 def test_conserving_asks_for_no_more_exact_windows(any_backend):
     source, model = source_of(hills(64, 48)), model_of(any_backend)
-    plain, conserving = (make_plan([model], source, Options("exact", conserve=wish)) for wish in (False, True))
+    plain, conserving = (make_plan([model], source, PredictOptions("exact", conserve=wish)) for wish in (False, True))
     assert plain.windows == conserving.windows == 12
 
 
@@ -188,7 +189,7 @@ def test_windows_without_any_value_are_not_predicted(any_backend, monkeypatch):
     counted = []
     submit = Model.submit
     monkeypatch.setattr(Model, "submit", lambda self, x, *a: counted.append(np.isnan(x).all()) or submit(self, x, *a))
-    found, _, _ = run(model, values, Options(tile=16, overlap=0.0, batch_size=1))
+    found, _, _ = run(model, values, PredictOptions(tile=16, overlap=0.0, batch_size=1))
     assert np.isnan(found[0][:120, :120]).all()
     assert np.isfinite(found[0][120:]).all()
     assert not any(counted)
@@ -198,7 +199,7 @@ def test_windows_without_any_value_are_not_predicted(any_backend, monkeypatch):
 def test_the_ensemble_is_the_mean_of_its_members_and_their_spread(any_backend):
     values = hills(20, 24)
     models = [model_of(any_backend, seed, residual_over="bicubic") for seed in (0, 1)]
-    found, _, plan = run(models, values, Options("exact", symmetries=True))
+    found, _, plan = run(models, values, PredictOptions("exact", symmetries=True))
     assert plan.bands == ("elevation", "spread")
     assert len(plan.group) == 16
     fields = [
@@ -217,7 +218,7 @@ def test_conserving_reports_both_residuals(any_backend, mode):
     values = hills(41, 53)
     values[7, 9] = np.nan
     model = model_of(any_backend, residual_over="bicubic")
-    found, outcome, plan = run(model, values, Options(mode, tile=16, conserve=True))
+    found, outcome, plan = run(model, values, PredictOptions(mode, tile=16, conserve=True))
     from earthsr.dem.predict.conserve import area_mean, area_weights
 
     weights = area_weights(plan.source.georeference, 0, 41, 3)
@@ -235,7 +236,7 @@ def test_conserving_reports_both_residuals(any_backend, mode):
 def run_with_one_chunk(model, values, mode):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "CHUNK", 1000)
-        return run(model, values, Options(mode, tile=16, conserve=True))
+        return run(model, values, PredictOptions(mode, tile=16, conserve=True))
 
 
 @pytest.mark.parametrize("over", ["bilinear", "bicubic", "conservative"])
@@ -266,7 +267,7 @@ def test_a_ramp_and_a_delta_land_where_they_belong(backend, over, scale):
 
 
 def enlarged(model, values, grid):
-    plan = make_plan([model], array_source(values, grid), Options("exact"))
+    plan = make_plan([model], array_source(values, grid), PredictOptions("exact"))
     sink = MemorySink(plan.output, plan.bands)
     enlarge(plan, sink)
     return sink
@@ -306,4 +307,4 @@ def test_models_that_do_not_go_together_are_refused(any_backend):
 
 def test_a_mode_that_is_none_is_refused(any_backend):
     with pytest.raises(InputError, match="mode is 'Exact', expected 'gaussian' or 'exact'"):
-        make_plan([model_of(any_backend)], source_of(hills(8, 8)), Options("Exact"))
+        make_plan([model_of(any_backend)], source_of(hills(8, 8)), PredictOptions("Exact"))

@@ -14,7 +14,7 @@ import pytest
 import earthsr
 from earthsr.backend import Model
 from earthsr.data.normalise import Normalisation
-from earthsr.dem.predict.enlarge import Options
+from earthsr.dem.predict.enlarge import PredictOptions
 from earthsr.dem.predict.rasters import predict_raster
 from earthsr.errors import EarthsrWarning, InputError
 from earthsr.models import DemSRNetSpec, write_weights
@@ -279,10 +279,10 @@ def test_heights_that_no_patch_had_are_warned_about(weights, any_backend, tmp_pa
     path = write_tif(tmp_path / "high.tif", values)
     model = earthsr.from_pretrained(weights, backend=any_backend)
     with pytest.warns(EarthsrWarning, match="Gaussian mode, or a model with local_mean"):
-        predict_raster(model, path, tmp_path / "a.tif", Options("exact"))
+        predict_raster(model, path, tmp_path / "a.tif", PredictOptions("exact"))
     local = write_model(tmp_path / "local.safetensors", local_mean=4)
     model = earthsr.from_pretrained(local, backend=any_backend)
-    predict_raster(model, path, tmp_path / "b.tif", Options("exact"))
+    predict_raster(model, path, tmp_path / "b.tif", PredictOptions("exact"))
 
 
 def test_a_part_of_a_large_raster_does_not_read_all_of_it(weights, any_backend, tmp_path, monkeypatch):

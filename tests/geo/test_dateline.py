@@ -11,7 +11,7 @@ from earthsr.backend import Model
 from earthsr.data.normalise import Normalisation
 from earthsr.dem.predict import enlarge as module
 from earthsr.dem.predict.conserve import area_mean, area_weights
-from earthsr.dem.predict.enlarge import Options, enlarge, make_plan
+from earthsr.dem.predict.enlarge import PredictOptions, enlarge, make_plan
 from earthsr.dem.predict.ensemble import halo_of
 from earthsr.dem.predict.raster_stats import survey
 from earthsr.errors import DataError, EarthsrWarning, InputError
@@ -29,10 +29,10 @@ GLOBE = Georeference(ROWS, COLUMNS, -180.0, 45.0, CELL, CELL)
 #: lies elsewhere or has another shape: some 4e-6 of it, as in tests/backends/test_enlarge.py.
 ROUNDING_M = 3e-5 + 4e-6 * 20
 MODES = {
-    "exact": Options("exact", tile=16),
-    "gaussian": Options(tile=20, overlap=0.4),
-    "exact, conserved": Options("exact", tile=16, conserve=True),
-    "gaussian, conserved": Options(tile=20, overlap=0.4, conserve=True),
+    "exact": PredictOptions("exact", tile=16),
+    "gaussian": PredictOptions(tile=20, overlap=0.4),
+    "exact, conserved": PredictOptions("exact", tile=16, conserve=True),
+    "gaussian, conserved": PredictOptions(tile=20, overlap=0.4, conserve=True),
 }
 
 
@@ -199,7 +199,7 @@ def test_rows_end_at_the_poles(any_backend):
     grid = replace(GLOBE, rows=48, north=90.0)
     changed = values.copy()
     changed[40:] += 100
-    options = Options("exact", tile=16)
+    options = PredictOptions("exact", tile=16)
     source = array_source(values, grid)
     fields = []
     for field in (values, changed):
@@ -238,7 +238,7 @@ def test_the_comparison_with_the_exact_mode_goes_round_too(any_backend):
 def test_a_gaussian_window_wider_than_the_globe_is_a_turn_wide(any_backend):
     model, values = model_of(any_backend), smooth(columns=30)
     grid = replace(GLOBE, columns=30, cell_x=12.0)
-    found, plan, _ = run(model, values, Options(), grid)
+    found, plan, _ = run(model, values, PredictOptions(), grid)
     assert plan.tiles.shape == (ROWS, 30)
     here, elsewhere = jumps(found)
     assert 0 < here <= elsewhere
@@ -320,7 +320,7 @@ def test_a_part_reads_both_ends_and_no_more(any_backend):
     grid = Georeference(40, 2400, -180.0, 3.0, 0.15, 0.15)
     values = smooth(40, 2400)
     source = Counted(values, grid)
-    plan = make_plan([model], source, Options(tile=20, overlap=0.4), (179.4, -1.2, -179.4, 1.2))
+    plan = make_plan([model], source, PredictOptions(tile=20, overlap=0.4), (179.4, -1.2, -179.4, 1.2))
     assert plan.wanted == Window(12, 2396, 16, 8)
     sink = MemorySink(plan.output)
     mean = survey(source, plan.wanted).mean
@@ -328,7 +328,7 @@ def test_a_part_reads_both_ends_and_no_more(any_backend):
     assert surveyed == 16 * 8
     enlarge(plan, sink, mean)
     assert source.cells - surveyed < 40 * 100
-    whole = run(model, values, Options(tile=20, overlap=0.4), grid)[0]
+    whole = run(model, values, PredictOptions(tile=20, overlap=0.4), grid)[0]
     expected = np.concatenate([whole[:, -4 * SCALE :], whole[:, : 4 * SCALE]], axis=1)
     np.testing.assert_allclose(sink.values[0], expected[12 * SCALE : 28 * SCALE], atol=ROUNDING_M)
 

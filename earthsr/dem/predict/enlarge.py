@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from earthsr.backend import Model, Pending
 from earthsr.data.normalise import Normalisation
 from earthsr.dem.predict.conserve import Residual, area_weights, conserved
-from earthsr.dem.predict.ensemble import Member, halo_of, members
+from earthsr.dem.predict.ensemble import Member, ensemble, halo_of
 from earthsr.dem.predict.raster_stats import require_plausible
 from earthsr.errors import InputError
 from earthsr.geo import Georeference, Sink, Source
@@ -51,7 +51,7 @@ SAMPLE_CELLS: Final = 64
 
 
 @dataclass(frozen=True)
-class Options:
+class PredictOptions:
     """How a raster is enlarged."""
 
     mode: Mode = "gaussian"
@@ -71,12 +71,12 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Plan:
+class EnlargePlan:
     """What will be done."""
 
     group: tuple[Member, ...]
     source: Source
-    options: Options
+    options: PredictOptions
     wanted: Window
     """Coarse cells that are enlarged; on a periodic raster its columns may be negative or beyond the last one."""
     tiles: Tiles
@@ -103,12 +103,12 @@ class Plan:
 
     def area(self, chunk: Window) -> Window:
         """Coarse cells that are predicted for a chunk."""
-        here = self.source.georeference
-        return grown(chunk, RING, here.rows, here.columns, here.periodic) if self.options.conserve else chunk
+        grid = self.source.georeference
+        return grown(chunk, RING, grid.rows, grid.columns, grid.periodic) if self.options.conserve else chunk
 
 
 @dataclass
-class Outcome:
+class EnlargeResult:
     """What came out of a prediction."""
 
     valid: int = 0
@@ -129,9 +129,9 @@ class Outcome:
 def make_plan(
     models: Sequence[Model],
     source: Source,
-    options: Options | None = None,
+    options: PredictOptions | None = None,
     bbox: tuple[float, float, float, float] | None = None,
-) -> Plan:
+) -> EnlargePlan:
     """Decide how a raster is cut.
 
     Parameters
@@ -140,7 +140,7 @@ def make_plan(
         One, or several whose mean is taken.
     source : Source
         Elevation in metres.
-    options : Options, optional
+    options : PredictOptions, optional
         The mode and its sizes.
     bbox : tuple of float, optional
         West, south, east, north in units of the CRS; cells that it touches are enlarged, and others around it read.
@@ -152,12 +152,12 @@ def make_plan(
     InputError
         If the models do not go together, sizes make no sense, or the box lies outside.
     """
-    options = options or Options()
+    options = options or PredictOptions()
     if options.mode not in get_args(Mode):
         raise InputError(f"mode is {options.mode!r}, expected {' or '.join(map(repr, get_args(Mode)))}")
-    group = members(models, options.symmetries)
-    here = source.georeference
-    wanted = Window(0, 0, here.rows, here.columns) if bbox is None else here.window(bbox)
+    group = ensemble(models, options.symmetries)
+    grid = source.georeference
+    wanted = Window(0, 0, grid.rows, grid.columns) if bbox is None else grid.window(bbox)
     halo = halo_of(group)
     if options.mode == "exact":
         # The cells around a chunk that conserving reads shall not ask for more windows.
@@ -165,18 +165,18 @@ def make_plan(
         side = whole if options.tile is None else options.tile
     else:
         side = EXACT_TILE if options.compare else SAMPLE_CELLS
-    exact = ExactTiles(here.rows, here.columns, side, halo, here.periodic)
+    exact = ExactTiles(grid.rows, grid.columns, side, halo, grid.periodic)
     tiles: Tiles = exact
     if options.mode == "gaussian":
         blended = TILE if options.tile is None else options.tile
         tiles = BlendedTiles(
-            here.rows, here.columns, blended, options.overlap, periodic=here.periodic, origin=here.dateline
+            grid.rows, grid.columns, blended, options.overlap, periodic=grid.periodic, origin=grid.dateline
         )
     if options.batch_size is not None and options.batch_size < 1:
         raise InputError(f"--batch-size is {options.batch_size}, expected 1 or more windows")
     parts = tuple(chunks(wanted, CHUNK))
     size = options.batch_size or _batch_size(tiles, parts)
-    return Plan(group, source, options, wanted, tiles, exact, parts, group[0].model.spec.scale, size)
+    return EnlargePlan(group, source, options, wanted, tiles, exact, parts, group[0].model.spec.scale, size)
 
 
 def _batch_size(tiles: Tiles, parts: Sequence[Window]) -> int:
@@ -186,7 +186,7 @@ def _batch_size(tiles: Tiles, parts: Sequence[Window]) -> int:
 
 
 @dataclass(frozen=True)
-class _Piece:
+class _ChunkInput:
     """What is read for a chunk."""
 
     area: Window
@@ -198,7 +198,7 @@ class _Piece:
 
 
 @dataclass(frozen=True)
-class _Made:
+class _ChunkResult:
     bands: NDArray[np.float32]
     before: Residual
     after: Residual
@@ -207,13 +207,13 @@ class _Made:
 
 
 def enlarge(
-    plan: Plan, sink: Sink, offset: float | None = None, label: str = "predict", compare: bool = True
-) -> Outcome:
+    plan: EnlargePlan, sink: Sink, offset: float | None = None, label: str = "predict", compare: bool = True
+) -> EnlargeResult:
     """Enlarge a raster into a sink, which stays to be finished.
 
     Parameters
     ----------
-    plan : Plan
+    plan : EnlargePlan
         Of :func:`make_plan`.
     sink : Sink
         On the grid of ``plan.output`` with the bands of ``plan.bands``.
@@ -230,10 +230,10 @@ def enlarge(
     DataError
         If a value is no elevation, or the raster cannot be read.
     """
-    outcome = Outcome()
+    outcome = EnlargeResult()
     sampled = _sampled(plan) if compare else {}
 
-    def read(chunk: Window) -> _Piece:
+    def read(chunk: Window) -> _ChunkInput:
         area = plan.area(chunk)
         tiles = list(plan.tiles.tiles(area))
         wanted = [*tiles, Tile(area, area)]
@@ -243,12 +243,12 @@ def enlarge(
         cover = covering(wanted)
         values = read_around(plan.source, cover)
         require_plausible(values, plan.source, cover)
-        return _Piece(area, tiles, cover, values, sample)
+        return _ChunkInput(area, tiles, cover, values, sample)
 
-    def compute(chunk: Window, piece: _Piece) -> _Made:
+    def compute(chunk: Window, piece: _ChunkInput) -> _ChunkResult:
         return _compute(plan, chunk, piece, offset)
 
-    def write(chunk: Window, made: _Made) -> None:
+    def write(chunk: Window, made: _ChunkResult) -> None:
         sink.write(
             (chunk.row - plan.wanted.row) * plan.scale, (chunk.column - plan.wanted.column) * plan.scale, made.bands
         )
@@ -268,22 +268,22 @@ def enlarge(
     return outcome
 
 
-def _sampled(plan: Plan) -> dict[Window, Window]:
+def _sampled(plan: EnlargePlan) -> dict[Window, Window]:
     """Cells of chunks over which the Gaussian prediction is compared with the exact one."""
     if plan.options.mode != "gaussian":
         return {}
     if plan.options.compare:
         return {chunk: chunk for chunk in plan.chunks}
     spread = np.unique(np.linspace(0, len(plan.chunks) - 1, SAMPLES).round().astype(int))
-    found = {}
+    samples = {}
     for chunk in (plan.chunks[i] for i in spread):
         rows, columns = min(SAMPLE_CELLS, chunk.rows), min(SAMPLE_CELLS, chunk.columns)
         top, left = chunk.row + (chunk.rows - rows) // 2, chunk.column + (chunk.columns - columns) // 2
-        found[chunk] = Window(top, left, rows, columns)
-    return found
+        samples[chunk] = Window(top, left, rows, columns)
+    return samples
 
 
-def _compute(plan: Plan, chunk: Window, piece: _Piece, offset: float | None) -> _Made:
+def _compute(plan: EnlargePlan, chunk: Window, piece: _ChunkInput, offset: float | None) -> _ChunkResult:
     scale, area = plan.scale, piece.area
     coarse = piece.values[slices(area, piece.cover)]
     void = ~np.isfinite(coarse)
@@ -291,7 +291,7 @@ def _compute(plan: Plan, chunk: Window, piece: _Piece, offset: float | None) -> 
     kept = coarse[inside]
     if void[inside].all():
         empty = np.full((len(plan.bands), chunk.rows * scale, chunk.columns * scale), np.nan, np.float32)
-        return _Made(empty, Residual(), Residual(), None, 0)
+        return _ChunkResult(empty, Residual(), Residual(), None, 0)
     exact = plan.options.mode == "exact"
     # One member's field at a time (Welford, 1962): memory does not grow with the ensemble.
     mean = np.zeros((area.rows * scale, area.columns * scale), np.float32)
@@ -323,7 +323,7 @@ def _compute(plan: Plan, chunk: Window, piece: _Piece, offset: float | None) -> 
     made = np.stack(bands) if len(bands) > 1 else bands[0][None]
     if void[inside].any():
         np.copyto(made, np.nan, where=void[inside].repeat(scale, axis=0).repeat(scale, axis=1))
-    return _Made(made, before, after, difference, compared)
+    return _ChunkResult(made, before, after, difference, compared)
 
 
 def _offset(member: Member, offset: float | None) -> float | None:
@@ -336,11 +336,11 @@ def _offset(member: Member, offset: float | None) -> float | None:
 
 
 def _predict(
-    plan: Plan,
+    plan: EnlargePlan,
     member: Member,
     tiles: Tiles,
     area: Window,
-    piece: _Piece,
+    piece: _ChunkInput,
     wanted: list[Tile],
     offset: float | None,
     size: int,
@@ -357,11 +357,11 @@ def _predict(
     return sums.values[0]
 
 
-def _any(piece: _Piece, tile: Tile) -> bool:
+def _any(piece: _ChunkInput, tile: Tile) -> bool:
     return bool(np.isfinite(piece.values[slices(tile.window, piece.cover)]).any())
 
 
-def _difference(plan: Plan, piece: _Piece, mean: NDArray[np.float32], offset: float | None) -> float | None:
+def _difference(plan: EnlargePlan, piece: _ChunkInput, mean: NDArray[np.float32], offset: float | None) -> float | None:
     """Largest difference of a Gaussian prediction from the exact one over the sampled cells, metres."""
     assert piece.sample is not None
     sample = piece.sample

@@ -46,7 +46,7 @@ class Member:
         return Pending(lambda: restore(pending.result(), self.symmetry))
 
 
-def members(models: Sequence[Model], symmetries: bool) -> tuple[Member, ...]:
+def ensemble(models: Sequence[Model], symmetries: bool) -> tuple[Member, ...]:
     """Put an ensemble together.
 
     Parameters

@@ -16,7 +16,7 @@ import numpy as np
 import earthsr
 from earthsr.backend import Model
 from earthsr.data.normalise import Normalisation
-from earthsr.dem.predict.enlarge import CHUNK, Options, Outcome, Plan, enlarge, make_plan
+from earthsr.dem.predict.enlarge import CHUNK, EnlargePlan, EnlargeResult, PredictOptions, enlarge, make_plan
 from earthsr.dem.predict.ensemble import Member, takes_patch_means
 from earthsr.dem.predict.raster_stats import survey
 from earthsr.errors import EarthsrWarning
@@ -33,7 +33,7 @@ from earthsr.geo import (
 from earthsr.models import DemSRNetSpec
 
 
-def describe(plan: Plan, offset: float | None, outcome: Outcome) -> dict[str, Any]:
+def describe(plan: EnlargePlan, offset: float | None, outcome: EnlargeResult) -> dict[str, Any]:
     """Provenance of a prediction: flat, of text and numbers, as attributes of files hold it."""
     options, first = plan.options, plan.group[0].model
     models = list({id(member.model): member.model for member in plan.group}.values())
@@ -68,7 +68,7 @@ def _checkpoint(model: Model) -> str:
     return "/".join(Path(str(source)).parts[-4:]) if source else "in memory"
 
 
-def summary(plan: Plan, outcome: Outcome, seconds: float) -> dict[str, Any]:
+def summary(plan: EnlargePlan, outcome: EnlargeResult, seconds: float) -> dict[str, Any]:
     """What was done and found, for people and programs."""
     cells = plan.output.rows * plan.output.columns
     return {
@@ -87,15 +87,15 @@ def summary(plan: Plan, outcome: Outcome, seconds: float) -> dict[str, Any]:
     }
 
 
-def grids(plan: Plan) -> dict[str, Any]:
+def grids(plan: EnlargePlan) -> dict[str, Any]:
     """Grids of input and output."""
-    here, there = plan.source.georeference, plan.output
+    grid, output = plan.source.georeference, plan.output
     return {
-        "input_shape": [here.rows, here.columns],
-        "output_shape": [there.rows, there.columns],
+        "input_shape": [grid.rows, grid.columns],
+        "output_shape": [output.rows, output.columns],
         "bands": list(plan.bands),
-        "transform": list(there.transform),
-        "bounds": list(there.bounds),
+        "transform": list(output.transform),
+        "bounds": list(output.bounds),
         "units": "m",
         "mode": plan.options.mode,
         "members": len(plan.group),
@@ -114,7 +114,7 @@ def predict_raster(
     models: Model | Sequence[Model],
     source: str | Path,
     target: str | Path,
-    options: Options | None = None,
+    options: PredictOptions | None = None,
     *,
     bbox: Box | None = None,
     nodata: float | None = None,
@@ -132,7 +132,7 @@ def predict_raster(
     target : str or Path
         ``.tif`` (Cloud Optimized GeoTIFF), ``.nc`` or ``.zarr``: the grid of the input with its cells divided by the
         scale.
-    options : Options, optional
+    options : PredictOptions, optional
         Mode, windows, ensemble, conservation.
     bbox : tuple of float, optional
         West, south, east, north in units of the CRS; west > east goes across the dateline of a global raster, and the
@@ -173,7 +173,7 @@ def predict_raster(
 
 
 def predict_dataarray(
-    models: Model | Sequence[Model], array: Any, options: Options | None = None, *, bbox: Box | None = None
+    models: Model | Sequence[Model], array: Any, options: PredictOptions | None = None, *, bbox: Box | None = None
 ) -> Any:
     """Enlarge an ``xarray.DataArray`` of elevation in metres.
 
@@ -183,7 +183,7 @@ def predict_dataarray(
         One, or several whose mean is taken.
     array : xarray.DataArray
         On axes of latitude and longitude, or of y and x; read window by window.
-    options : Options, optional
+    options : PredictOptions, optional
         Mode, windows, ensemble, conservation.
     bbox : tuple of float, optional
         West, south, east, north in units of the coordinates; west > east goes across the dateline of a global array,
@@ -214,7 +214,7 @@ def dry_run(
     models: Model | Sequence[Model],
     source: str | Path,
     target: str | Path,
-    options: Options | None = None,
+    options: PredictOptions | None = None,
     *,
     bbox: Box | None = None,
     nodata: float | None = None,
@@ -229,7 +229,7 @@ def dry_run(
         The model, or the members of an ensemble.
     source, target : str or Path
         The raster, and where the prediction would go.
-    options : Options, optional
+    options : PredictOptions, optional
         How to predict.
     bbox : tuple of float, optional
         West, south, east, north, in units of the CRS.
@@ -268,7 +268,7 @@ def dry_run(
     }
 
 
-def _seconds(member: Member, plan: Plan, size: int) -> float:
+def _seconds(member: Member, plan: EnlargePlan, size: int) -> float:
     """Seconds of one batch; the first one, which compiles and warms up, does not count."""
     height, width = plan.tiles.shape
     made = np.random.default_rng(0).normal(scale=100, size=(size, 1, height, width)).astype(np.float32)
@@ -278,12 +278,12 @@ def _seconds(member: Member, plan: Plan, size: int) -> float:
     return time.perf_counter() - began
 
 
-def _sink(plan: Plan, target: str | Path, overwrite: bool) -> Sink:
+def _sink(plan: EnlargePlan, target: str | Path, overwrite: bool) -> Sink:
     side = CHUNK // 2 * plan.scale  # what a reader wants of a file at once; a chunk is four of these
     return open_sink(target, plan.output, plan.bands, (side, side), overwrite=overwrite)
 
 
-def _planned(models: list[Model], raster: Source, options: Options | None, bbox: Box | None) -> Plan:
+def _planned(models: list[Model], raster: Source, options: PredictOptions | None, bbox: Box | None) -> EnlargePlan:
     require_metres(raster.georeference.units, raster.name)
     plan = make_plan(models, raster, options, bbox)
     _warn_of_cells(models[0], raster)
@@ -292,10 +292,10 @@ def _planned(models: list[Model], raster: Source, options: Options | None, bbox:
 
 def _warn_of_cells(model: Model, raster: Source) -> None:
     """Warn where cells are of another size than those that the model was trained on."""
-    trained, here = model.metadata.get("input_cell_size_deg"), raster.georeference
-    if not trained or not (here.crs_wkt or here.geographic):
+    trained, grid = model.metadata.get("input_cell_size_deg"), raster.georeference
+    if not trained or not (grid.crs_wkt or grid.geographic):
         return
-    cell = here.cell_y if here.geographic else here.cell_y / _METRES_PER_DEGREE
+    cell = grid.cell_y if grid.geographic else grid.cell_y / _METRES_PER_DEGREE
     if not 0.8 < cell / trained < 1.25:
         warnings.warn(
             f"{raster.name}: cells of {cell:.6g} degrees; the model was trained on {trained:.6g}",
@@ -304,7 +304,7 @@ def _warn_of_cells(model: Model, raster: Source) -> None:
         )
 
 
-def _survey(plan: Plan) -> float:
+def _survey(plan: EnlargePlan) -> float:
     """Look at what will be enlarged, and give its mean.
 
     The exact mode of a model to which the mean matters looks at the whole raster, so that a part comes out as in the
@@ -313,9 +313,9 @@ def _survey(plan: Plan) -> float:
     models = [member.model for member in plan.group if _minds_the_mean(member.model)]
     if plan.options.mode == "gaussian" or not models:
         return survey(plan.source, plan.wanted).mean
-    found = survey(plan.source)
-    _warn_of_relief({id(model): model for model in models}.values(), found.mean, found.minimum, found.maximum)
-    return found.mean
+    stats = survey(plan.source)
+    _warn_of_relief({id(model): model for model in models}.values(), stats.mean, stats.minimum, stats.maximum)
+    return stats.mean
 
 
 def _minds_the_mean(model: Model) -> bool:

@@ -39,17 +39,17 @@ def require_apart(grounds: Sequence[Ground], buffer: float, geographic: bool) ->
     DataError
         If half a fine cell and more is in two splits.
     """
-    bounds = np.array([each.bounds for each in grounds])
+    bounds = np.array([ground.bounds for ground in grounds])
     if geographic:
         # Rasters may count longitudes from -180 or from 0; one may lie across either.
         turned = np.floor((bounds[:, 0] + 180) / 360) * 360
         bounds[:, [0, 2]] -= turned[:, None]
-    splits = np.array([each.split for each in grounds])
-    regions = np.array([each.region for each in grounds])
-    cells = np.array([each.cell for each in grounds])
+    splits = np.array([ground.split for ground in grounds])
+    regions = np.array([ground.region for ground in grounds])
+    cells = np.array([ground.cell for ground in grounds])
     close: list[tuple[str, str]] = []
-    for i, here in enumerate(grounds):
-        others = np.flatnonzero((splits != here.split) & (regions != here.region) & (np.arange(len(grounds)) > i))
+    for i, ground in enumerate(grounds):
+        others = np.flatnonzero((splits != ground.split) & (regions != ground.region) & (np.arange(len(grounds)) > i))
         if not len(others):
             continue
         shared = np.full(len(others), -np.inf)
@@ -58,15 +58,15 @@ def require_apart(grounds: Sequence[Ground], buffer: float, geographic: bool) ->
             wide = np.minimum(east, bounds[i, 2]) - np.maximum(west, bounds[i, 0])
             high = np.minimum(bounds[others, 3], bounds[i, 3]) - np.maximum(bounds[others, 1], bounds[i, 1])
             shared = np.maximum(shared, np.minimum(wide, high))
-        size = np.minimum(cells[others], here.cell)
+        size = np.minimum(cells[others], ground.cell)
         overlapping = others[shared > 0.5 * size]
         if len(overlapping):
             other = grounds[overlapping[0]]
             raise DataError(
-                f"regions {here.region} ({here.split}) and {other.region} ({other.split}) overlap: the same ground "
+                f"regions {ground.region} ({ground.split}) and {other.region} ({other.split}) overlap: the same ground "
                 "would be in two splits; give both to one split, or join them by giving them one name"
             )
-        close += [(here.region, grounds[j].region) for j in others[shared > -buffer * size]]
+        close += [(ground.region, grounds[j].region) for j in others[shared > -buffer * size]]
     if not close:
         return []
     first, second = close[0]

@@ -18,7 +18,7 @@ TOLERANCE = 0.01
 
 
 @dataclass(frozen=True)
-class Axis:
+class BlockAxis:
     """Blocks along one axis."""
 
     first: int
@@ -44,13 +44,13 @@ class Axis:
 class Alignment:
     """Blocks of a region."""
 
-    rows: Axis
-    columns: Axis
+    rows: BlockAxis
+    columns: BlockAxis
 
 
 def own_blocks(hr: Georeference, scale: int) -> Alignment:
     """Blocks from the first fine cell on, for coarse cells that are block means."""
-    return Alignment(Axis(0, hr.rows // scale), Axis(0, hr.columns // scale))
+    return Alignment(BlockAxis(0, hr.rows // scale), BlockAxis(0, hr.columns // scale))
 
 
 def align(hr: Georeference, lr: Georeference, scale: int, shift: tuple[float, float] = (0.0, 0.0)) -> Alignment:
@@ -108,12 +108,12 @@ def _turns(hr: Georeference, lr: Georeference) -> int:
     return round((middle - other) / 360)
 
 
-def _axis(cells: int, edge: float, cell: float, lr_edge: float, lr_cell: float, scale: int, shift: float) -> Axis:
+def _axis(cells: int, edge: float, cell: float, lr_edge: float, lr_cell: float, scale: int, shift: float) -> BlockAxis:
     step = scale * cell / lr_cell
 
-    def made(first: int) -> Axis:
+    def made(first: int) -> BlockAxis:
         centre = edge - lr_edge + (first + scale / 2 + shift) * cell
-        return Axis(first, (cells - first) // scale, centre / lr_cell - 0.5, step)
+        return BlockAxis(first, (cells - first) // scale, centre / lr_cell - 0.5, step)
 
     # Half a fine cell either way is a tie, which rounding shall not decide.
     return min((made(first) for first in range(min(scale, cells))), key=lambda axis: round(abs(axis.gap), 6))

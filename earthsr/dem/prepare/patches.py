@@ -18,7 +18,7 @@ LAND, COAST, OCEAN = 0, 1, 2
 
 
 @dataclass(frozen=True)
-class Cut:
+class CutPatches:
     """What was cut from one window."""
 
     patches: Split
@@ -28,7 +28,7 @@ class Cut:
     """Valid fine cells of the window."""
 
 
-def cut(pair: Pair, job: Job, plan: DemPlan) -> Cut:
+def cut(pair: Pair, job: Job, plan: DemPlan) -> CutPatches:
     """Cut the patches of a job that have enough valid cells.
 
     Fine cells are NaN where the mask is 0, and only there.
@@ -65,7 +65,7 @@ def cut(pair: Pair, job: Job, plan: DemPlan) -> Cut:
         mask=(~np.isnan(truth[:, None])).astype(np.uint8),
         columns=columns,
     )
-    return Cut(patches, len(job.columns) - count, int((~np.isnan(fine)).sum()))
+    return CutPatches(patches, len(job.columns) - count, int((~np.isnan(fine)).sum()))
 
 
 def surface_of(valid: NDArray[np.float32], coast: tuple[float, float]) -> int:

@@ -68,9 +68,11 @@ def lay_out(archive: Archive, plan: DemPlan, corrections: Mapping[str, tuple[flo
     notes = require_apart(grounds, plan.buffer * plan.scale, archive.geographic)
     jobs: dict[Split, list[Job]] = {}
     for split in SPLITS:
-        found = [job for name, own in blocks.items() if split in own for job in plan.jobs(name, split, own[split])]
-        if found:
-            jobs[split] = found
+        jobs_of_split = [
+            job for name, own in blocks.items() if split in own for job in plan.jobs(name, split, own[split])
+        ]
+        if jobs_of_split:
+            jobs[split] = jobs_of_split
     return Layout(alignments, blocks, jobs, notes)
 
 
@@ -159,7 +161,7 @@ class DemPlan:
         InputError
             If a pattern is no region's, or a region is asked for in two splits.
         """
-        found: dict[str, Split | None] = dict.fromkeys(regions)
+        split_of: dict[str, Split | None] = dict.fromkeys(regions)
         patterns = (self.train_regions, self.valid_regions, self.test_regions)
         for split, wanted in zip(SPLITS, patterns, strict=True):
             for pattern in wanted:
@@ -167,13 +169,13 @@ class DemPlan:
                 if not matching:
                     raise InputError(f"--{split}-region {pattern}: no such region; there are {names(regions)}")
                 for name in matching:
-                    other = found[name]
+                    other = split_of[name]
                     if other not in (None, split):
                         raise InputError(f"region {name} is asked for in {other} and in {split}; give it to one")
-                    found[name] = split
+                    split_of[name] = split
         whole = [split for split, share in zip(SPLITS, self.shares, strict=True) if share > 0]
         # One split has all the shares: there is nothing to cut.
-        return {name: split or (whole[0] if len(whole) == 1 else None) for name, split in found.items()}
+        return {name: split or (whole[0] if len(whole) == 1 else None) for name, split in split_of.items()}
 
     def blocks(self, region: str, rows: int, columns: int, split: Split | None) -> dict[Split, Window]:
         """Coarse cells of every split in a region.
@@ -213,15 +215,15 @@ class DemPlan:
                 f"{self.patch} each with a buffer of {self.buffer} between them; take smaller patches (--patch), or "
                 "give regions whole (--train-region, --valid-region, --test-region)"
             )
-        found: dict[Split, Window] = {}
+        blocks: dict[Split, Window] = {}
         start = 0
         for (name, _), width in zip(wanted, widths, strict=True):
             if self.axis == "columns":
-                found[name] = Window(0, start, rows, width)
+                blocks[name] = Window(0, start, rows, width)
             else:
-                found[name] = Window(rows - start - width, 0, width, columns)
+                blocks[name] = Window(rows - start - width, 0, width, columns)
             start += width + self.buffer
-        return found
+        return blocks
 
     def step(self, split: Split) -> int:
         """Most coarse cells from one patch of ``split`` to the next."""
@@ -269,15 +271,15 @@ def starts(first: int, length: int, patch: int, step: int) -> list[int]:
 
 def shards(jobs: Sequence[Job], patches: int) -> list[list[Job]]:
     """Divide jobs, in their order, into pieces of work with at least so many patches each, but for the last."""
-    found: list[list[Job]] = []
+    pieces: list[list[Job]] = []
     held = patches
     for job in jobs:
         if held >= patches:
-            found.append([])
+            pieces.append([])
             held = 0
-        found[-1].append(job)
+        pieces[-1].append(job)
         held += len(job.columns)
-    return found
+    return pieces
 
 
 def _numbers(values: Sequence[float]) -> str:

@@ -17,7 +17,7 @@ from typing import Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from earthsr.dem.prepare.pairs import Alignment, Axis, align, read_padded, read_plausible
+from earthsr.dem.prepare.pairs import Alignment, BlockAxis, align, read_padded, read_plausible
 from earthsr.geo import Source
 from earthsr.geo.registration import Offset, OffsetSums
 from earthsr.geo.window import Window
@@ -112,19 +112,19 @@ def register_region(region: str, hr: Source, lr: Source, scale: int, mode: Mode)
     """
     alignment = align(hr.georeference, lr.georeference, scale)
     between = (alignment.rows.gap * scale, alignment.columns.gap * scale)
-    found = Registration(region, between, None)
+    registration = Registration(region, between, None)
     if mode == "off":
-        return found
+        return registration
     measured = measure(hr, lr, alignment, scale)
-    found = replace(found, measured=measured)
+    registration = replace(registration, measured=measured)
     wrong = (
         _half(measured.rows, measured.rows_error, scale),
         _half(measured.columns, measured.columns_error, scale),
     )
     if mode == "report" or wrong == (0.0, 0.0):
-        return found
+        return registration
     alignment = align(hr.georeference, lr.georeference, scale, wrong)
-    return replace(found, corrected=wrong, after=measure(hr, lr, alignment, scale))
+    return replace(registration, corrected=wrong, after=measure(hr, lr, alignment, scale))
 
 
 def measure(hr: Source, lr: Source, alignment: Alignment, scale: int) -> Offset:
@@ -138,9 +138,9 @@ def measure(hr: Source, lr: Source, alignment: Alignment, scale: int) -> Offset:
         window = Window(*first, math.ceil(down[-1]) - first[0], math.ceil(across[-1]) - first[1])
         truth = _means(_means(read_plausible(hr, window), down - first[0], 0), across - first[1], 1)
         sums += OffsetSums.of(read_padded(lr, top, bottom - 1, left, right - 1), truth)
-    found = sums.fit()
+    offset = sums.fit()
     lengths = ("rows", "columns", "rows_error", "columns_error")
-    return replace(found, **{name: getattr(found, name) * scale for name in lengths})
+    return replace(offset, **{name: getattr(offset, name) * scale for name in lengths})
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,7 @@ class _Cover:
     end: int
 
     @classmethod
-    def of(cls, axis: Axis, scale: int, cells: int) -> _Cover:
+    def of(cls, axis: BlockAxis, scale: int, cells: int) -> _Cover:
         size = scale / axis.step
         edge = axis.first + scale / 2 - (axis.position + 0.5) * size
         first, end = math.ceil((-edge - _ROUNDING) / size), math.floor((cells - edge + _ROUNDING) / size)

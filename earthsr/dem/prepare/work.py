@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from earthsr.dem.prepare.patches import Cut
+from earthsr.dem.prepare.patches import CutPatches
 from earthsr.dem.prepare.problems import require_room
 from earthsr.dem.write import Split
 from earthsr.errors import InputError
@@ -128,7 +128,7 @@ def leftovers(root: Path) -> list[Path]:
     return sorted(root.glob(f"{_PREFIX}*")) if root.is_dir() else []
 
 
-def write_shard(path: Path, cuts: Sequence[Cut]) -> None:
+def write_shard(path: Path, cuts: Sequence[CutPatches]) -> None:
     """Write the patches of some jobs, atomically; masks are the NaN of the truth and are not written."""
     arrays: dict[str, NDArray] = {
         "left_out": np.array([each.left_out for each in cuts], np.int64),
