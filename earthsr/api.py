@@ -26,8 +26,7 @@ from earthsr.models import (
     require_same_spec,
     resolve_checkpoint,
 )
-from earthsr.models.checkpoint import STATE, evaluation_folder
-from earthsr.models.pretrained import is_pretrained
+from earthsr.models.checkpoint import STATE, evaluation_folder, is_pretrained
 from earthsr.tasks import task_for
 from earthsr.training import Trainer, TrainingResult
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from earthsr.backend import Model
 from earthsr.models import read_weights, resolve_checkpoint
-from earthsr.models.initial import Weights
+from earthsr.models.state import Weights
 
 
 class Parameters(dict[str, NDArray[np.float32]]):

@@ -54,7 +54,7 @@ BREACHES = [
     ("backends/earthsr_torch/engine.py", "import earthsr_mindspore", "knows nothing of MindSpore"),
     ("backends/earthsr_mindspore/engine.py", "import torch", "knows nothing of PyTorch"),
     ("earthsr/check/export.py", "import onnxruntime", "never imports a framework"),
-    ("earthsr/backend/files.py", "import earthsr_onnx", "never imports a framework"),
+    ("earthsr/backend/exported.py", "import earthsr_onnx", "never imports a framework"),
     ("backends/earthsr_onnx/engine.py", "import torch", "knows no framework"),
     ("backends/earthsr_onnx/engine.py", "import earthsr_torch", "knows no framework"),
     ("backends/earthsr_onnx/engine.py", "import earthsr.check.export", "Backend packages stand beside"),

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from earthsr.backend import Backend, BackendInfo, Device, Engine
 from earthsr.backend.exported import read_exported, require_float32
 from earthsr.models import NetworkSpec, Precision, WeightsFile
-from earthsr.models.initial import Weights
+from earthsr.models.state import Weights
 from earthsr_mindspore import device
 from earthsr_mindspore.device import set_device
 

@@ -10,7 +10,7 @@ from earthsr.backend import Backend, BackendInfo, Device, Engine
 from earthsr.backend.exported import read_exported, require_float32
 from earthsr.backend.registry import needs_an_export
 from earthsr.models import NetworkSpec, Precision
-from earthsr.models.initial import Weights
+from earthsr.models.state import Weights
 
 
 class OnnxBackend(Backend):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from earthsr.backend import Backend, BackendInfo, Device, Engine
 from earthsr.errors import BackendError
 from earthsr.models import NetworkSpec, Precision, WeightsFile
-from earthsr.models.initial import Weights
+from earthsr.models.state import Weights
 from earthsr.ranks import device_of
 from earthsr_torch.device import find_device
 

@@ -3,8 +3,7 @@
 A backend is an object, not a global: several live in one process.
 """
 
-from earthsr.backend.exported import PredictionEngine, exported_metadata
-from earthsr.backend.files import is_exported, read_model
+from earthsr.backend.exported import PredictionEngine, exported_metadata, is_exported, read_model
 from earthsr.backend.framework import Backend, BackendInfo, Device
 from earthsr.backend.interface import Engine, Pending, StepValues
 from earthsr.backend.model import Model

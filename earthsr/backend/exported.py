@@ -1,20 +1,33 @@
-"""Exported models: files that hold a graph and its weights, run without the code that trained them."""
+"""Exported models, files that hold a graph and its weights, and reading a CHECKPOINT of any kind.
+
+ONNX and MindIR files are protocol buffers: a sequence of fields, each with its number, its kind and its length. So what
+a file says of itself can be read in no time, whatever its size, with no framework at hand and without knowing the rest.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, Final, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
 
 from earthsr.backend.interface import Engine, NativeLoss, Pending, StepValues
-from earthsr.backend.protobuf import read_entries
-from earthsr.backend.registry import training_backends
+from earthsr.backend.registry import available_backends, exported_suffixes, training_backends
 from earthsr.data.batch import Batch
 from earthsr.errors import BackendError, CheckpointError
-from earthsr.models import NetworkSpec, Objective, OptimizerSpec, Precision, State, WeightsFile
+from earthsr.models import (
+    NetworkSpec,
+    Objective,
+    OptimizerSpec,
+    Precision,
+    State,
+    WeightsFile,
+    read_weights,
+    resolve_checkpoint,
+)
 from earthsr.models.weights_file import KEY, pack_metadata, unpack_metadata
 
 #: Key of the metadata under which an exported model says how it was made.
@@ -140,3 +153,105 @@ class PredictionEngine(Engine):
     def load_state(self, state: State) -> None:
         """Refuse: see :meth:`export_state`."""
         self._refuse("its weights are part of its graph and cannot be replaced")
+
+
+def is_exported(path: str | Path) -> bool:
+    """Whether a path has the suffix of exported models.
+
+    Parameters
+    ----------
+    path : str or Path
+        The path; nothing has to be there.
+    """
+    return Path(path).suffix.lower() in exported_suffixes()
+
+
+def read_model(path: str | Path) -> WeightsFile:
+    """Read what CHECKPOINT means.
+
+    Parameters
+    ----------
+    path : str or Path
+        A run folder (its best), a checkpoint folder, a weights file, or an exported model.
+
+    Returns
+    -------
+    WeightsFile
+        Without weights where it is an exported model, which nothing but a backend reads them from.
+
+    Raises
+    ------
+    CheckpointError
+        If there is none, or it is damaged.
+    """
+    file = resolve_checkpoint(path)
+    if not is_exported(file):
+        return read_weights(file)
+    name = exported_suffixes()[file.suffix.lower()][0]
+    spec, metadata = available_backends()[name]().read_model(file)
+    return WeightsFile(spec, {}, metadata, file)
+
+
+_VARINT, _EIGHT_BYTES, _LENGTH, _FOUR_BYTES = 0, 1, 2, 5
+
+#: Of both formats: where the graph is, and the pairs of names and values (``metadata_props``, ``user_info``).
+GRAPH: Final = 7
+ENTRIES: Final = 14
+
+
+def _varint(handle: BinaryIO) -> int:
+    value = shift = 0
+    while True:
+        byte = handle.read(1)
+        if not byte or shift > 63:
+            raise ValueError("it ends in the middle of a number" if not byte else "a number has more than 64 bits")
+        value |= (byte[0] & 0x7F) << shift
+        shift += 7
+        if byte[0] < 0x80:
+            return value
+
+
+def _fields(handle: BinaryIO, end: int) -> Iterator[tuple[int, int]]:
+    """Number and length of each field up to ``end``; the handle stands where its bytes begin, and may be moved."""
+    while handle.tell() < end:
+        tag = _varint(handle)
+        number, kind = tag >> 3, tag & 7
+        if kind == _LENGTH:
+            length = _varint(handle)
+        elif kind in (_EIGHT_BYTES, _FOUR_BYTES):
+            length = 8 if kind == _EIGHT_BYTES else 4
+        elif kind == _VARINT:
+            _varint(handle)
+            length = 0
+        else:
+            raise ValueError(f"a field has the unknown kind {kind}")
+        start = handle.tell()
+        if number == 0 or start + length > end:
+            raise ValueError("a field has the number 0" if number == 0 else "it ends in the middle of a field")
+        yield number, length
+        handle.seek(start + length)
+
+
+def read_entries(path: Path) -> dict[str, str]:
+    """Read the names and values that an ONNX or MindIR file carries.
+
+    Raises
+    ------
+    ValueError
+        If the file is not whole, or no protocol buffer with a graph; the message says what is wrong.
+    OSError
+        If it cannot be read.
+    """
+    entries: dict[str, str] = {}
+    graph = False
+    with path.open("rb") as handle:
+        for number, length in _fields(handle, os.fstat(handle.fileno()).st_size):
+            graph = graph or number == GRAPH
+            if number == ENTRIES:
+                pair = {}
+                for key, size in _fields(handle, handle.tell() + length):
+                    pair[key] = handle.read(size).decode("utf-8")
+                entries[pair.get(1, "")] = pair.get(2, "")
+    if not graph:
+        raise ValueError("it holds no graph")
+    return entries

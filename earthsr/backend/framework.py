@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from earthsr.backend.interface import Engine
 from earthsr.errors import BackendError
 from earthsr.models import NetworkSpec, Precision, WeightsFile
-from earthsr.models.initial import Weights
+from earthsr.models.state import Weights
 
 
 @dataclass(frozen=True)

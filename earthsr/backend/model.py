@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from earthsr.backend.files import is_exported, read_model
+from earthsr.backend.exported import is_exported, read_model
 from earthsr.backend.framework import Backend
 from earthsr.backend.interface import Engine, Pending
 from earthsr.backend.registry import choose_backend, choose_runner
@@ -19,7 +19,7 @@ from earthsr.errors import CheckpointError
 from earthsr.geo.voids import fill_voids
 from earthsr.landuse.normalise import ChannelNormalisation
 from earthsr.models import NetworkSpec, Precision
-from earthsr.models.initial import Weights
+from earthsr.models.state import Weights
 
 
 class Model:

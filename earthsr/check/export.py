@@ -25,8 +25,7 @@ from earthsr.backend import (
     training_backends,
 )
 from earthsr.backend.exported import EXPORTED
-from earthsr.check.parity.compare import relative
-from earthsr.check.parity.contract import BY_NAME
+from earthsr.check.parity.compare import BY_NAME, relative
 from earthsr.errors import BackendError, CheckpointError, InputError, WorkError, already_there, install_hint
 from earthsr.landuse.sources.fine import fingerprint
 from earthsr.models import NetworkSpec, Precision, UNetSpec, WeightsFile

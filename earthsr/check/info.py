@@ -22,8 +22,7 @@ from earthsr.data.hdf5 import open_h5, plain_attributes, reading
 from earthsr.dem.predict.arrays import read_elevation
 from earthsr.errors import InputError, already_there, install_hint
 from earthsr.models import NetworkSpec, load_checkpoint, resolve_checkpoint
-from earthsr.models.checkpoint import STATE
-from earthsr.models.pretrained import pretrained_weights
+from earthsr.models.checkpoint import STATE, pretrained_weights
 from earthsr.store import write_text
 from earthsr.tasks import task_for
 

@@ -1,4 +1,4 @@
-"""The verbs info and doctor: what a file holds, what this machine can do."""
+"""The verb info: what a file holds."""
 
 from __future__ import annotations
 
@@ -7,29 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from earthsr.cli.options import Json, show
+from earthsr.cli.options import Json, as_lines, show
 
 _FILE = "Configuration, checkpoint, run folder, name of a pretrained model, or data file."
-
-
-def _text(values: dict[str, Any], indent: str = "") -> str:
-    lines = []
-    for key, value in values.items():
-        if isinstance(value, dict):
-            lines.append(f"{indent}{key}:")
-            lines.append(_text(value, indent + "  "))
-        elif isinstance(value, list) and value and all(isinstance(each, dict) for each in value):
-            lines.append(f"{indent}{key}:")
-            lines += [f"{indent}  " + ", ".join(f"{k} {_plain(v)}" for k, v in each.items()) for each in value]
-        elif isinstance(value, list):
-            lines.append(f"{indent}{key}: {', '.join(map(str, value))}")
-        else:
-            lines.append(f"{indent}{key}: {value}")
-    return "\n".join(line for line in lines if line)
-
-
-def _plain(value: Any) -> str:
-    return "/".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
 
 
 def info(
@@ -60,14 +40,6 @@ def _described(values: dict[str, Any]) -> str:
     from earthsr.check.card_pages import card_text
 
     if "card" not in values:
-        return _text(values)
+        return as_lines(values)
     head: dict[str, Any] = {key: values[key] for key in ("kind", "path", "card_file") if key in values}
-    return f"{_text(head)}\n\n{card_text(values['card'])}"
-
-
-def doctor(as_json: Json = False) -> None:
-    """Say what this machine can do: backends, devices, precisions, packages; and what not, and why."""
-    from earthsr.check.info import describe_machine
-
-    values = describe_machine()
-    show(values, as_json, _text(values))
+    return f"{as_lines(head)}\n\n{card_text(values['card'])}"

@@ -13,14 +13,16 @@ import typer
 from earthsr.cli import bench as bench_verbs
 from earthsr.cli import config as config_verbs
 from earthsr.cli import convert as convert_verbs
+from earthsr.cli import doctor as doctor_verbs
+from earthsr.cli import evaluate as evaluate_verbs
 from earthsr.cli import export as export_verbs
-from earthsr.cli import info as inspect_verbs
+from earthsr.cli import info as info_verbs
 from earthsr.cli import parity as parity_verbs
 from earthsr.cli import predict as predict_verbs
 from earthsr.cli import prepare as prepare_verbs
 from earthsr.cli import reconstruct as reconstruct_verbs
 from earthsr.cli import sample as sample_verbs
-from earthsr.cli import train as work_verbs
+from earthsr.cli import train as train_verbs
 
 app = typer.Typer(
     name="earthsr",
@@ -48,8 +50,8 @@ def _root(
     """Deep-learning maps of the Earth at high resolution, on PyTorch or MindSpore."""
 
 
-app.command("train")(work_verbs.train)
-app.command("evaluate")(work_verbs.evaluate)
+app.command("train")(train_verbs.train)
+app.command("evaluate")(evaluate_verbs.evaluate)
 app.command("predict")(predict_verbs.predict)
 app.command("reconstruct")(reconstruct_verbs.reconstruct)
 app.add_typer(sample_verbs.app, name="sample")
@@ -59,8 +61,8 @@ app.command("convert")(convert_verbs.convert)
 app.command("export")(export_verbs.export)
 app.command("parity")(parity_verbs.parity)
 app.command("bench")(bench_verbs.bench)
-app.command("info")(inspect_verbs.info)
-app.command("doctor")(inspect_verbs.doctor)
+app.command("info")(info_verbs.info)
+app.command("doctor")(doctor_verbs.doctor)
 
 
 def _usage(error: Any) -> int:

@@ -34,3 +34,24 @@ Checkpoint = Annotated[
 def show(result: Any, as_json: bool, text: str) -> None:
     """Print a result on standard output: JSON for programs, text for people."""
     typer.echo(json.dumps(result, indent=2) if as_json else text)
+
+
+def as_lines(values: dict[str, Any], indent: str = "") -> str:
+    """Values as lines of text for people, those inside others indented."""
+    lines = []
+    for key, value in values.items():
+        if isinstance(value, dict):
+            lines.append(f"{indent}{key}:")
+            lines.append(as_lines(value, indent + "  "))
+        elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+            lines.append(f"{indent}{key}:")
+            lines += [f"{indent}  " + ", ".join(f"{k} {_plain(v)}" for k, v in item.items()) for item in value]
+        elif isinstance(value, list):
+            lines.append(f"{indent}{key}: {', '.join(map(str, value))}")
+        else:
+            lines.append(f"{indent}{key}: {value}")
+    return "\n".join(line for line in lines if line)
+
+
+def _plain(value: Any) -> str:
+    return "/".join(map(str, value)) or "none" if isinstance(value, list) else str(value)

@@ -1,4 +1,4 @@
-"""The verbs that learn and score: train, evaluate."""
+"""The verb train: learn into a run folder."""
 
 from __future__ import annotations
 
@@ -9,16 +9,7 @@ from typing import Annotated
 
 import typer
 
-from earthsr.cli.options import Backend, Checkpoint, ConfigFile, Device, Json, Set, show
-
-AmpLevel = Annotated[str | None, typer.Option("--amp-level", help="O0 to O3; that of training where absent.")]
-
-
-def _precision(amp_level: str | None) -> None:
-    from earthsr.errors import InputError
-
-    if amp_level not in (None, "O0", "O1", "O2", "O3"):
-        raise InputError(f"--amp-level is {amp_level!r}, expected O0, O1, O2 or O3")
+from earthsr.cli.options import Backend, ConfigFile, Device, Json, Set, show
 
 
 def train(
@@ -71,44 +62,3 @@ def train(
         )
     if result.interrupted_by == "SIGINT":
         raise typer.Exit(130)
-
-
-def evaluate(
-    checkpoint: Checkpoint,
-    data: Annotated[Path | None, typer.Option("--data", help="Data folder; else the one it was trained on.")] = None,
-    split: Annotated[str, typer.Option("--split", help="train, valid or test.")] = "test",
-    backend: Backend = None,
-    device: Device = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output", help="Folder; else evaluation/ in the run folder, or NAME-evaluation/ beside a file in none."
-        ),
-    ] = None,
-    amp_level: AmpLevel = None,
-    as_json: Json = False,
-) -> None:
-    """Score a model and its baselines in physical units; write metrics.json, figures and report.html."""
-    from earthsr.api import evaluate as run_evaluation
-    from earthsr.errors import InputError
-    from earthsr.evaluation.report import text_table
-    from earthsr.log import create_logger
-
-    if split not in ("train", "valid", "test"):
-        raise InputError(f"--split is {split!r}, expected train, valid or test")
-    _precision(amp_level)
-    create_logger()
-    result = run_evaluation(
-        checkpoint,
-        data=data,
-        split=split,
-        backend=backend,
-        device=device or "auto",
-        output=output,
-        amp_level=amp_level,
-    )
-    metrics = result.metrics
-    lines = [text_table(metrics["scores"], result.columns), result.headline]
-    lines.append(f"picture {result.figures[0]} (and {len(result.figures) - 1} more beside it)")
-    lines.append(f"report  {result.report}")
-    show(metrics, as_json, "\n".join(lines))

@@ -6,7 +6,6 @@ Nothing here computes a forward pass; a backend builds its network from the spec
 from earthsr.models.average import average_weights
 from earthsr.models.checkpoint import Checkpoint, RunFolder, load_checkpoint, resolve_checkpoint
 from earthsr.models.demsrnet import DemSRNetSpec
-from earthsr.models.initial import initial_weights
 from earthsr.models.objective import (
     CrossEntropyLoss,
     HuberLoss,
@@ -16,11 +15,10 @@ from earthsr.models.objective import (
     OptimizerSpec,
     Precision,
 )
-from earthsr.models.registry import spec_from_dict
 from earthsr.models.spec import InputField, NetworkSpec, Parameter
-from earthsr.models.state import State
+from earthsr.models.state import State, initial_weights
 from earthsr.models.unet import UNetSpec
-from earthsr.models.weights_file import WeightsFile, read_weights, require_same_spec, write_weights
+from earthsr.models.weights_file import WeightsFile, read_weights, require_same_spec, spec_from_dict, write_weights
 
 __all__ = [
     "Checkpoint",

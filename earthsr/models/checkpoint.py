@@ -2,6 +2,9 @@
 
 ``checkpoints/step-000123/`` holds ``weights.safetensors``, ``optimizer.safetensors`` and ``state.json``;
 ``checkpoints/best`` and ``checkpoints/latest`` are files that name one of these folders.
+
+Weights and model cards that travel with the package are in ``earthsr/pretrained/``. The name of such a model stands
+wherever a checkpoint is named, unless there is a file or folder of that name; ``tools/make_pretrained.py`` makes them.
 """
 
 from __future__ import annotations
@@ -11,11 +14,11 @@ import re
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
 from earthsr.errors import CheckpointError
-from earthsr.models.pretrained import pretrained_names, pretrained_weights
 from earthsr.models.spec import NetworkSpec
 from earthsr.models.state import State
 from earthsr.models.weights_file import (
@@ -27,6 +30,30 @@ from earthsr.models.weights_file import (
     write_weights,
 )
 from earthsr.store import atomic_folder, make_folder, remove_leftovers, write_json, write_text
+
+_SUFFIX = ".safetensors"
+
+
+def pretrained_folder() -> Path:
+    """Folder inside the installed package that holds weights (``NAME.safetensors``) and cards (``NAME.md``)."""
+    # Weights are opened by path, and packages with compiled dependencies such as ours are never run from a zip file.
+    return Path(str(files("earthsr"))) / "pretrained"
+
+
+def pretrained_names() -> tuple[str, ...]:
+    """Names of the pretrained models, sorted."""
+    return tuple(sorted(path.name.removesuffix(_SUFFIX) for path in pretrained_folder().glob(f"*{_SUFFIX}")))
+
+
+def pretrained_weights(name: str) -> Path | None:
+    """Weights file of the pretrained model of that name, or None where there is none."""
+    return pretrained_folder() / f"{name}{_SUFFIX}" if name in pretrained_names() else None
+
+
+def is_pretrained(weights: str | Path) -> bool:
+    """Whether a weights file is one of the package's own, beside which nothing should be written."""
+    return Path(weights).parent == pretrained_folder()
+
 
 WEIGHTS = "weights.safetensors"
 OPTIMIZER = "optimizer.safetensors"

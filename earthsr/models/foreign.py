@@ -15,9 +15,8 @@ import numpy as np
 
 from earthsr.errors import CheckpointError
 from earthsr.models.demsrnet import DemSRNetSpec
-from earthsr.models.initial import Weights
 from earthsr.models.spec import NetworkSpec
-from earthsr.models.state import check_names
+from earthsr.models.state import Weights, check_names
 from earthsr.models.weights_file import KEY, unpack_metadata
 
 #: MindEarth's layers under our names; those of the residual blocks are numbered.

@@ -9,18 +9,44 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from earthsr.errors import CheckpointError, InputError
-from earthsr.models.initial import Weights
-from earthsr.models.registry import spec_from_dict
+from earthsr.models.demsrnet import DemSRNetSpec
 from earthsr.models.spec import NetworkSpec
-from earthsr.models.state import check_names
+from earthsr.models.state import Weights, check_names
+from earthsr.models.unet import UNetSpec
 from earthsr.store import atomic_file
+
+KINDS: Final[dict[str, type[NetworkSpec]]] = {spec.kind: spec for spec in (DemSRNetSpec, UNetSpec)}
+
+
+def spec_from_dict(values: Mapping[str, Any]) -> NetworkSpec:
+    """Read a spec written by :meth:`NetworkSpec.to_dict`.
+
+    Parameters
+    ----------
+    values : mapping
+        The fields, and ``kind``.
+
+    Raises
+    ------
+    CheckpointError
+        If the kind or a field is unknown.
+    """
+    rest = dict(values)
+    kind = rest.pop("kind", None)
+    if kind not in KINDS:
+        raise CheckpointError(f"unknown kind of network {kind!r}; this version knows: {', '.join(KINDS)}")
+    try:
+        return KINDS[kind].from_fields(rest)
+    except TypeError as error:
+        raise CheckpointError(f"spec of kind {kind!r} is damaged: {error}") from None
+
 
 SCHEMA_VERSION = 1
 

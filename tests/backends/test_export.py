@@ -10,13 +10,12 @@ import numpy as np
 import pytest
 
 from earthsr.backend import Model, available_backends, choose_backend, choose_runner, get_backend, read_model
-from earthsr.backend.exported import exported_metadata
-from earthsr.backend.protobuf import read_entries
+from earthsr.backend.exported import exported_metadata, read_entries
 from earthsr.check.export import CASES, export, made_inputs
 from earthsr.data.normalise import Normalisation
 from earthsr.errors import BackendError, CheckpointError, InputError, WorkError
 from earthsr.models import DemSRNetSpec, MSELoss, OptimizerSpec, Precision, UNetSpec, WeightsFile, write_weights
-from earthsr.models.initial import initial_weights
+from earthsr.models.state import initial_weights
 from tests.conftest import installed
 
 DEM = DemSRNetSpec(features=4, num_blocks=1, scale=3)

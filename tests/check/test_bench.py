@@ -9,10 +9,8 @@ import pytest
 
 from earthsr.backend.interface import Peaks, PhaseTimes
 from earthsr.check.bench import BenchResult, Loader, Plain, Rates, run_bench, text_table
-from earthsr.check.bench.measure import peak_memory_mib, time_loader
-from earthsr.check.bench.report import significant
-from earthsr.check.bench.run import _bare_shape
-from earthsr.check.bench.source import Loaded, Made, source_of
+from earthsr.check.bench.result import significant
+from earthsr.check.bench.run import Loaded, Made, _bare_shape, peak_memory_mib, source_of, time_loader
 from earthsr.config import from_mapping
 from earthsr.errors import BackendError, InputError
 from earthsr.models import OptimizerSpec, Precision, initial_weights

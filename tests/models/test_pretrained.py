@@ -15,7 +15,7 @@ from earthsr.check.card_pages import card_markdown
 from earthsr.errors import CheckpointError, InputError
 from earthsr.geo.resample import block_mean, interpolate
 from earthsr.models import read_weights, resolve_checkpoint, write_weights
-from earthsr.models.pretrained import is_pretrained, pretrained_names
+from earthsr.models.checkpoint import is_pretrained, pretrained_names
 from earthsr.samples.dem import jacksboro, write_sample_dem
 from tests.conftest import REPOSITORY, call_cli, small_world
 

@@ -4,8 +4,7 @@ Everything is measured through the engine that training uses, and in the same pr
 compared with. Nothing is written but the file that is asked for.
 """
 
-from earthsr.check.bench.report import text_table
-from earthsr.check.bench.result import BenchResult, Loader, Plain, Rates
+from earthsr.check.bench.result import BenchResult, Loader, Plain, Rates, text_table
 from earthsr.check.bench.run import run_bench
 
 __all__ = ["BenchResult", "Loader", "Plain", "Rates", "run_bench", "text_table"]

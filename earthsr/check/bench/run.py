@@ -1,24 +1,30 @@
-"""A whole benchmark of a configuration."""
+"""A whole benchmark of a configuration: the source of its batches, the clocks, and what is measured in which order."""
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import math
 import platform
+import resource
+import statistics
+import sys
 import time
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import earthsr
 from earthsr.backend import Backend, Engine, choose_backend
-from earthsr.check.bench.measure import peak_memory_mib, time_loader, time_steps
-from earthsr.check.bench.result import BenchResult, Plain, Rates
-from earthsr.check.bench.source import Loaded, Made, source_of
+from earthsr.check.bench.result import BenchResult, Loader, Plain, Rates
 from earthsr.config import Config
-from earthsr.errors import InputError
-from earthsr.models import NetworkSpec, OptimizerSpec, Precision, UNetSpec, initial_weights
-from earthsr.tasks import task_for
+from earthsr.data.batch import Batch
+from earthsr.errors import DataError, InputError
+from earthsr.models import NetworkSpec, Objective, OptimizerSpec, Precision, UNetSpec, initial_weights
+from earthsr.tasks import Task, task_for
 from earthsr.training.schedule import learning_rate
 
 _logger = logging.getLogger("earthsr")
@@ -29,6 +35,132 @@ PHASE_STEPS = 5
 CHANNELS, CELLS = 256, 65536
 #: The plain setting may be ten times as slow: this share of the steps does.
 PLAIN_SHARE = 0.25
+#: The loader alone is read for so long at most, and for so long at least where an epoch is shorter.
+LOADER_S, SHORTEST_S = 2.0, 0.2
+#: Made batches that are gone through over and over: enough that none is still in a cache of the processor.
+MADE = 8
+
+
+@dataclass(frozen=True)
+class Made:
+    """Synthetic batches, which cost nothing to load."""
+
+    batches: list[Batch]
+    objective: Objective
+    words: str
+
+    def stream(self) -> Generator[Batch, None, None]:
+        """Batches without end."""
+        yield from itertools.cycle(self.batches)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """The training split, read and prepared as in training."""
+
+    dataset: Any
+    normalisation: Any
+    objective: Objective
+    words: str
+
+    def epoch(self, number: int) -> Iterator[Batch]:
+        """Batches of one epoch."""
+        batches: Iterator[Batch] = self.dataset.training_batches(number, self.normalisation)
+        return batches
+
+    def stream(self) -> Generator[Batch, None, None]:
+        """Batches without end, epoch after epoch."""
+        for number in itertools.count():
+            yield from self.epoch(number)
+
+
+def source_of(config: Config, task: Task, synthetic: bool) -> Made | Loaded:
+    """Take the training split where ``data.root_dir`` is there, else made batches.
+
+    Raises
+    ------
+    InputError
+        If the data do not fit the configuration.
+    """
+    here = Path(config.data.root_dir).is_dir()
+    if synthetic or not here:
+        if not synthetic:
+            _logger.info(f"data.root_dir {config.data.root_dir} is not here: made batches are used")
+        made = task.made_batches(MADE)
+        return Made(made.batches, task.made_objective(), made.source)
+    try:
+        dataset = task.dataset("train")
+        words = f"{dataset.generator.path} ({len(dataset)} samples)"
+        return Loaded(dataset, task.normalisation(dataset), task.objective(), words)
+    except DataError as error:
+        raise InputError(f"{error}; or use --synthetic") from None
+
+
+def time_steps(
+    engine: Engine, stream: Iterator[Batch], rates: Sequence[float], accumulate: int, group: int
+) -> tuple[float, float]:
+    """Make steps as training does, and read losses once per group of them.
+
+    Parameters
+    ----------
+    engine : Engine
+        Prepared for training.
+    stream : iterator of Batch
+        At least ``len(rates) * accumulate`` batches.
+    rates : sequence of float
+        Learning rate of each step.
+    accumulate : int
+        Batches per step.
+    group : int
+        Steps between two reads. A device that computes beside the host is waited for there alone, as in training.
+
+    Returns
+    -------
+    tuple of float
+        Median over groups of the seconds of a step, and mean seconds that a step waited for its batches.
+    """
+    seconds: list[float] = []
+    waited = 0.0
+    for start in range(0, len(rates), group):
+        end = min(start + group, len(rates))
+        begun = time.perf_counter()
+        pending = []
+        for place in range(start, end, engine.steps_per_call):
+            some = rates[place : min(place + engine.steps_per_call, end)]
+            before = time.perf_counter()
+            batches = [next(stream) for _ in range(len(some) * accumulate)]
+            waited += time.perf_counter() - before
+            pending.append(engine.run(batches, some))
+        for values in pending:
+            values.result()
+        seconds.append((time.perf_counter() - begun) / (end - start))
+    return statistics.median(seconds), waited / len(rates)
+
+
+def time_loader(source: Loaded) -> Loader:
+    """Read and prepare batches with nobody who computes: whole epochs, or as many batches as go into two seconds."""
+    samples = 0
+    begun = time.perf_counter()
+    for epoch in range(sys.maxsize):
+        for batch in source.epoch(epoch):
+            samples += batch.size
+            if time.perf_counter() - begun >= LOADER_S:
+                break
+        if time.perf_counter() - begun >= SHORTEST_S:
+            break
+    return Loader(samples, samples / (time.perf_counter() - begun), source.dataset.num_workers)
+
+
+def peak_memory_mib() -> float:
+    """Largest resident memory of this process since it began, MiB."""
+    status = Path("/proc/self/status")
+    if status.is_file():
+        for line in status.read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) / 1024
+    largest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # KiB on Linux, bytes on macOS.
+    return largest / (2**20 if platform.system() == "Darwin" else 1024)
 
 
 def run_bench(

@@ -6,7 +6,6 @@ Records are compared with each other: of two backends in one process, or of two 
 """
 
 from earthsr.check.parity.compare import Comparison, Row, compare
-from earthsr.check.parity.inputs import Inputs
 from earthsr.check.parity.measure import measure
 from earthsr.check.parity.record import Record, read_record, write_record
 from earthsr.check.parity.report import write_report
@@ -14,7 +13,6 @@ from earthsr.check.parity.run import ParityRun, run_parity
 
 __all__ = [
     "Comparison",
-    "Inputs",
     "ParityRun",
     "Record",
     "Row",

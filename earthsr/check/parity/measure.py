@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import resource
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,20 +13,44 @@ from numpy.typing import NDArray
 
 import earthsr
 from earthsr.backend import Backend, Engine
-from earthsr.check.parity.inputs import Inputs, mirrored
 from earthsr.check.parity.record import Arrays, Record, thin
-from earthsr.data.batch import Batch
+from earthsr.data.batch import Batch, Earlier
 from earthsr.models import NetworkSpec, Objective, OptimizerSpec, Precision, State
-from earthsr.models.initial import Weights
+from earthsr.models.state import Weights
+from earthsr.tasks.batches import ParityBatches
 
 Say = Callable[[str], None]
+
+
+def mirrored(batches: list[Batch], spec: NetworkSpec) -> list[Batch]:
+    """Batches with rows for columns, and the samples of every batch in reverse order.
+
+    With transposed kernels the network computes the same, transposed; every sum is taken in another order.
+    """
+
+    def back(field: NDArray) -> NDArray:
+        return np.ascontiguousarray(field[::-1])
+
+    def fields(inputs: Mapping[str, NDArray]) -> dict[str, NDArray]:
+        return {name: back(value) for name, value in spec.transpose_inputs(inputs).items()}
+
+    return [
+        Batch(
+            fields(batch.inputs),
+            back(batch.target.swapaxes(-1, -2)),
+            back(batch.mask.swapaxes(-1, -2)),
+            back(batch.sample_weight),
+            None if batch.earlier is None else Earlier(fields(batch.earlier.inputs), back(batch.earlier.own)),
+        )
+        for batch in batches
+    ]
 
 
 def measure(
     backend: Backend,
     spec: NetworkSpec,
     weights: Weights,
-    inputs: Inputs,
+    inputs: ParityBatches,
     objective: Objective,
     optimizer: OptimizerSpec,
     rates: list[float],
@@ -43,7 +67,7 @@ def measure(
         Where.
     spec, weights : NetworkSpec, dict of str to ndarray
         The model.
-    inputs : Inputs
+    inputs : ParityBatches
         As many batches as rates.
     objective, optimizer : Objective, OptimizerSpec
         What is trained, and how.
@@ -52,7 +76,7 @@ def measure(
     device : str
         As the command line takes it.
     noise : bool
-        Compute everything again on the other side of two symmetries: see :func:`earthsr.check.parity.inputs.mirrored`.
+        Compute everything again on the other side of two symmetries: see :func:`earthsr.check.parity.measure.mirrored`.
     say : callable
         Told in words what comes next.
 
@@ -87,7 +111,7 @@ def measure(
 
 
 def describe_setup(
-    spec: NetworkSpec, inputs: Inputs, objective: Objective, optimizer: OptimizerSpec, rates: list[float]
+    spec: NetworkSpec, inputs: ParityBatches, objective: Objective, optimizer: OptimizerSpec, rates: list[float]
 ) -> dict[str, Any]:
     """Return what two records have to have in common to be compared."""
     return {
@@ -101,7 +125,7 @@ def describe_setup(
     }
 
 
-def input_arrays(weights: Weights, inputs: Inputs) -> dict[str, NDArray]:
+def input_arrays(weights: Weights, inputs: ParityBatches) -> dict[str, NDArray]:
     """Return initial weights and batches, thinned, for comparing them."""
     first, last = inputs.batches[0], inputs.batches[-1]
     arrays = {f"weights/{name}": value for name, value in weights.items()}
@@ -114,7 +138,7 @@ def input_arrays(weights: Weights, inputs: Inputs) -> dict[str, NDArray]:
 def _compute(
     engine: Engine,
     weights: Weights,
-    inputs: Inputs,
+    inputs: ParityBatches,
     batches: list[Batch],
     objective: Objective,
     optimizer: OptimizerSpec,

@@ -10,7 +10,6 @@ from typing import Any
 
 from earthsr.backend import Backend, choose_backend, get_backend, training_backends
 from earthsr.check.parity.compare import Comparison, compare, require_same_inputs, require_same_setup
-from earthsr.check.parity.inputs import Inputs
 from earthsr.check.parity.measure import describe_setup, input_arrays, measure
 from earthsr.check.parity.record import Record, read_record, write_record
 from earthsr.check.parity.report import write_report
@@ -18,6 +17,7 @@ from earthsr.config import Config
 from earthsr.errors import BackendError, DataError, InputError
 from earthsr.models import OptimizerSpec, initial_weights, read_weights, require_same_spec, resolve_checkpoint
 from earthsr.tasks import task_for
+from earthsr.tasks.batches import ParityBatches
 from earthsr.training.schedule import learning_rate
 
 _logger = logging.getLogger("earthsr")
@@ -66,14 +66,14 @@ def _backends(
     return [get_backend(name) for name in backends]
 
 
-def _inputs(config: Config, count: int, synthetic: bool) -> Inputs:
+def _inputs(config: Config, count: int, synthetic: bool) -> ParityBatches:
     task = task_for(config)
     if not synthetic and Path(config.data.root_dir).is_dir():
-        read: Inputs = task.read_batches(count)
+        read: ParityBatches = task.read_batches(count)
         return read
     if not synthetic:
         _logger.info(f"data.root_dir {config.data.root_dir} is not here: synthetic inputs are used")
-    made: Inputs = task.made_batches(count)
+    made: ParityBatches = task.made_batches(count)
     return made
 
 
