@@ -6,6 +6,9 @@ as one line and exits with code 2. Anything else that escapes is a failure of th
 
 from __future__ import annotations
 
+import importlib
+from typing import Any
+
 
 class EarthsrWarning(UserWarning):
     """Something was assumed on the user's behalf."""
@@ -56,3 +59,17 @@ def install_hint(*extras: str) -> str:
     """Return the command that installs optional parts of the package, from an index and in a clone."""
     words = ",".join(extras)
     return f"pip install 'earthsr[{words}]' (in a clone: pip install -e '.[{words}]')"
+
+
+def geo_module(name: str) -> Any:
+    """Import a package of the extra ``geo``, when it is needed and not before.
+
+    Raises
+    ------
+    InputError
+        If it is not installed.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        raise InputError(f"reading rasters needs the package {name.split('.')[0]}: {install_hint('geo')}") from None

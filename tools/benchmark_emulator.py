@@ -47,7 +47,7 @@ def region(height_deg: float, width_deg: float, cell_deg: float, west_deg: float
 
     globe = Globe(GlobeSpec(cell_deg, YEARS, 0, 0.25, 0.0, height_deg))
     rows, columns = globe.grid.rows, round(width_deg / cell_deg)
-    window = Window(0, round((west_deg - globe.grid.west_deg) / cell_deg), rows, columns)
+    window = Window(0, round((west_deg - globe.grid.west) / cell_deg), rows, columns)
     lat = globe.grid.latitudes()
     lon = globe.grid.longitudes()[window.column : window.column + columns]
     fields = dict(zip((c.name for c in globe.static_channels), globe.static(window), strict=True))

@@ -204,7 +204,7 @@ def one_dem(options: argparse.Namespace) -> dict[str, Any]:
     rng = np.random.default_rng(0)
     side = options.size // model.spec.scale
     values = (1000 + 30 * rng.normal(size=(side, side)).cumsum(0).cumsum(1) / 10).clip(0, 8000).astype(np.float32)
-    place = Georeference(side, side, 5.0, 45.0, CELL / 2, CELL / 2, "EPSG:4326", units="m")
+    place = Georeference(5.0, 45.0, CELL / 2, CELL / 2, side, side, "EPSG:4326", units="m")
     source = array_source(values, place)
     chosen = PredictOptions(tile=options.tile, overlap=options.overlap, batch_size=options.batch)
     plan = make_plan([model], source, chosen)

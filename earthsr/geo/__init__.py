@@ -1,18 +1,19 @@
 """Georeferenced rasters in any CRS, read and written window by window: GeoTIFF, NetCDF, Zarr, arrays in memory."""
 
 from earthsr.geo.crs import crs_name, same_crs
-from earthsr.geo.dataarrays import dataarray_source, to_dataarray
 from earthsr.geo.georeference import Georeference, Sink, Source
-from earthsr.geo.memory import MemorySink, array_source
-from earthsr.geo.mosaic_source import mosaic
-from earthsr.geo.readers import open_source, open_sources
+from earthsr.geo.grid import Bounds, Grid
+from earthsr.geo.memory import MemorySink, array_source, dataarray_source, to_dataarray
+from earthsr.geo.mosaic import mosaic
+from earthsr.geo.readers import open_source, open_sources, reprojected
 from earthsr.geo.values import require_metres
-from earthsr.geo.warp import reprojected
 from earthsr.geo.window import Window
 from earthsr.geo.writers import open_sink
 
 __all__ = [
+    "Bounds",
     "Georeference",
+    "Grid",
     "MemorySink",
     "Sink",
     "Source",

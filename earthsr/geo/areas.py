@@ -7,71 +7,26 @@ parallels is the difference of their sines: for rows of one height that is the c
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from earthsr.errors import DataError
+from earthsr.geo.grid import Grid
+from earthsr.geo.window import Window, pieces
 
 Interpolation = Literal["bilinear", "nearest"]
 
+Read = Callable[[Window], NDArray[Any]]
+
+#: Share of a cell; a centre that lies on an edge, but for rounding, belongs to the cell south or east of it.
+_EDGE: Final = 1e-6
+#: Share of a cell by which two grids whose cells are meant to be the same may differ.
+_SAME: Final = 0.02
 #: Cells of the grids of this field are 1e-3 degrees and larger; coordinates that differ by less are the same.
 _SAME_DEG = 1e-6
-
-
-@dataclass(frozen=True)
-class Grid:
-    """A regular grid of longitude and latitude, rows from north to south, columns from west to east."""
-
-    west_deg: float
-    north_deg: float
-    cell_lon_deg: float
-    cell_lat_deg: float
-    rows: int
-    columns: int
-
-    @property
-    def transform(self) -> tuple[float, float, float, float, float, float]:
-        """Affine transform (a, b, c, d, e, f) from (column, row) to (longitude, latitude), as rasterio orders it."""
-        return (self.cell_lon_deg, 0.0, self.west_deg, 0.0, -self.cell_lat_deg, self.north_deg)
-
-    @property
-    def periodic(self) -> bool:
-        """Whether the grid goes once around the Earth, so that its last column has the first as neighbour."""
-        # Cell sizes are often written with six digits: 43,200 cells of 0.00833333 degrees lack a fiftieth of a cell.
-        return math.isclose(self.columns * self.cell_lon_deg, 360.0, abs_tol=self.cell_lon_deg / 20)
-
-    def latitude_edges(self, start: int = 0, count: int | None = None) -> NDArray[np.float64]:
-        """Edges of rows, north to south, (count + 1,), degrees."""
-        count = self.rows - start if count is None else count
-        return self.north_deg - self.cell_lat_deg * np.arange(start, start + count + 1, dtype=np.float64)
-
-    def longitude_edges(self, start: int = 0, count: int | None = None) -> NDArray[np.float64]:
-        """Edges of columns, west to east, (count + 1,), degrees."""
-        count = self.columns - start if count is None else count
-        return self.west_deg + self.cell_lon_deg * np.arange(start, start + count + 1, dtype=np.float64)
-
-    def latitudes(self, start: int = 0, count: int | None = None) -> NDArray[np.float64]:
-        """Centres of rows, north to south, (count,), degrees."""
-        return self.latitude_edges(start, count)[:-1] - self.cell_lat_deg / 2
-
-    def longitudes(self, start: int = 0, count: int | None = None) -> NDArray[np.float64]:
-        """Centres of columns, west to east, (count,), degrees."""
-        return self.longitude_edges(start, count)[:-1] + self.cell_lon_deg / 2
-
-    def coarse(self, cell_deg: float) -> Grid:
-        """Return the grid of square cells of ``cell_deg``, whose edges are multiples of it, that covers this one."""
-        south = self.north_deg - self.rows * self.cell_lat_deg
-        east = self.west_deg + self.columns * self.cell_lon_deg
-        slack = _SAME_DEG / cell_deg
-        top = math.ceil(self.north_deg / cell_deg - slack)
-        left = math.floor(self.west_deg / cell_deg + slack)
-        rows = top - math.floor(south / cell_deg + slack)
-        columns = math.ceil(east / cell_deg - slack) - left
-        return Grid(left * cell_deg, top * cell_deg, cell_deg, cell_deg, rows, columns)
 
 
 def overlap(coarse_edges: NDArray[np.float64], fine_edges: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -135,8 +90,8 @@ def cells_of(coarse: Grid, fine: Grid, window: Sequence[int]) -> tuple[NDArray[n
     """
     row, column, rows, columns = window
     # A centre on an edge, but for rounding, belongs to the cell south or east of it.
-    i = np.floor((coarse.north_deg - fine.latitudes(row, rows)) / coarse.cell_lat_deg + 1e-9).astype(np.int64)
-    j = np.floor((fine.longitudes(column, columns) - coarse.west_deg) / coarse.cell_lon_deg + 1e-9).astype(np.int64)
+    i = np.floor((coarse.north - fine.latitudes(row, rows)) / coarse.cell_y + 1e-9).astype(np.int64)
+    j = np.floor((fine.longitudes(column, columns) - coarse.west) / coarse.cell_x + 1e-9).astype(np.int64)
     if coarse.periodic:
         j %= coarse.columns
     return np.where((i >= 0) & (i < coarse.rows), i, -1), np.where((j >= 0) & (j < coarse.columns), j, -1)
@@ -225,3 +180,92 @@ def window_matrix(
     indices = start + np.arange(size)
     indices = indices % count if periodic else np.clip(indices, 0, count - 1)
     return indices, weights.astype(np.float32)
+
+
+def fill(values: NDArray, grid: Grid, window: Window, read: Read) -> NDArray:
+    """Fill the part of a window that the grid has; columns wrap around where it is periodic.
+
+    Parameters
+    ----------
+    values : ndarray of shape (..., rows, columns)
+        Of the window, holding what cells beyond the grid have. It is changed.
+    grid : Grid
+        Whose window it is.
+    window : Window
+        Any integers.
+    read : callable
+        Reads a window that lies within the grid, (..., rows, columns).
+
+    Returns
+    -------
+    ndarray
+        ``values``.
+    """
+    for part, down, across in pieces(window, grid.rows, grid.columns, grid.periodic):
+        values[..., down : down + part.rows, across : across + part.columns] = read(part)
+    return values
+
+
+def aligned(fine: Grid, other: Grid) -> tuple[int, int] | None:
+    """Row and column of another grid at which a grid begins whose cells are some of its own; None where they are not.
+
+    Notes
+    -----
+    The column may lie beyond the other grid where that is periodic. Whether it has all the cells is not looked at.
+    """
+    here, there = fine.bounds, other.bounds
+    turn = 0 if other.periodic else 360 * round(((here.west + here.east) - (there.west + there.east)) / 720)
+    row, column = (there.north - here.north) / other.cell_y, (here.west - turn - there.west) / other.cell_x
+    bottom = (there.north - here.south) / other.cell_y
+    right = (here.east - turn - there.west) / other.cell_x
+    off = [row - round(row), column - round(column), bottom - round(row) - fine.rows]
+    off.append(right - round(column) - fine.columns)
+    return (round(row), round(column)) if max(map(abs, off)) < _SAME else None
+
+
+def sample(values: NDArray, fine: Grid, window: Window, other: Grid, read: Read) -> NDArray:
+    """Take the cells of another grid in which the centres of a window's cells lie.
+
+    Parameters
+    ----------
+    values : ndarray of shape (rows, columns)
+        Of the window, holding what cells have whose centres lie beyond the other grid. It is changed.
+    fine : Grid
+        Whose window it is.
+    window : Window
+        Within the grid.
+    other : Grid
+        Of what is read.
+    read : callable
+        Reads a window that lies within the other grid.
+
+    Returns
+    -------
+    ndarray
+        ``values``.
+    """
+    rows, columns = _cells(fine, window, other)
+    i = np.flatnonzero((rows >= 0) & (rows < other.rows))
+    j = np.arange(window.columns) if other.periodic else np.flatnonzero(columns < other.columns)
+    if not i.size or not j.size:
+        return values
+    rows, columns = rows[i], columns[j]
+    top, left = int(rows.min()), int(columns.min())
+    part = Window(top, left, int(rows.max()) - top + 1, int(columns.max()) - left + 1)
+    found = fill(np.empty((part.rows, part.columns), values.dtype), other, part, read)
+    values[np.ix_(i, j)] = found[np.ix_(rows - top, columns - left)]
+    return values
+
+
+def _cells(fine: Grid, window: Window, other: Grid) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Row of the other grid for each row of a window, and its column, which counts on round the Earth on periodic ones.
+
+    Rows beyond it are negative or too large; columns beyond a grid that is not periodic are too large.
+    """
+    south = (np.arange(window.row, window.row + window.rows) + 0.5) * (fine.cell_y / other.cell_y)
+    rows = np.floor((other.north - fine.north) / other.cell_y + south + _EDGE).astype(np.int64)
+    east = (np.arange(window.column, window.column + window.columns) + 0.5) * (fine.cell_x / other.cell_x)
+    east += (fine.west - other.west) / other.cell_x + _EDGE
+    if not other.periodic:
+        east %= 360 / other.cell_x
+    return rows, np.floor(east).astype(np.int64)

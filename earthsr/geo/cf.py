@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from earthsr.errors import DataError
 from earthsr.geo.crs import crs_name, parse_crs, wkt_of
 from earthsr.geo.georeference import Georeference
-from earthsr.geo.lonlat_grids import Axis, regular_axis
 
 _NAMES: Final = {
     "lat": ("lat", "latitude"),
@@ -28,6 +27,14 @@ _STANDARD: Final = {
 #: Share of a cell by which steps may differ; and by which a transform that is written beside the axes may.
 _REGULAR: Final = 0.02
 _EXACT: Final = 1e-4
+
+
+class Axis(NamedTuple):
+    """A regular axis: centre of the first cell, signed distance to the next one (degrees), number of cells."""
+
+    first: float
+    step: float
+    cells: int
 
 
 class Axes(NamedTuple):
@@ -216,3 +223,44 @@ def _projected_axis(centres: NDArray, name: str, source: str) -> Axis:
             "onto a regular grid first (gdalwarp -tr)"
         )
     return Axis(float(values[0]), step, len(values))
+
+
+def regular_axis(centres: NDArray, name: str, source: str) -> Axis:
+    """Describe an axis by its first centre and its step.
+
+    Parameters
+    ----------
+    centres : ndarray of shape (n,)
+        Degrees.
+    name, source : str
+        Of the axis and its file, for errors.
+
+    Raises
+    ------
+    DataError
+        If the distances differ, or there are fewer than two cells.
+    """
+    values = np.asarray(centres, np.float64)
+    if values.ndim != 1 or len(values) < 2 or not np.isfinite(values).all():
+        raise DataError(f"{source}: {name} has shape {values.shape}, expected one axis of two and more finite degrees")
+    step = float(values[-1] - values[0]) / (len(values) - 1)
+    rounding = 4 * float(np.finfo(np.float32).eps) * float(np.abs(values).max())
+    steps = np.diff(values)
+    if step == 0 or np.abs(steps - step).max() > _REGULAR * abs(step) + rounding:
+        raise DataError(
+            f"{source}: {name} is not regular, its steps are {steps.min():g} to {steps.max():g} degrees; resample the "
+            "file onto a regular grid of longitude and latitude first (cdo remapnn, gdalwarp -t_srs EPSG:4326)"
+        )
+    first = float(values[0])
+    if np.array_equal(values.astype(np.float32), values):
+        first, step = _rounded(first, step)
+    return Axis(first, step, len(values))
+
+
+def _rounded(first: float, step: float) -> tuple[float, float]:
+    """Undo the rounding of float32: cells of 1/n degrees, edges on multiples of half a cell, where they nearly are."""
+    per_degree = round(1 / step) or 1
+    if abs(step * per_degree - 1) < 1e-4:
+        step = 1 / per_degree
+    halves = round(first / step * 2)
+    return (halves * step / 2 if abs(halves / 2 - first / step) < _REGULAR else first), step

@@ -11,6 +11,7 @@ import numpy as np
 
 from earthsr.geo.crs import parse_crs
 from earthsr.geo.georeference import Georeference
+from earthsr.geo.grid import Grid
 
 #: PROJ's projections and parameters, and their names in CF 1.8 (appendix F).
 _PROJECTIONS: Final = {
@@ -38,13 +39,13 @@ _NO_ORIGIN: Final = ("mercator", "lambert_cylindrical_equal_area", "sinusoidal")
 _ELLIPSOID: Final = re.compile(r'(?:ELLIPSOID|SPHEROID)\["[^"]*",([\d.]+),([\d.]+)')
 
 
-def axis_attributes(georeference: Georeference) -> tuple[dict[str, str], dict[str, str]]:
+def axis_attributes(grid: Grid) -> tuple[dict[str, str], dict[str, str]]:
     """Attributes of the axes along rows and along columns."""
-    if georeference.geographic:
+    if grid.geographic:
         y = {"standard_name": "latitude", "long_name": "latitude", "units": "degrees_north", "axis": "Y"}
         x = {"standard_name": "longitude", "long_name": "longitude", "units": "degrees_east", "axis": "X"}
         return y, x
-    units = _linear_units(georeference.crs_wkt)
+    units = _linear_units(grid.crs_wkt)
     y = {"standard_name": "projection_y_coordinate", "long_name": "y coordinate of projection", **units, "axis": "Y"}
     x = {"standard_name": "projection_x_coordinate", "long_name": "x coordinate of projection", **units, "axis": "X"}
     return y, x
@@ -59,33 +60,32 @@ def _linear_units(wkt: str) -> dict[str, str]:
     return {"units": known.get(factor, "US_survey_foot" if abs(factor - 0.3048006) < 1e-6 else name)}
 
 
-def crs_attributes(georeference: Georeference, north_first: bool = True) -> dict[str, Any]:
+def crs_attributes(grid: Grid, north_first: bool = True) -> dict[str, Any]:
     """Attributes of the variable that ``grid_mapping`` names.
 
     CDO reads the parameters, xarray and QGIS the WKT, and GDAL the transform, which is exact where centres of cells
     are rounded. For rows from south to north readers disagree on what the transform means, and it is left out.
     """
-    wkt = georeference.crs_wkt
-    west, cell_x, north, cell_y = (georeference.west, georeference.cell_x, georeference.north, georeference.cell_y)
-    said = {**_parameters(georeference), "crs_wkt": wkt, "spatial_ref": wkt}
+    wkt, west, cell_x, north, cell_y = grid.crs_wkt, grid.west, grid.cell_x, grid.north, grid.cell_y
+    said = {**_parameters(grid), "crs_wkt": wkt, "spatial_ref": wkt}
     if north_first:
         said["GeoTransform"] = f"{west!r} {cell_x!r} 0.0 {north!r} 0.0 {-cell_y!r}"
     return said
 
 
-def _parameters(georeference: Georeference) -> dict[str, Any]:
+def _parameters(grid: Grid) -> dict[str, Any]:
     """CF's name and parameters of a projection; nothing for one that is not in the table above."""
     said: dict[str, Any] = {}
-    if not re.search(r'PRIMEM\["[^"]*",0(\.0*)?[,\]]', georeference.crs_wkt):
+    if not re.search(r'PRIMEM\["[^"]*",0(\.0*)?[,\]]', grid.crs_wkt):
         return {}
-    ellipsoid = _ELLIPSOID.search(georeference.crs_wkt)
+    ellipsoid = _ELLIPSOID.search(grid.crs_wkt)
     if ellipsoid:
         said["semi_major_axis"] = float(ellipsoid[1])
         if float(ellipsoid[2]):
             said["inverse_flattening"] = float(ellipsoid[2])
-    if georeference.geographic:
+    if grid.geographic:
         return {"grid_mapping_name": "latitude_longitude", "longitude_of_prime_meridian": 0.0, **said}
-    crs = parse_crs(georeference.crs_wkt, "raster")
+    crs = parse_crs(grid.crs_wkt, "raster")
     proj, unit = crs.to_dict(), float(crs.linear_units_factor[1])
     name = _PROJECTIONS.get(str(proj.get("proj")))
     oblique = name == "polar_stereographic" and abs(float(proj.get("lat_0", 0))) != 90

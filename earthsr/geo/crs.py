@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any, Final
 
-from earthsr.errors import DataError
-from earthsr.geo.lonlat_rasters import geo_module
+from earthsr.errors import DataError, geo_module
 
 #: GDAL keeps read and written blocks in memory up to 5 % of the machine's; windows need far less.
 _CACHE_BYTES: Final = 64 * 2**20

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from earthsr.errors import DataError
+from earthsr.errors import DataError, geo_module
 from earthsr.geo.cf import Axes, axes_of, grid_of
 from earthsr.geo.georeference import Georeference
-from earthsr.geo.lonlat_rasters import geo_module, open_dataset
+from earthsr.geo.lonlat_rasters import open_dataset
 from earthsr.geo.values import kept_attributes, physical, unreadable
 from earthsr.geo.window import Window
 

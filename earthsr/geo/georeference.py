@@ -5,36 +5,21 @@ Formats live beside this file; nothing here needs a geospatial package.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from earthsr.errors import InputError
-from earthsr.geo.window import Window, dateline, warn_of_rest
+from earthsr.geo.grid import Grid
+from earthsr.geo.window import Window, pieces
 
 
 @dataclass(frozen=True)
-class Georeference:
-    """A north-up grid: cells are areas, rows go from north to south and columns from west to east."""
+class Georeference(Grid):
+    """A grid and what the values on it mean."""
 
-    rows: int
-    columns: int
-    west: float
-    """Western edge of the first column, in units of the CRS."""
-    north: float
-    """Northern edge of the first row."""
-    cell_x: float
-    """Width of a cell, positive."""
-    cell_y: float
-    """Height of a cell, positive."""
-    crs_wkt: str = ""
-    """WKT 2; empty where nobody said, as for bare arrays."""
-    geographic: bool = True
-    """Whether coordinates are longitude and latitude in degrees."""
     units: str = "m"
     """Of the values."""
     nodata: float | None = None
@@ -43,122 +28,9 @@ class Georeference:
     """What a file says besides, such as its vertical datum; carried to what is made from it."""
 
     @property
-    def transform(self) -> tuple[float, float, float, float, float, float]:
-        """Affine coefficients a, b, c, d, e, f: x = a * column + b * row + c, y = d * column + e * row + f."""
-        return (self.cell_x, 0.0, self.west, 0.0, -self.cell_y, self.north)
-
-    @property
-    def bounds(self) -> tuple[float, float, float, float]:
-        """West, south, east, north."""
-        return (
-            self.west,
-            self.north - self.rows * self.cell_y,
-            self.west + self.columns * self.cell_x,
-            self.north,
-        )
-
-    @property
-    def periodic(self) -> bool:
-        """Whether the columns go once round the globe."""
-        return self.geographic and abs(self.columns * self.cell_x - 360) < 1e-6 * 360
-
-    @property
-    def dateline(self) -> int:
-        """First column east of longitude 180."""
-        return dateline(self.west, self.cell_x, self.columns)
-
-    def x(self) -> NDArray[np.float64]:
-        """Centres of the columns, of shape (columns,), in units of the CRS."""
-        return self.west + (np.arange(self.columns) + 0.5) * self.cell_x
-
-    def y(self, row: int = 0, rows: int | None = None) -> NDArray[np.float64]:
-        """Centres of ``rows`` rows from ``row`` on, from north to south, of shape (rows,), in units of the CRS."""
-        count = self.rows - row if rows is None else rows
-        return self.north - (np.arange(row, row + count) + 0.5) * self.cell_y
-
-    def refined(self, scale: int) -> Georeference:
-        """Grid of the cells divided by ``scale`` along each axis; the corner stays where it is."""
-        return replace(
-            self,
-            rows=self.rows * scale,
-            columns=self.columns * scale,
-            cell_x=self.cell_x / scale,
-            cell_y=self.cell_y / scale,
-        )
-
-    def part(self, window: Window) -> Georeference:
-        """Grid of a window."""
-        return replace(
-            self,
-            rows=window.rows,
-            columns=window.columns,
-            west=self.west + window.column * self.cell_x,
-            north=self.north - window.row * self.cell_y,
-        )
-
-    def check(self, window: Window) -> Window:
-        """Give a window back as plain integers; one that lies beyond an edge is a ValueError, a fault of the caller."""
-        window = Window(*map(int, window))
-        if not (
-            0 <= window.row <= window.row + window.rows <= self.rows
-            and 0 <= window.column <= window.column + window.columns <= self.columns
-        ):
-            raise ValueError(f"{window} lies outside the raster of {self.rows} x {self.columns} cells")
-        return window
-
-    def window(self, bbox: tuple[float, float, float, float]) -> Window:
-        """Cells that a box touches.
-
-        Parameters
-        ----------
-        bbox : tuple of float
-            West, south, east, north in units of the CRS. On a periodic grid west > east is a box across the dateline,
-            and longitudes may count otherwise than the grid's, from -360 to 540.
-
-        Returns
-        -------
-        Window
-            On a periodic grid its columns may be negative or lie beyond the last one: neighbours follow each other, and
-            :meth:`part` gives the box's own longitudes, 170 to 190 for 170 to -170. It never has more than a turn.
-
-        Raises
-        ------
-        InputError
-            If it is empty or lies outside.
-        """
-        west, south, east, north = bbox
-        around = self.periodic and west > east
-        if not (all(map(math.isfinite, bbox)) and (west < east or around) and south < north):
-            crosses = self.geographic and not self.periodic and -360 <= east < west <= 540
-            hint = "; a box across the dateline needs a raster that goes once round the globe" if crosses else ""
-            raise InputError(
-                f"--bbox is {west:g},{south:g},{east:g},{north:g}, expected finite numbers, west < east, south < north"
-                f"{hint}"
-            )
-        # A box on the cells' edges takes these cells and no more, whatever its digits.
-        slack = 1e-6
-        end = east + 360 if around else east
-        left = math.floor((west - self.west) / self.cell_x + slack)
-        right = math.ceil((end - self.west) / self.cell_x - slack)
-        if not self.periodic:
-            left, right = max(left, 0), min(right, self.columns)
-        elif end - west >= 360 + self.cell_x:
-            left, right = 0, self.columns
-        elif west >= -360 and end <= 540:
-            right = min(right, left + self.columns)
-        else:
-            left = right
-        top = max(math.floor((self.north - north) / self.cell_y + slack), 0)
-        bottom = min(math.ceil((self.north - south) / self.cell_y - slack), self.rows)
-        if left >= right or top >= bottom:
-            here = ", ".join(f"{value:g}" for value in self.bounds)
-            raise InputError(
-                f"--bbox {west:g},{south:g},{east:g},{north:g} lies outside the raster, which covers {here} (west, "
-                "south, east, north)"
-            )
-        found = Window(top, left, bottom - top, right - left)
-        warn_of_rest(bbox, self.part(found).bounds, (self.cell_x, self.cell_y), "the raster", self.periodic)
-        return found
+    def grid(self) -> Grid:
+        """The grid alone."""
+        return Grid(*(getattr(self, each.name) for each in fields(Grid)))
 
 
 class Source(Protocol):
@@ -193,3 +65,38 @@ class Sink(Protocol):
     def abort(self) -> None:
         """Remove what was written; does nothing after :meth:`finish`."""
         ...
+
+
+def read_around(source: Source, window: Window) -> NDArray[np.float32]:
+    """Read any window, also one that lies beyond the raster's edges or across its first column.
+
+    Parameters
+    ----------
+    source : Source
+        Columns of a periodic one (:attr:`Georeference.periodic`) go round; its rows end at the poles.
+    window : Window
+        Any integers; columns may span more than a turn. No cell is read twice, and none that is not in the window.
+
+    Returns
+    -------
+    ndarray of shape (rows, columns)
+        Of the window; NaN where there is no value and beyond an edge.
+
+    Raises
+    ------
+    DataError
+        If the source cannot be read.
+    """
+    here = source.georeference
+    row, column, rows, columns = window = Window(*map(int, window))
+    turn = here.columns
+    if 0 <= row <= row + rows <= here.rows and 0 <= column <= column + columns <= turn:
+        return source.read(window)
+    values = np.full((rows, columns), np.nan, np.float32)
+    # Further turns hold what the first one holds, which is read once.
+    once = min(columns, turn) if here.periodic else columns
+    for part, down, across in pieces(Window(row, column, rows, once), here.rows, turn, here.periodic):
+        values[down : down + part.rows, across : across + part.columns] = source.read(part)
+    for at in range(once, columns, turn):
+        values[:, at : at + turn] = values[:, : columns - at][:, :turn]
+    return values

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthsr.errors import DataError, InputError, install_hint
-from earthsr.geo.areas import Grid
-from earthsr.geo.lonlat_grids import Axis, regular_axis, westward
+from earthsr.geo.cf import Axis, regular_axis
+from earthsr.geo.grid import Grid, westward
 from earthsr.geo.times import years_of
 from earthsr.geo.window import Window
 

@@ -13,7 +13,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from earthsr.geo.areas import Grid, cells_of
+from earthsr.geo.areas import cells_of
+from earthsr.geo.grid import Grid
 
 _NODATA: Final = 255
 

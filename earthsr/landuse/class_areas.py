@@ -10,7 +10,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from earthsr.geo.areas import Grid, class_areas, overlaps
+from earthsr.geo.areas import class_areas, overlaps
+from earthsr.geo.grid import Grid
 
 #: Mean radius of the Earth, (2a + b) / 3 of GRS 80 (Moritz, 2000).
 EARTH_RADIUS_KM: Final = 6371.0088
@@ -22,7 +23,7 @@ KM2_PER_UNIT: Final = EARTH_RADIUS_KM**2 * math.pi / 180
 def row_areas(grid: Grid, start: int = 0, count: int | None = None) -> NDArray[np.float64]:
     """Area on the sphere of one cell of each row of a grid, or of some rows, (count,), km2."""
     sines = np.sin(np.deg2rad(np.clip(grid.latitude_edges(start, count), -90, 90)))
-    return -np.diff(sines) * grid.cell_lon_deg * KM2_PER_UNIT
+    return -np.diff(sines) * grid.cell_x * KM2_PER_UNIT
 
 
 def cell_areas(grid: Grid) -> NDArray[np.float64]:

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthsr.errors import DataError
-from earthsr.geo.areas import Grid, class_areas, overlaps
+from earthsr.geo.areas import class_areas, overlaps
+from earthsr.geo.grid import Grid
 from earthsr.geo.window import Window
 from earthsr.landuse.classes import ClassTable
 

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from earthsr.geo.areas import Grid
+from earthsr.geo.grid import Grid
 from earthsr.landuse.baselines import allocate_series, argmax_fractions, nearest_cells, persistence
 from earthsr.landuse.fields import class_fractions
 from earthsr.landuse.split import LandUseData
@@ -35,23 +35,23 @@ def region_of(source: LandUseData) -> Region:
     """Cut the coarse grid to the tiles and add the forcing's channels up to classes."""
     layout, size = source.layout, source.layout.tile_size
     coarse, fine, places = layout.coarse, layout.fine, source.places
-    north = fine.north_deg - fine.cell_lat_deg * places[:, 0].min()
-    south = fine.north_deg - fine.cell_lat_deg * (places[:, 0].max() + size)
-    west = fine.west_deg + fine.cell_lon_deg * places[:, 1].min()
-    east = fine.west_deg + fine.cell_lon_deg * (places[:, 1].max() + size)
-    first_row = max(int(np.floor((coarse.north_deg - north) / coarse.cell_lat_deg + 1e-6)), 0)
-    last_row = min(int(np.ceil((coarse.north_deg - south) / coarse.cell_lat_deg - 1e-6)), coarse.rows)
-    first = int(np.floor((west - coarse.west_deg) / coarse.cell_lon_deg + 1e-6))
-    last = int(np.ceil((east - coarse.west_deg) / coarse.cell_lon_deg - 1e-6))
+    north = fine.north - fine.cell_y * places[:, 0].min()
+    south = fine.north - fine.cell_y * (places[:, 0].max() + size)
+    west = fine.west + fine.cell_x * places[:, 1].min()
+    east = fine.west + fine.cell_x * (places[:, 1].max() + size)
+    first_row = max(int(np.floor((coarse.north - north) / coarse.cell_y + 1e-6)), 0)
+    last_row = min(int(np.ceil((coarse.north - south) / coarse.cell_y - 1e-6)), coarse.rows)
+    first = int(np.floor((west - coarse.west) / coarse.cell_x + 1e-6))
+    last = int(np.ceil((east - coarse.west) / coarse.cell_x - 1e-6))
     if not coarse.periodic:
         first, last = max(first, 0), min(last, coarse.columns)
     # The part counts longitudes as the tiles do, over the dateline too.
     columns = np.arange(first, last) % coarse.columns
     part = Grid(
-        coarse.west_deg + first * coarse.cell_lon_deg,
-        coarse.north_deg - first_row * coarse.cell_lat_deg,
-        coarse.cell_lon_deg,
-        coarse.cell_lat_deg,
+        coarse.west + first * coarse.cell_x,
+        coarse.north - first_row * coarse.cell_y,
+        coarse.cell_x,
+        coarse.cell_y,
         last_row - first_row,
         last - first,
     )

@@ -200,8 +200,8 @@ class LandUseData:
         fine, coarse = self.layout.fine, self.layout.coarse
         size = self.layout.tile_size
         return max(
-            window_size(size, fine.cell_lat_deg, coarse.cell_lat_deg),
-            window_size(size, fine.cell_lon_deg, coarse.cell_lon_deg),
+            window_size(size, fine.cell_y, coarse.cell_y),
+            window_size(size, fine.cell_x, coarse.cell_x),
         )
 
     def window(
@@ -227,7 +227,7 @@ class LandUseData:
             rows, wy = window_matrix(
                 fine.latitudes(int(place[0]), size),
                 float(coarse.latitudes()[0]),
-                -coarse.cell_lat_deg,
+                -coarse.cell_y,
                 coarse.rows,
                 n,
                 method,
@@ -235,7 +235,7 @@ class LandUseData:
             columns, wx = window_matrix(
                 fine.longitudes(int(place[1]), size),
                 float(coarse.longitudes()[0]),
-                coarse.cell_lon_deg,
+                coarse.cell_x,
                 coarse.columns,
                 n,
                 method,

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from earthsr.data.hdf5 import open_h5, plain_attributes, reading
 from earthsr.errors import DataError
-from earthsr.geo.areas import Grid
+from earthsr.geo.grid import Grid
 from earthsr.landuse.classes import ClassTable
 from earthsr.landuse.fields import Channel, ContinuousField
 from earthsr.landuse.statistics import LandUseStatistics
@@ -134,17 +134,17 @@ def _fine_grid(path: Path, attributes: dict[str, Any], places: NDArray[np.int64]
 def _check_cover(path: Path, fine: Grid, coarse: Grid, places: NDArray[np.int64], size: int) -> None:
     """Raise a :class:`DataError` where the centre of a cell lies beyond the forcing's outermost cells."""
     ends = np.array([0.5, size - 0.5])
-    latitudes = fine.north_deg - fine.cell_lat_deg * (places[:, :1] + ends)
-    longitudes = fine.west_deg + fine.cell_lon_deg * (places[:, 1:] + ends)
+    latitudes = fine.north - fine.cell_y * (places[:, :1] + ends)
+    longitudes = fine.west + fine.cell_x * (places[:, 1:] + ends)
     south, east = coarse.latitude_edges()[-1], coarse.longitude_edges()[-1]
-    slack = 1e-6 * coarse.cell_lat_deg
-    outside = (latitudes > coarse.north_deg + slack) | (latitudes < south - slack)
+    slack = 1e-6 * coarse.cell_y
+    outside = (latitudes > coarse.north + slack) | (latitudes < south - slack)
     if not coarse.periodic:
-        outside |= (longitudes < coarse.west_deg - slack) | (longitudes > east + slack)
+        outside |= (longitudes < coarse.west - slack) | (longitudes > east + slack)
     if outside.any():
         tile = int(np.argmax(outside.any(axis=1)))
         raise DataError(
-            f"{path}: the forcing ({south:g} to {coarse.north_deg:g} N, {coarse.west_deg:g} to {east:g} E) does not "
+            f"{path}: the forcing ({south:g} to {coarse.north:g} N, {coarse.west:g} to {east:g} E) does not "
             f"cover tile {tile} at row {places[tile, 0]}, column {places[tile, 1]} ({latitudes[tile, 1]:.3f} to "
             f"{latitudes[tile, 0]:.3f} N, {longitudes[tile, 0]:.3f} to {longitudes[tile, 1]:.3f} E)"
         )

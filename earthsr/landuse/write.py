@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from earthsr.errors import DataError, InputError, already_there
-from earthsr.geo.areas import Grid
+from earthsr.geo.grid import Grid
 from earthsr.geo.window import Window
 from earthsr.landuse.classes import NODATA
 from earthsr.landuse.fields import COARSE_CELL_DEG, FineSource, Forcing, aggregate
@@ -241,18 +241,18 @@ def _valid_share(source: FineSource, window: Window) -> float:
 def _check_cover(fine: Grid, coarse: Grid, bands: dict[str, list[Window]]) -> None:
     """Raise a :class:`DataError` where a tile lies beyond the forcing's outermost cells."""
     south, east = (
-        coarse.north_deg - coarse.rows * coarse.cell_lat_deg,
-        coarse.west_deg + coarse.columns * coarse.cell_lon_deg,
+        coarse.north - coarse.rows * coarse.cell_y,
+        coarse.west + coarse.columns * coarse.cell_x,
     )
     slack = 1e-6
     for name, windows in bands.items():
         for window in windows:
             latitudes = fine.latitude_edges(window.row, window.rows)
             longitudes = fine.longitude_edges(window.column, window.columns)
-            inside = coarse.periodic or (longitudes[0] >= coarse.west_deg - slack and longitudes[-1] <= east + slack)
-            if not inside or latitudes[0] > coarse.north_deg + slack or latitudes[-1] < south - slack:
+            inside = coarse.periodic or (longitudes[0] >= coarse.west - slack and longitudes[-1] <= east + slack)
+            if not inside or latitudes[0] > coarse.north + slack or latitudes[-1] < south - slack:
                 raise DataError(
-                    f"the forcing grid ({south:g} to {coarse.north_deg:g} N, {coarse.west_deg:g} to {east:g} E) does "
+                    f"the forcing grid ({south:g} to {coarse.north:g} N, {coarse.west:g} to {east:g} E) does "
                     f"not cover the {name} tile at {latitudes[-1]:.3f} to {latitudes[0]:.3f} N, {longitudes[0]:.3f} to "
                     f"{longitudes[-1]:.3f} E; take a forcing of that region"
                 )
@@ -316,9 +316,7 @@ def _write_split(
 
 
 def _origins(grid: Grid, windows: list[Window]) -> NDArray[np.float64]:
-    return np.array(
-        [(grid.west_deg + w.column * grid.cell_lon_deg, grid.north_deg - w.row * grid.cell_lat_deg) for w in windows]
-    )
+    return np.array([(grid.west + w.column * grid.cell_x, grid.north - w.row * grid.cell_y) for w in windows])
 
 
 def _attributes(

@@ -77,13 +77,13 @@ def _source(generator: Any) -> dict[str, Any]:
         return {"source": attributes.get("source"), "crs": attributes.get("crs"), "regions": _regions(attributes)}
     if isinstance(generator, LandUseData):
         layout, fine = generator.layout, generator.layout.fine
-        south, east = fine.north_deg - fine.rows * fine.cell_lat_deg, fine.west_deg + fine.columns * fine.cell_lon_deg
+        south, east = fine.north - fine.rows * fine.cell_y, fine.west + fine.columns * fine.cell_x
         return {
             "source": layout.source,
             "crs": layout.crs,
             "years": list(layout.years),
             "held_out_years": list(layout.held_out_years),
-            "bounds_deg": [fine.west_deg, south, east, fine.north_deg],
+            "bounds_deg": [fine.west, south, east, fine.north],
         }
     return {"source": "a generator of one's own"}
 

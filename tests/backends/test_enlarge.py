@@ -40,7 +40,7 @@ def hills(rows, columns, seed=0, height=2000.0):
 
 def source_of(values, name="made"):
     rows, columns = values.shape
-    return array_source(values, Georeference(rows, columns, 7.0, 47.0, 0.004, 0.004), name)
+    return array_source(values, Georeference(7.0, 47.0, 0.004, 0.004, rows, columns), name)
 
 
 def run(models, values, options=None, bbox=None, offset=None):
@@ -246,7 +246,7 @@ def test_a_ramp_and_a_delta_land_where_they_belong(backend, over, scale):
     spec = spec_of(scale=scale, residual_over=over)
     weights = {p.name: np.zeros(p.shape, np.float32) for p in spec.parameters}
     model = Model(spec, weights, {"normalisation": Normalisation("none").to_dict()}, backend=backend)
-    grid = Georeference(24, 20, 7.0, 47.0, 0.01, 0.01)
+    grid = Georeference(7.0, 47.0, 0.01, 0.01, 24, 20)
     east, south = 100.0, -60.0  # metres per coarse cell
     ramp = (1000 + east * np.arange(20)[None, :] + south * np.arange(24)[:, None]).astype(np.float32)
     fine = enlarged(model, ramp, grid)

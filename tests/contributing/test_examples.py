@@ -215,7 +215,7 @@ def test_a_damaged_ascii_grid_is_refused_in_one_line(ascii_grid, tmp_path, damag
 
 
 def test_an_ascii_grid_takes_blocks_in_any_order_and_keeps_every_bit(ascii_grid, tmp_path):
-    place = Georeference(5, 7, 100.0, 50.0, 1 / 1200, 1 / 1200, crs_wkt=WGS84)
+    place = Georeference(100.0, 50.0, 1 / 1200, 1 / 1200, 5, 7, crs_wkt=WGS84)
     # From 1000 to 1024 two singles may agree in eight digits.
     values = np.random.default_rng(2).uniform(1000, 1024, (5, 7)).astype(np.float32)
     values[4, 0] = np.nan
@@ -236,7 +236,7 @@ def test_an_ascii_grid_takes_blocks_in_any_order_and_keeps_every_bit(ascii_grid,
 
 
 def test_an_ascii_grid_has_square_cells_and_one_band(ascii_grid, tmp_path):
-    place = Georeference(4, 4, 0.0, 2.0, 0.5, 0.25, "x")
+    place = Georeference(0.0, 2.0, 0.5, 0.25, 4, 4, "x")
     for grid, bands in ((place, ("elevation",)), (place.refined(1), ("elevation", "spread"))):
         with pytest.raises(InputError, match="one band of square cells"):
             open_sink(tmp_path / "out.asc", grid, bands)

@@ -108,7 +108,7 @@ def test_ground_in_two_splits_is_refused():
 
 
 def grid(rows, columns, west, north, cell, geographic=True):
-    return Georeference(rows, columns, west, north, cell, cell, "EPSG:4326", geographic)
+    return Georeference(west, north, cell, cell, rows, columns, "EPSG:4326", geographic)
 
 
 def test_blocks_lie_nearest_to_the_coarse_cells():

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from earthsr.errors import DataError
-from earthsr.geo.areas import Grid, class_areas, overlap, overlaps, window_matrix, window_size
+from earthsr.geo.areas import class_areas, overlap, overlaps, window_matrix, window_size
+from earthsr.geo.grid import Grid
 
 FINE = Grid(8.1, 50.02, 0.03, 0.03, 40, 44)
 

@@ -16,7 +16,7 @@ from earthsr.dem.predict.ensemble import halo_of
 from earthsr.dem.predict.raster_stats import survey
 from earthsr.errors import DataError, EarthsrWarning, InputError
 from earthsr.geo import Georeference, MemorySink, Window, array_source
-from earthsr.geo.periodic_read import read_around
+from earthsr.geo.georeference import read_around
 from earthsr.models import DemSRNetSpec, write_weights
 from tests.conftest import call_cli
 
@@ -24,7 +24,7 @@ SCALE = 3
 ROWS, COLUMNS = 24, 96
 CELL = 360 / COLUMNS
 #: Columns from -180, rows from 45 degrees north.
-GLOBE = Georeference(ROWS, COLUMNS, -180.0, 45.0, CELL, CELL)
+GLOBE = Georeference(-180.0, 45.0, CELL, CELL, ROWS, COLUMNS)
 #: Metres. Float32 keeps 400 m to 3e-5 m. What the network adds, up to 20 m, is summed in another order in a window that
 #: lies elsewhere or has another shape: some 4e-6 of it, as in tests/backends/test_enlarge.py.
 ROUNDING_M = 3e-5 + 4e-6 * 20
@@ -317,7 +317,7 @@ def test_only_a_raster_round_the_globe_has_boxes_across_the_dateline():
 def test_a_part_reads_both_ends_and_no_more(any_backend):
     model = model_of(any_backend)
     # 2,400 columns, of which the windows of 20 around a box of 8 need less than 60.
-    grid = Georeference(40, 2400, -180.0, 3.0, 0.15, 0.15)
+    grid = Georeference(-180.0, 3.0, 0.15, 0.15, 40, 2400)
     values = smooth(40, 2400)
     source = Counted(values, grid)
     plan = make_plan([model], source, PredictOptions(tile=20, overlap=0.4), (179.4, -1.2, -179.4, 1.2))

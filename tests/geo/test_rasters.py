@@ -24,8 +24,8 @@ from earthsr.geo.crs import parse_crs, wkt_of
 
 WGS84, UTM = wkt_of(parse_crs("EPSG:4326", "test")), wkt_of(parse_crs("EPSG:32632", "test"))
 #: Cells of 15 arc-seconds in the Alps, and of 30 m in UTM zone 32.
-DEGREES = Georeference(7, 9, 8.0, 47.0, 1 / 240, 1 / 240, WGS84, True, "m", -32768.0)
-METRES = Georeference(7, 9, 500000.0, 5200000.0, 30.0, 30.0, UTM, False, "m", -32768.0)
+DEGREES = Georeference(8.0, 47.0, 1 / 240, 1 / 240, 7, 9, WGS84, True, "m", -32768.0)
+METRES = Georeference(500000.0, 5200000.0, 30.0, 30.0, 7, 9, UTM, False, "m", -32768.0)
 FORMATS = (".tif", ".nc", ".zarr")
 
 

@@ -22,7 +22,7 @@ from earthsr.geo import (
     same_crs,
 )
 from earthsr.geo.crs import parse_crs, wkt_of
-from earthsr.geo.geotiff_sink import is_whole
+from earthsr.geo.geotiff import is_whole
 from tests.geo.test_rasters import DEGREES, FORMATS, METRES, WGS84, assert_same_grid, ramp, whole
 
 
@@ -294,7 +294,7 @@ import resource, sys
 import numpy as np
 from earthsr.geo import Georeference, Window, open_sink, open_source
 path, count, side = sys.argv[1], int(sys.argv[2]), 1024
-grid = Georeference(side * count, side * count, 0, 40, 1e-4, 1e-4, open(sys.argv[3]).read())
+grid = Georeference(0, 40, 1e-4, 1e-4, side * count, side * count, open(sys.argv[3]).read())
 sink = open_sink(path, grid, block=(side, side))
 block = np.random.default_rng(0).normal(size=(1, side, side)).cumsum(2).astype(np.float32)
 for i in range(count**2):

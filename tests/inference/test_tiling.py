@@ -225,7 +225,7 @@ def test_every_symmetry_is_undone(symmetry):
 
 
 def grid(rows=6, columns=4, north=60.0, geographic=True):
-    return Georeference(rows, columns, 5.0, north, 0.5, 0.5, geographic=geographic)
+    return Georeference(5.0, north, 0.5, 0.5, rows, columns, geographic=geographic)
 
 
 def test_area_weights_are_those_of_the_sphere():

@@ -10,8 +10,8 @@ from scipy.interpolate import RegularGridInterpolator
 from scipy.spatial.distance import cdist
 
 from earthsr.errors import DataError
-from earthsr.geo.areas import Grid
-from earthsr.geo.lonlat_grids import Box, cut, difference, regular_axis, westward
+from earthsr.geo.cf import regular_axis
+from earthsr.geo.grid import Bounds, Grid, cut, difference, westward
 from earthsr.geo.lonlat_rasters import Raster, open_raster
 from earthsr.geo.times import require_yearly, spans, years_of
 from earthsr.geo.window import Window
@@ -75,19 +75,19 @@ def test_coordinates_kept_as_float32(cells):
 @pytest.mark.parametrize(("west", "shift", "found"), [(0, 36, -180), (-180, 0, -180), (-2.5, 37, -177.5)])
 def test_longitudes_are_counted_from_minus_180(west, shift, found):
     grid, rolled = westward(Grid(west, 90, 5, 5, 36, 72))
-    assert (grid.west_deg, rolled) == (found, shift)
+    assert (grid.west, rolled) == (found, shift)
     regional, rolled = westward(Grid(200, 10, 1, 1, 5, 9))
-    assert (regional.west_deg, rolled) == (-160, 0)
+    assert (regional.west, rolled) == (-160, 0)
 
 
 def test_cuts_across_the_dateline_and_between_conventions():
     world = Grid(-180, 90, 5, 5, 36, 72)
-    part = cut(world, Box(168, 197, 1, 9), margin=1)
+    part = cut(world, Bounds(168, 1, 197, 9), margin=1)
     assert part.window == Window(15, 68, 4, 9)
     assert part.grid == Grid(160, 15, 5, 5, 4, 9)
     region = Grid(-170, 20, 5, 5, 8, 6)
-    assert cut(region, Box(196, 204, -3, 4)) == (Window(3, 1, 2, 2), Grid(195, 5, 5, 5, 2, 2))
-    assert cut(region, Box(0, 10, -3, 4)) is None
+    assert cut(region, Bounds(196, -3, 204, 4)) == (Window(3, 1, 2, 2), Grid(195, 5, 5, 5, 2, 2))
+    assert cut(region, Bounds(0, -3, 10, 4)) is None
     assert difference(world, world) is None
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from earthsr.config import from_mapping
 from earthsr.errors import CheckpointError, DataError
-from earthsr.geo.areas import Grid
+from earthsr.geo.grid import Grid
 from earthsr.landuse.class_areas import EARTH_RADIUS_KM, cell_areas
 from earthsr.landuse.classes import HILDA_PLUS, NODATA
 from earthsr.landuse.fields import Forcing
@@ -338,7 +338,7 @@ def test_baselines_are_scored_without_a_model_and_the_watched_rollout_alone(root
 def test_areas_are_those_of_the_maps(root):
     task, _, scores = scored(root)
     layout = scores.layout
-    one = np.deg2rad(layout.fine.cell_lon_deg) * EARTH_RADIUS_KM**2
+    one = np.deg2rad(layout.fine.cell_x) * EARTH_RADIUS_KM**2
     truth = task.seen("truth")
     places = task.data("test").places
     for k in range(K):

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from earthsr.geo.areas import Grid
+from earthsr.geo.grid import Grid
 from earthsr.landuse.baselines import (
     allocate,
     allocate_series,
@@ -67,8 +67,8 @@ def test_every_fine_cell_belongs_to_the_coarse_cell_of_its_centre():
     for r, c in ((0, 0), (8, 4), (8, 5), (39, 43)):
         latitude, longitude = 50.0 - 0.03 * (r + 0.5), 8.1 + 0.03 * (c + 0.5)
         i, j = divmod(int(index[r, c]), coarse.columns)
-        assert coarse.north_deg - 0.25 * (i + 1) <= latitude <= coarse.north_deg - 0.25 * i
-        assert coarse.west_deg + 0.25 * j <= longitude <= coarse.west_deg + 0.25 * (j + 1)
+        assert coarse.north - 0.25 * (i + 1) <= latitude <= coarse.north - 0.25 * i
+        assert coarse.west + 0.25 * j <= longitude <= coarse.west + 0.25 * (j + 1)
     np.testing.assert_array_equal(nearest_cells(coarse, fine, 7, 9, (11, 13)), index[7:18, 9:22])
     assert len(np.unique(index)) == coarse.rows * coarse.columns
 

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from earthsr.data.sampler import PADDING, TileSampler
 from earthsr.errors import CheckpointError, DataError, InputError
-from earthsr.geo.areas import Grid
+from earthsr.geo.grid import Grid
 from earthsr.geo.window import Window
 from earthsr.landuse.classes import HILDA_PLUS, NODATA
 from earthsr.landuse.dataset import LandUseDataset, LandUseOptions
@@ -204,7 +204,7 @@ def test_tiles_are_where_the_files_say(root, source):
             np.testing.assert_array_equal(data.static(tile), source.static(window))
             for year in data.layout.years:
                 np.testing.assert_array_equal(data.classes(tile, year), source.classes(year, window))
-        west, north = source.grid.west_deg, source.grid.north_deg
+        west, north = source.grid.west, source.grid.north
         np.testing.assert_allclose(data.origins, (west, north) + data.places[:, ::-1] * (0.03, -0.03))
 
 
@@ -787,8 +787,8 @@ def on_cells(data, sample, y, row, column):
     with h5py.File(data.path) as handle:
         values = handle["coarse"][y].astype(np.float64)
     latitudes, longitudes = grid.latitudes()[row], grid.longitudes()[column]
-    i = np.clip((coarse.latitudes()[0] - latitudes) / coarse.cell_lat_deg, 0, coarse.rows - 1)
-    j = np.clip((longitudes - coarse.longitudes()[0]) / coarse.cell_lon_deg, 0, coarse.columns - 1)
+    i = np.clip((coarse.latitudes()[0] - latitudes) / coarse.cell_y, 0, coarse.rows - 1)
+    j = np.clip((longitudes - coarse.longitudes()[0]) / coarse.cell_x, 0, coarse.columns - 1)
     i0, j0 = np.minimum(i.astype(int), coarse.rows - 2), np.minimum(j.astype(int), coarse.columns - 2)
     a, b = i - i0, j - j0
     expected = (

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from sklearn import metrics
 
 from earthsr.evaluation.figures import save
-from earthsr.geo.areas import Grid
+from earthsr.geo.grid import Grid
 from earthsr.landuse.class_areas import EARTH_RADIUS_KM, AreaStatistics, cell_areas
 from earthsr.landuse.map_figures import class_maps, rollout_figure
 from earthsr.landuse.map_scores import MapStatistics, change_categories, flicker_statistics
@@ -220,12 +220,12 @@ def brute_force(values):
     """Areas by cutting every fine cell where a coarse edge crosses it, one piece at a time."""
     areas, covered = np.zeros((K, COARSE.rows, COARSE.columns)), np.zeros((COARSE.rows, COARSE.columns))
     for r, c in np.ndindex(*values.shape):
-        north, west = FINE.north_deg - r * 0.03, FINE.west_deg + c * 0.03
+        north, west = FINE.north - r * 0.03, FINE.west + c * 0.03
         for i, j in np.ndindex(*covered.shape):
-            top = min(north, COARSE.north_deg - i * 0.25)
-            bottom = max(north - 0.03, COARSE.north_deg - (i + 1) * 0.25)
-            left = max(west, COARSE.west_deg + j * 0.25)
-            right = min(west + 0.03, COARSE.west_deg + (j + 1) * 0.25)
+            top = min(north, COARSE.north - i * 0.25)
+            bottom = max(north - 0.03, COARSE.north - (i + 1) * 0.25)
+            left = max(west, COARSE.west + j * 0.25)
+            right = min(west + 0.03, COARSE.west + (j + 1) * 0.25)
             if top > bottom and right > left:
                 height = np.sin(np.deg2rad(top)) - np.sin(np.deg2rad(bottom))
                 area = EARTH_RADIUS_KM**2 * height * np.deg2rad(right - left)
@@ -248,8 +248,8 @@ def test_agreement_equals_brute_force_on_grids_that_do_not_align():
     rng = np.random.default_rng(1)
     forcing = {name: rng.random((1, COARSE.rows, COARSE.columns)) for name in NAMES[:3]}
     forcing["urban"][0, 1, 1] = np.nan
-    whole = COARSE.north_deg - 0.25 * np.arange(COARSE.rows + 1)
-    assert not np.isclose(whole[-1], FINE.north_deg - 40 * 0.03), "the last row of coarse cells is covered in part"
+    whole = COARSE.north - 0.25 * np.arange(COARSE.rows + 1)
+    assert not np.isclose(whole[-1], FINE.north - 40 * 0.03), "the last row of coarse cells is covered in part"
     used = covered / cell_areas(COARSE) > 0.999
     assert 0 < used.sum() < used.size
     found = statistics.agreement(forcing, NAMES)

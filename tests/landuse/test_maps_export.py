@@ -18,7 +18,7 @@ import xarray
 
 from earthsr.errors import InputError
 from earthsr.geo import Window
-from earthsr.geo.areas import Grid
+from earthsr.geo.grid import Grid
 from earthsr.landuse.classes import HILDA_PLUS, ClassTable, LandClass
 from earthsr.landuse.maps import MapsSpec, create_maps, export_geotiffs, export_netcdf, open_maps
 from tests.landuse.test_maps_refused import ordinary_user, small_disk
@@ -302,7 +302,7 @@ MEMORY = """
 import re, sys
 from pathlib import Path
 import numpy as np
-from earthsr.geo.areas import Grid
+from earthsr.geo.grid import Grid
 from earthsr.landuse.classes import HILDA_PLUS
 from earthsr.landuse.maps import MapsSpec, create_maps, export_geotiffs, export_netcdf, open_maps
 folder, count, side = Path(sys.argv[1]), int(sys.argv[2]), 1024

@@ -15,7 +15,7 @@ import zarr
 
 from earthsr.errors import DataError, InputError
 from earthsr.geo import Window
-from earthsr.geo.areas import Grid
+from earthsr.geo.grid import Grid
 from earthsr.landuse.classes import HILDA_PLUS, ClassTable, LandClass
 from earthsr.landuse.maps import MapsSpec, Scratch, create_maps, open_maps
 from tests.landuse.test_maps_store import (

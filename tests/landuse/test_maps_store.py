@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 
 from earthsr.errors import DataError, InputError
 from earthsr.geo import Window, same_crs
-from earthsr.geo.areas import Grid
 from earthsr.geo.crs import parse_crs, wkt_of
+from earthsr.geo.grid import Grid
 from earthsr.landuse.classes import HILDA_PLUS, ClassTable, LandClass
 from earthsr.landuse.maps import LAYERS, MapsSpec, Scratch, create_maps, open_maps
 

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
-from earthsr.geo.areas import Grid
+from earthsr.geo.grid import Grid
 from earthsr.landuse.baselines import nearest_cells, target_counts
 from earthsr.landuse.match_areas import area_error, match_areas
 from earthsr.landuse.match_areas.assignment import assign, scores_of

@@ -7,7 +7,8 @@ import pytest
 import xarray
 
 from earthsr.errors import DataError, InputError
-from earthsr.geo.areas import Grid, window_matrix
+from earthsr.geo.areas import window_matrix
+from earthsr.geo.grid import Grid
 from earthsr.geo.lonlat_rasters import NetCdf
 from earthsr.landuse.classes import HILDA_PLUS, ClassTable, LandClass
 from earthsr.landuse.sources.luh2 import read_scenario

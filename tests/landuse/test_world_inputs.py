@@ -10,9 +10,9 @@ import xarray
 
 from earthsr.errors import DataError, EarthsrWarning, InputError
 from earthsr.geo import Window as RasterWindow
-from earthsr.geo.areas import Grid
+from earthsr.geo.areas import aligned, sample
+from earthsr.geo.grid import Grid
 from earthsr.geo.lonlat_rasters import GeoTiff
-from earthsr.geo.lonlat_windows import aligned, sample
 from earthsr.geo.window import Window
 from earthsr.landuse.classes import HILDA_PLUS, ClassTable
 from earthsr.landuse.sources.class_maps import ClassMaps
@@ -153,7 +153,7 @@ def test_cells_that_a_box_touches():
     assert touched(world, (-5, 0, 5, 10)) == Window(16, 35, 2, 2), "edges are no cells"
     assert touched(world, (-5.01, 0, 5, 10)) == Window(16, 34, 2, 3)
     assert touched(world, (350, 0, 351, 1)) == Window(17, 34, 1, 1)
-    assert output_grid(world, None, (190, 0, 194, 1)).west_deg == -170
+    assert output_grid(world, None, (190, 0, 194, 1)).west == -170
     assert touched(region, (175, 0, -175, 5)) == Window(5, 5, 5, 10)
     assert touched(region, (-179, 0, -175, 5)) == Window(5, 11, 5, 4)
     with pytest.warns(EarthsrWarning, match="--bbox 160,-90,171,90 reaches beyond the anchor; what comes out covers"):

@@ -16,7 +16,7 @@ import xarray
 import yaml
 
 from earthsr.errors import InputError
-from earthsr.geo.areas import Grid
+from earthsr.geo.grid import Grid
 from earthsr.geo.window import Window
 from earthsr.landuse.classes import HILDA_PLUS, NODATA, ClassTable
 from earthsr.landuse.fields import aggregate

@@ -110,8 +110,8 @@ def legend(figure, labels=("no class (sea)", *names), fills=("#dcdcdc", *colours
 
 
 grid = world.grid
-west, north = grid.west_deg, grid.north_deg
-extent = (west, west + grid.columns * grid.cell_lon_deg, north - grid.rows * grid.cell_lat_deg, north)
+west, north = grid.west, grid.north
+extent = (west, west + grid.columns * grid.cell_x, north - grid.rows * grid.cell_y, north)
 data_params = {"root_dir": folder / "dataset", "patch_size": 48}
 valid, test = (earthsr.LandUseData(data_params, run_mode=split) for split in ("valid", "test"))
 valid_west, test_west = (float(source.origins[:, 0].min()) for source in (valid, test))
@@ -343,7 +343,7 @@ with xarray.open_dataset(folder / "maps.nc", engine="h5netcdf", mask_and_scale=F
         maps[variable].values, "maps.nc", nodata=255
     )  # from the table's codes to numbers of classes
     years = [int(year) for year in np.asarray(maps[maps[variable].dims[0]].dt.year)]
-east = round((test_west - west) / grid.cell_lon_deg)
+east = round((test_west - west) / grid.cell_x)
 made = made[:, :, east:]
 truth = np.stack([world.maps[world.years.index(year)] for year in years])[:, :, east:]
 anchor = truth[years.index(1989)]

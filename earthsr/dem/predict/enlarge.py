@@ -25,7 +25,7 @@ from earthsr.dem.predict.ensemble import Member, ensemble, halo_of
 from earthsr.dem.predict.raster_stats import require_plausible
 from earthsr.errors import InputError
 from earthsr.geo import Georeference, Sink, Source
-from earthsr.geo.periodic_read import read_around
+from earthsr.geo.georeference import read_around
 from earthsr.geo.window import Window
 from earthsr.inference.blend import ChunkSums, batch_size, batches, fill
 from earthsr.inference.pipeline import FlowTimes, flow

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from earthsr.data.hdf5 import PLAUSIBLE_M
 from earthsr.errors import DataError
 from earthsr.geo import Source
-from earthsr.geo.periodic_read import read_around
+from earthsr.geo.georeference import read_around
 from earthsr.geo.window import Window
 from earthsr.inference.tiling import chunks
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from earthsr.dem.prepare.pairs import Pair
 from earthsr.dem.prepare.plan import DemPlan, Job, outer
 from earthsr.dem.write import Split
+from earthsr.errors import geo_module
 from earthsr.geo.crs import gdal, parse_crs
-from earthsr.geo.lonlat_rasters import geo_module
 from earthsr.geo.window import Window
 
 LAND, COAST, OCEAN = 0, 1, 2

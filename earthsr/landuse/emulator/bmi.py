@@ -12,9 +12,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from earthsr.errors import InputError, install_hint
-from earthsr.geo.areas import Grid
-from earthsr.geo.lonlat_rasters import geo_module
+from earthsr.errors import InputError, geo_module, install_hint
+from earthsr.geo.grid import Grid
 from earthsr.landuse.emulator.bmi_config import BmiConfig
 from earthsr.landuse.emulator.bmi_variables import (
     CLASS,

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthsr.errors import InputError
-from earthsr.geo.areas import Grid
+from earthsr.geo.grid import Grid
 from earthsr.landuse.class_areas import cell_areas
 from earthsr.landuse.classes import NODATA
 from earthsr.landuse.emulator.emulator import Emulator
@@ -66,7 +66,7 @@ class UniformGrid:
     @property
     def spacing(self) -> NDArray[np.float64]:
         """Degrees between rows and between columns."""
-        return np.array([self.grid.cell_lat_deg, self.grid.cell_lon_deg])
+        return np.array([self.grid.cell_y, self.grid.cell_x])
 
     @property
     def origin(self) -> NDArray[np.float64]:

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 import earthsr
 from earthsr.backend import Backend, Model
 from earthsr.errors import CheckpointError, InputError
-from earthsr.geo.areas import Grid, cells_of
+from earthsr.geo.areas import cells_of
+from earthsr.geo.grid import Grid
 from earthsr.landuse.classes import NODATA, ClassTable
 from earthsr.landuse.emulator.forcing import MemoryScenario, coarse_grid, read_forcing
 from earthsr.landuse.emulator.maps import read_map, read_protected

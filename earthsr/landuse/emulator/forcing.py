@@ -14,10 +14,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from earthsr.errors import DataError, InputError
-from earthsr.geo.areas import Grid, cells_of
-from earthsr.geo.lonlat_grids import box_of
-from earthsr.geo.lonlat_rasters import geo_module
+from earthsr.errors import DataError, InputError, geo_module
+from earthsr.geo.areas import cells_of
+from earthsr.geo.grid import Grid
 from earthsr.geo.times import spans
 from earthsr.geo.window import Window
 from earthsr.landuse.emulator.places import Placed, cut_to, place, require_xarray, years_in
@@ -124,7 +123,7 @@ def read_forcing(
         array = array.isel({axis: [there.index(year) for year in years]}).transpose(axis, "channel", ...)
     unnamed = [d for d, cells in array.sizes.items() if cells == 1 and d != "channel" and d not in array.coords]
     array = array.squeeze(unnamed)
-    found = place(array, "forcing", (coarse.cell_lat_deg, coarse.cell_lon_deg))
+    found = place(array, "forcing", (coarse.cell_y, coarse.cell_x))
     expected = 3 if axis is None else 4
     if found.values.ndim != expected:
         raise DataError(f"forcing has the axes {', '.join(map(str, array.dims))}, expected channel, lat and lon")
@@ -199,7 +198,7 @@ def _checked(
     needed = np.zeros(there.shape, bool)
     needed[np.ix_(np.unique(rows), np.unique(columns))] = True
     if (needed & ~there).any():
-        here, wanted = box_of(found.grid), box_of(fine)
+        here, wanted = found.grid.bounds, fine.bounds
         raise DataError(
             f"forcing covers {here.south:g} to {here.north:g} N, {here.west:g} to {here.east:g} E, the maps need "
             f"{wanted.south:g} to {wanted.north:g} N, {wanted.west:g} to {wanted.east:g} E; give the whole region"

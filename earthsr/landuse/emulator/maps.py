@@ -9,10 +9,10 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from earthsr.errors import DataError, InputError
-from earthsr.geo.areas import Grid
-from earthsr.geo.lonlat_rasters import geo_module, open_raster
-from earthsr.geo.lonlat_windows import sample
+from earthsr.errors import DataError, InputError, geo_module
+from earthsr.geo.areas import sample
+from earthsr.geo.grid import Grid
+from earthsr.geo.lonlat_rasters import open_raster
 from earthsr.geo.window import Window
 from earthsr.landuse.classes import NODATA, ClassTable
 from earthsr.landuse.emulator.places import cut_to, place, require_xarray, years_in

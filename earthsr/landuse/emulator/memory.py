@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from earthsr.geo.areas import Grid
-from earthsr.geo.lonlat_windows import fill
+from earthsr.geo.areas import fill
+from earthsr.geo.grid import Grid
 from earthsr.geo.window import Window
 from earthsr.landuse.classes import NODATA, ClassTable
 from earthsr.landuse.emulator.forcing import MemoryScenario

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 import earthsr
-from earthsr.geo.areas import Grid, cells_of
+from earthsr.errors import geo_module
+from earthsr.geo.areas import cells_of
 from earthsr.geo.cf_write import axis_attributes, crs_attributes
-from earthsr.geo.lonlat_rasters import geo_module
+from earthsr.geo.grid import Grid
 from earthsr.geo.window import Window
 from earthsr.landuse.class_areas import row_areas
 from earthsr.landuse.classes import NODATA, ClassTable

@@ -12,11 +12,10 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from earthsr.errors import DataError, InputError
-from earthsr.geo.areas import Grid
-from earthsr.geo.lonlat_grids import box_of, regular_axis
-from earthsr.geo.lonlat_rasters import geo_module
-from earthsr.geo.lonlat_windows import aligned, fill
+from earthsr.errors import DataError, InputError, geo_module
+from earthsr.geo.areas import aligned, fill
+from earthsr.geo.cf import regular_axis
+from earthsr.geo.grid import Grid
 from earthsr.geo.times import years_of
 from earthsr.geo.window import Window
 
@@ -184,15 +183,15 @@ def _ends(centres: NDArray[np.float64], name: str, what: str, cell: float | None
 
 def _difference(found: Grid, wanted: Grid) -> str:
     """How the cells of two grids differ, in words."""
-    there, here = box_of(found), box_of(wanted)
+    there, here = found.bounds, wanted.bounds
     for name, a, b in (
-        ("high", found.cell_lat_deg, wanted.cell_lat_deg),
-        ("wide", found.cell_lon_deg, wanted.cell_lon_deg),
+        ("high", found.cell_y, wanted.cell_y),
+        ("wide", found.cell_x, wanted.cell_x),
     ):
         if abs(a / b - 1) > 0.01:
             return f"cells are {a:.6g} degrees {name}, expected {b:.6g}; regrid it first (cdo remapcon)"
-    down = (there.north - here.north) / wanted.cell_lat_deg
-    across = (there.west - here.west) / wanted.cell_lon_deg
+    down = (there.north - here.north) / wanted.cell_y
+    across = (there.west - here.west) / wanted.cell_x
     down, across = down - round(down), across - round(across)
     return (
         f"its grid is shifted by {abs(down):.3g} of a cell along latitude and {abs(across):.3g} along longitude "

@@ -9,9 +9,9 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from earthsr.errors import DataError, InputError
-from earthsr.geo.areas import Grid
-from earthsr.geo.lonlat_rasters import Raster, geo_module, open_dataset, open_raster
+from earthsr.errors import DataError, InputError, geo_module
+from earthsr.geo.grid import Grid
+from earthsr.geo.lonlat_rasters import Raster, open_dataset, open_raster
 from earthsr.geo.window import Window
 from earthsr.landuse.emulator.places import Placed, cut_to, place
 from earthsr.landuse.sources.names import variable_name
@@ -133,7 +133,7 @@ def _coordinate(name: str, grid: Grid, whole: Grid) -> NDArray[np.float32]:
         return np.broadcast_to(grid.latitudes()[:, None], (grid.rows, grid.columns)).astype(np.float32)
     longitudes = grid.longitudes()
     # A part across the dateline has there the values that the whole globe has.
-    turn = whole.west_deg + 360 if whole.periodic else np.inf
+    turn = whole.west + 360 if whole.periodic else np.inf
     return np.broadcast_to(
         np.where(longitudes >= turn, longitudes - 360, longitudes), (grid.rows, grid.columns)
     ).astype(np.float32)

@@ -7,7 +7,7 @@ import functools
 from pathlib import Path
 from typing import Any
 
-from earthsr.geo.lonlat_rasters import geo_module
+from earthsr.errors import geo_module
 from earthsr.store import atomic_file, flush_folder
 
 

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any, Final
 from xml.sax.saxutils import escape
 
-from earthsr.errors import EarthsrError, InputError, already_there
+from earthsr.errors import EarthsrError, InputError, already_there, geo_module
 from earthsr.geo.cf_write import plain_attributes
 from earthsr.geo.crs import gdal, parse_crs
-from earthsr.geo.geotiff_sink import is_whole
-from earthsr.geo.lonlat_rasters import geo_module
+from earthsr.geo.geotiff import is_whole
 from earthsr.geo.parts import Part, cannot_write, disk_errors
 from earthsr.landuse.classes import NODATA
 from earthsr.landuse.maps.complete import finished_attributes

@@ -61,9 +61,7 @@ def georeference(spec: MapsSpec) -> Georeference:
     if not crs.is_geographic:
         raise InputError(f"maps: CRS is {crs_name(wkt)}, expected one of longitude and latitude, such as EPSG:4326")
     g = spec.grid
-    return Georeference(
-        g.rows, g.columns, g.west_deg, g.north_deg, g.cell_lon_deg, g.cell_lat_deg, wkt, units="1", nodata=float(NODATA)
-    )
+    return Georeference(g.west, g.north, g.cell_x, g.cell_y, g.rows, g.columns, wkt, units="1", nodata=float(NODATA))
 
 
 def coordinates(spec: MapsSpec) -> list[Coordinate]:

@@ -9,10 +9,10 @@ from typing import Any, Final
 import h5py
 import numpy as np
 
+from earthsr.errors import geo_module
 from earthsr.geo.cf_write import plain_attributes
-from earthsr.geo.lonlat_rasters import geo_module
-from earthsr.geo.netcdf_sink import GuardedFile
 from earthsr.geo.parts import Part, disk_errors
+from earthsr.geo.writers import GuardedFile
 from earthsr.landuse.classes import NODATA
 from earthsr.landuse.maps.complete import finished_attributes
 from earthsr.landuse.maps.layout import coordinates, layer_attributes, layer_dimensions

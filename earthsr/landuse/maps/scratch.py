@@ -7,7 +7,7 @@ A chunk of 2 million cells and 6 fields (50 MB) is written and flushed in 0.05 s
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthsr.errors import DataError, InputError
-from earthsr.geo.areas import Grid
+from earthsr.geo.grid import Grid
 from earthsr.geo.parts import disk_errors
 from earthsr.geo.window import Window, pieces
 from earthsr.landuse.maps.windows import chunk_window, chunks_of
@@ -165,7 +165,7 @@ class Scratch:
     def _described(self) -> dict[str, Any]:
         return {
             "schema_version": 1,
-            "grid": asdict(self.grid),
+            "grid": self.grid.lonlat,
             "channels": self.channels,
             "chunk": list(self.chunk),
         }

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Final
 
 from earthsr.errors import DataError, InputError
-from earthsr.geo.areas import Grid
+from earthsr.geo.grid import Grid
 from earthsr.landuse.classes import NODATA, ClassTable
 
 SCHEMA_VERSION: Final = 1
@@ -81,7 +81,7 @@ class MapsSpec:
         return json.dumps(
             {
                 "schema_version": SCHEMA_VERSION,
-                "grid": asdict(self.grid),
+                "grid": self.grid.lonlat,
                 "crs": self.crs,
                 "years": [int(year) for year in self.years],
                 "classes": json.loads(self.table.to_json()),
@@ -112,7 +112,7 @@ class MapsSpec:
             if version > SCHEMA_VERSION:
                 raise DataError(f"{source}: schema version {version}, expected {SCHEMA_VERSION}; update earthsr")
             return cls(
-                Grid(**values["grid"]),
+                Grid.from_lonlat(values["grid"]),
                 str(values["crs"]),
                 tuple(int(year) for year in values["years"]),
                 ClassTable.from_mapping(values["classes"], source),

@@ -17,8 +17,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from earthsr.errors import DataError, InputError, already_there
-from earthsr.geo.lonlat_rasters import geo_module
+from earthsr.errors import DataError, InputError, already_there, geo_module
 from earthsr.geo.parts import Part, disk_errors
 from earthsr.geo.window import Window, pieces
 from earthsr.landuse.classes import NODATA

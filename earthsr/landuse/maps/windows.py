@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from earthsr.geo.areas import Grid
+from earthsr.geo.grid import Grid
 from earthsr.geo.window import Window
 
 

@@ -201,10 +201,10 @@ def _write_page(
     names, colours = plan.world.table.names, plan.world.table.colours
     grid = plan.grid
     extent = (
-        grid.west_deg,
-        grid.north_deg - grid.rows * grid.cell_lat_deg,
-        grid.west_deg + grid.columns * grid.cell_lon_deg,
-        grid.north_deg,
+        grid.west,
+        grid.north - grid.rows * grid.cell_y,
+        grid.west + grid.columns * grid.cell_x,
+        grid.north,
     )
     shown = list(dict.fromkeys((plan.years[0], plan.world.anchor_year, plan.years[-1])))
     panels = [

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from earthsr.backend import Model
 from earthsr.errors import CheckpointError, InputError
-from earthsr.geo.areas import Grid, cells_of
+from earthsr.geo.areas import cells_of
+from earthsr.geo.grid import Grid
 from earthsr.geo.times import spans
 from earthsr.geo.window import Window, dateline, pieces
 from earthsr.inference.blend import batch_size
@@ -205,7 +206,7 @@ class Method:
         coarse, fine = self.world.scenario.grid, self.grid
         down, across = (
             math.ceil(large / small) + 1
-            for large, small in ((coarse.cell_lat_deg, fine.cell_lat_deg), (coarse.cell_lon_deg, fine.cell_lon_deg))
+            for large, small in ((coarse.cell_y, fine.cell_y), (coarse.cell_x, fine.cell_x))
         )
         top, bottom = max(window.row - down, 0), min(window.row + window.rows + down, fine.rows)
         left, right = window.column - across, window.column + window.columns + across
@@ -299,13 +300,13 @@ def make_method(model: Model, world: World, options: Options) -> Method:
         raise InputError(f"--chunk is {options.chunk}, expected 1 or more fine cells")
     grid, coarse = world.grid, world.scenario.grid
     # Windows go around from the dateline, whatever longitude the raster begins with.
-    origin = dateline(grid.west_deg, grid.cell_lon_deg, grid.columns) if grid.periodic else 0
+    origin = dateline(grid.west, grid.cell_x, grid.columns) if grid.periodic else 0
     tiles = BlendedTiles(
         grid.rows, grid.columns, tile, options.overlap, periodic=grid.periodic, whole=True, origin=origin
     )
     side = (
-        chunk_side(options.chunk, grid.rows, coarse.cell_lat_deg / grid.cell_lat_deg),
-        chunk_side(options.chunk, grid.columns, coarse.cell_lon_deg / grid.cell_lon_deg),
+        chunk_side(options.chunk, grid.rows, coarse.cell_y / grid.cell_y),
+        chunk_side(options.chunk, grid.columns, coarse.cell_x / grid.cell_x),
     )
     count = sum(1 for _ in tiles.tiles(Window(0, 0, *side)))
     # Of a small grid no more than there are: what a batch lacks is computed for nothing.

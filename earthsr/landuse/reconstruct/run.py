@@ -43,7 +43,7 @@ def identity_of(plan: Plan, inputs: Inputs) -> dict[str, Any]:
     return {
         "checkpoint": fingerprint(Path(str(plan.model.metadata["source"])))["sha256"],
         "inputs": hashlib.sha256(provenance.encode()).hexdigest(),
-        "grid": asdict(plan.grid),
+        "grid": plan.grid.lonlat,
         "years": list(plan.years),
         "anchor": plan.world.anchor_year,
         "options": {**asdict(plan.options), "tile": plan.tiles.tile, "batch_size": plan.batch_size},

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from earthsr.geo.areas import Grid, Interpolation, window_matrix, window_size
+from earthsr.geo.areas import Interpolation, window_matrix, window_size
+from earthsr.geo.grid import Grid
 from earthsr.geo.window import Window
 from earthsr.inference.tiling import slices
 from earthsr.landuse.classes import NODATA
@@ -47,8 +48,8 @@ class WindowFields:
     def __init__(self, fine: Grid, coarse: Grid, tile: int, method: Interpolation, names: tuple[str, ...]) -> None:
         self._fine, self._coarse, self._tile, self._method, self._names = fine, coarse, tile, method, names
         self._cells = max(
-            window_size(tile, fine.cell_lat_deg, coarse.cell_lat_deg),
-            window_size(tile, fine.cell_lon_deg, coarse.cell_lon_deg),
+            window_size(tile, fine.cell_y, coarse.cell_y),
+            window_size(tile, fine.cell_x, coarse.cell_x),
         )
         # Windows lie on a lattice: those of one row share a matrix.
         self._rows = lru_cache(maxsize=64)(self._rows_of)
@@ -56,21 +57,19 @@ class WindowFields:
 
     def _rows_of(self, row: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         coarse = self._coarse
-        south = coarse.north_deg - coarse.rows * coarse.cell_lat_deg
+        south = coarse.north - coarse.rows * coarse.cell_y
         # Windows that reach beyond a pole or the raster see the outermost cells there, where nothing is kept.
-        centres = np.clip(self._fine.latitudes(row, self._tile), south, coarse.north_deg)
+        centres = np.clip(self._fine.latitudes(row, self._tile), south, coarse.north)
         first = float(coarse.latitudes(0, 1)[0])
-        return window_matrix(centres, first, -coarse.cell_lat_deg, coarse.rows, self._cells, self._method)
+        return window_matrix(centres, first, -coarse.cell_y, coarse.rows, self._cells, self._method)
 
     def _columns_of(self, column: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         coarse = self._coarse
         centres = self._fine.longitudes(column, self._tile)
         if not coarse.periodic:
-            centres = np.clip(centres, coarse.west_deg, coarse.west_deg + coarse.columns * coarse.cell_lon_deg)
+            centres = np.clip(centres, coarse.west, coarse.west + coarse.columns * coarse.cell_x)
         first = float(coarse.longitudes(0, 1)[0])
-        return window_matrix(
-            centres, first, coarse.cell_lon_deg, coarse.columns, self._cells, self._method, coarse.periodic
-        )
+        return window_matrix(centres, first, coarse.cell_x, coarse.columns, self._cells, self._method, coarse.periodic)
 
     def of(self, window: Window, ground: Ground, scalars: NDArray[np.float32]) -> Fields:
         """Fields of one window.

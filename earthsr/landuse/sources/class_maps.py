@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthsr.errors import DataError, InputError
-from earthsr.geo.areas import Grid
-from earthsr.geo.lonlat_grids import difference
+from earthsr.geo.grid import Grid, difference
 from earthsr.geo.lonlat_rasters import Raster, open_raster
 from earthsr.geo.times import require_yearly, spans
 from earthsr.geo.window import Window

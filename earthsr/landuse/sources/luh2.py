@@ -13,8 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from earthsr.errors import DataError, InputError
-from earthsr.geo.areas import Grid
-from earthsr.geo.lonlat_grids import Cut, box_of
+from earthsr.geo.grid import Cut, Grid
 from earthsr.geo.times import spans
 from earthsr.landuse.classes import ClassTable
 from earthsr.landuse.fields import Forcing
@@ -137,7 +136,7 @@ def _around(file: ScenarioFile, fine: Grid) -> Cut:
     """Part of the scenario's grid that touches the fine one, with one cell around; all of it where that is global."""
     part = around(file.grid, fine)
     if part is None:
-        box, here = box_of(fine), box_of(file.grid)
+        box, here = fine.bounds, file.grid.bounds
         raise DataError(
             f"{file.name} covers {here.south:g} to {here.north:g} N, {here.west:g} to {here.east:g} E, which does not "
             f"reach the class maps at {box.south:g} to {box.north:g} N, {box.west:g} to {box.east:g} E"

@@ -7,8 +7,7 @@ from dataclasses import replace
 from typing import Final
 
 from earthsr.errors import InputError
-from earthsr.geo.areas import Grid
-from earthsr.geo.lonlat_grids import Box, box_of, cut, part_of
+from earthsr.geo.grid import Bounds, Grid, cut
 from earthsr.geo.window import Window, warn_of_rest
 
 #: West, south, east, north, degrees.
@@ -37,13 +36,13 @@ def output_grid(anchor: Grid, cell_size_deg: float | None = None, bbox: BBox | N
         If the cells do not divide the anchor's extent, or the box is none or lies outside.
     """
     grid = anchor if cell_size_deg is None else _resized(anchor, cell_size_deg)
-    return grid if bbox is None else part_of(grid, touched(grid, bbox))
+    return grid if bbox is None else grid.part(touched(grid, bbox))
 
 
 def _resized(grid: Grid, cell_deg: float) -> Grid:
     if not (math.isfinite(cell_deg) and cell_deg > 0):
         raise InputError(f"--cell-size is {cell_deg:g} degrees, expected more than 0")
-    height, width = grid.rows * grid.cell_lat_deg, grid.columns * grid.cell_lon_deg
+    height, width = grid.rows * grid.cell_y, grid.columns * grid.cell_x
     rows, columns = round(height / cell_deg), round(width / cell_deg)
     for found, whole in ((height / cell_deg, rows), (width / cell_deg, columns)):
         if whole < 1 or abs(found - whole) > _ROUNDING * whole:
@@ -52,7 +51,7 @@ def _resized(grid: Grid, cell_deg: float) -> Grid:
                 f"({height / cell_deg:.6g} x {width / cell_deg:.6g} cells); take one that does, or cut the anchor"
             )
     # What is divided stays whole: 43,200 columns of 0.0083333 degrees would not close upon themselves.
-    return replace(grid, cell_lat_deg=height / rows, cell_lon_deg=width / columns, rows=rows, columns=columns)
+    return replace(grid, cell_y=height / rows, cell_x=width / columns, rows=rows, columns=columns)
 
 
 def touched(grid: Grid, bbox: BBox) -> Window:
@@ -77,7 +76,7 @@ def touched(grid: Grid, bbox: BBox) -> Window:
         If it is empty, or lies outside.
     """
     west, south, east, north = bbox
-    said, here = f"--bbox {west:g},{south:g},{east:g},{north:g}", box_of(grid)
+    said, here = f"--bbox {west:g},{south:g},{east:g},{north:g}", grid.bounds
     across = west > east
     if across:
         east += 360
@@ -85,14 +84,14 @@ def touched(grid: Grid, bbox: BBox) -> Window:
         raise InputError(f"{said}: expected finite numbers, south < north, west < east (or > across the dateline)")
     if across and not grid.periodic and here.east <= 180:
         raise InputError(f"{said}: west > east is a box across the dateline, which the anchor does not reach")
-    found = cut(grid, Box(west, east, south, north))
+    found = cut(grid, Bounds(west, south, east, north))
     if found is None:
         raise InputError(
             f"{said} lies outside the anchor, which covers {here.west:g},{here.south:g},{here.east:g},{here.north:g} "
             "(west, south, east, north)"
         )
     window = found.window
-    part, cell = box_of(found.grid), (grid.cell_lon_deg, grid.cell_lat_deg)
+    part, cell = found.grid.bounds, (grid.cell_x, grid.cell_y)
     warn_of_rest(
         (west, south, east, north), (part.west, part.south, part.east, part.north), cell, "the anchor", grid.periodic
     )

@@ -19,9 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthsr.errors import DataError, InputError
-from earthsr.geo.areas import Grid
-from earthsr.geo.lonlat_grids import Cut, box_of, covers
-from earthsr.geo.lonlat_windows import centres_of
+from earthsr.geo.grid import Cut, Grid, centres_of, covers
 from earthsr.geo.times import spans
 from earthsr.landuse.classes import ClassTable
 from earthsr.landuse.fields import Forcing
@@ -250,7 +248,7 @@ def channels_of_classes(table: ClassTable, channels: Sequence[str]) -> dict[str,
 
 
 def _part(file: ScenarioFile, fine: Grid) -> Cut:
-    here, centres = box_of(file.grid), centres_of(fine)
+    here, centres = file.grid.bounds, centres_of(fine)
     part = around(file.grid, fine) if covers(file.grid, centres) else None
     if part is None:
         raise DataError(

@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthsr.errors import DataError
-from earthsr.geo.areas import Grid
-from earthsr.geo.lonlat_grids import Cut, box_of, cut, difference, part_of
+from earthsr.geo.grid import Cut, Grid, cut, difference
 from earthsr.geo.lonlat_rasters import NetCdf, open_dataset
 from earthsr.geo.times import require_yearly, spans
 from earthsr.geo.window import Window
@@ -129,9 +128,9 @@ def around(grid: Grid, fine: Grid) -> Cut | None:
 
     Longitudes count as those of the fine grid; of a global scenario that is needed all around it is the whole grid.
     """
-    part = cut(grid, box_of(fine), margin=1)
+    part = cut(grid, fine.bounds, margin=1)
     if part is not None and grid.periodic and part.window.columns >= grid.columns:
         # Once around the Earth, and no cell twice.
         window = part.window._replace(column=0, columns=grid.columns)
-        part = Cut(window, part_of(grid, window))
+        part = Cut(window, grid.part(window))
     return part

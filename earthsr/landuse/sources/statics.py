@@ -15,11 +15,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from earthsr.errors import DataError, InputError
-from earthsr.geo.areas import Grid, overlap, window_matrix
-from earthsr.geo.lonlat_grids import box_of, covers, cut, part_of
-from earthsr.geo.lonlat_rasters import Raster, geo_module, open_raster
-from earthsr.geo.lonlat_windows import aligned, centres_of, fill
+from earthsr.errors import DataError, InputError, geo_module
+from earthsr.geo.areas import aligned, fill, overlap, window_matrix
+from earthsr.geo.grid import Grid, centres_of, covers, cut
+from earthsr.geo.lonlat_rasters import Raster, open_raster
 from earthsr.geo.window import Window
 from earthsr.landuse.fields import Channel
 from earthsr.landuse.sources.class_maps import ClassMaps
@@ -155,7 +154,7 @@ def _from_raster(
         raise DataError(f"{raster.name}: static field {name} has {len(raster.years)} steps, expected one; take one out")
     centres = centres_of(fine)
     if not covers(raster.grid, centres):
-        here = box_of(raster.grid)
+        here = raster.grid.bounds
         raise DataError(
             f"{raster.name}: static field {name} covers {here.south:g} to {here.north:g} N, {here.west:g} to "
             f"{here.east:g} E, the classes need {centres.south:g} to {centres.north:g} N, {centres.west:g} to "
@@ -173,7 +172,7 @@ def _onto(raster: Raster, fine: Grid) -> tuple[Field, str]:
     if place is not None:
         top, left = place
         return lambda w: _finite(raster.values(w._replace(row=w.row + top, column=w.column + left))), ""
-    ways = [_way(raster.grid.cell_lat_deg, fine.cell_lat_deg), _way(raster.grid.cell_lon_deg, fine.cell_lon_deg)]
+    ways = [_way(raster.grid.cell_y, fine.cell_y), _way(raster.grid.cell_x, fine.cell_x)]
     note = f"{ways[0]} onto the fine grid" if ways[0] == ways[1] else f"{ways[0]} along rows, {ways[1]} along columns"
     return lambda window: resample(raster, fine, window), note
 
@@ -203,19 +202,19 @@ def resample(raster: Raster, fine: Grid, window: Window) -> NDArray[np.float32]:
     ndarray of shape (rows, columns)
         In the raster's units, NaN where it has no value.
     """
-    part = cut(raster.grid, box_of(fine, window), margin=1)
+    part = cut(raster.grid, fine.part(window).bounds, margin=1)
     assert part is not None, "the raster covers the fine grid"
-    target, source = part_of(fine, window), part.grid
+    target, source = fine.part(window), part.grid
     sines = [np.sin(np.deg2rad(np.clip(g.latitude_edges(), -90, 90))) for g in (target, source)]
-    if _way(source.cell_lat_deg, target.cell_lat_deg).startswith("averaged"):
+    if _way(source.cell_y, target.cell_y).startswith("averaged"):
         rows = overlap(sines[0], sines[1])
     else:
-        rows = _bilinear(target.latitudes(), float(source.latitudes()[0]), -source.cell_lat_deg, source.rows)
-    if _way(source.cell_lon_deg, target.cell_lon_deg).startswith("averaged"):
+        rows = _bilinear(target.latitudes(), float(source.latitudes()[0]), -source.cell_y, source.rows)
+    if _way(source.cell_x, target.cell_x).startswith("averaged"):
         columns = overlap(target.longitude_edges(), source.longitude_edges())
     else:
         first = float(source.longitudes()[0])
-        columns = _bilinear(target.longitudes(), first, source.cell_lon_deg, source.columns)
+        columns = _bilinear(target.longitudes(), first, source.cell_x, source.columns)
     values = raster.values(part.window).astype(np.float64)
     valid = np.isfinite(values)
     reached = rows @ valid.astype(np.float64) @ columns.T
@@ -236,7 +235,7 @@ def _bilinear(centres: NDArray[np.float64], first: float, step: float, count: in
 
 
 def _coordinate(name: str, fine: Grid, whole: Grid) -> StaticField:
-    east = whole.west_deg + 360 if whole.periodic else np.inf
+    east = whole.west + 360 if whole.periodic else np.inf
 
     def read(window: Window) -> NDArray[np.float32]:
         shape = (window.rows, window.columns)
@@ -262,9 +261,9 @@ def _distance(maps: ClassMaps, year: int, fine: Grid) -> StaticField:
     land = maps.mask(year)
     if land.all():
         raise InputError(f"distance_to_coast: every cell has a class in {year}, so there is no coast; leave it out")
-    box = box_of(grid)
+    box = grid.bounds
     middle = np.deg2rad((box.south + box.north) / 2)
-    spacing = (grid.cell_lat_deg * KM_PER_DEGREE, grid.cell_lon_deg * KM_PER_DEGREE * float(np.cos(middle)))
+    spacing = (grid.cell_y * KM_PER_DEGREE, grid.cell_x * KM_PER_DEGREE * float(np.cos(middle)))
     transform = geo_module("scipy.ndimage").distance_transform_edt
     distance = transform(np.pad(land, ((0, 0), (turn, turn)), mode="wrap"), sampling=spacing)
     values = distance[:, turn : turn + grid.columns].astype(np.float32)
@@ -293,8 +292,8 @@ def _slope(fields: list[StaticField], fine: Grid) -> StaticField:
             left, right = max(left, 0), min(right, fine.columns)
         wide = Window(top, left, bottom - top, right - left)
         metres = fill(np.empty((wide.rows, wide.columns)), fine, wide, source)
-        north = fine.cell_lat_deg * KM_PER_DEGREE * 1000
-        east = fine.cell_lon_deg * KM_PER_DEGREE * 1000 * np.cos(np.deg2rad(fine.latitudes(top, wide.rows)))
+        north = fine.cell_y * KM_PER_DEGREE * 1000
+        east = fine.cell_x * KM_PER_DEGREE * 1000 * np.cos(np.deg2rad(fine.latitudes(top, wide.rows)))
         rise_y, rise_x = np.gradient(metres, north, axis=0), np.gradient(metres, axis=1) / east[:, None]
         degrees = np.rad2deg(np.arctan(np.hypot(rise_x, rise_y)))
         row, column = window.row - top, window.column - left

@@ -1,6 +1,6 @@
 """What a reconstruction reads: the anchor map, static fields, a scenario and protected areas, on the grid of its maps.
 
-Windows may be anywhere (see :mod:`earthsr.geo.lonlat_windows`), in any order and from any thread; files are read
+Windows may be anywhere (see :func:`earthsr.geo.areas.fill`), in any order and from any thread; files are read
 where a window lies and nowhere else. A distance to the coast is the exception: it is computed once, of the whole anchor
 map.
 """
@@ -19,10 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthsr.errors import DataError, InputError
-from earthsr.geo.areas import Grid
-from earthsr.geo.lonlat_grids import box_of, covers, cut
+from earthsr.geo.areas import Read, fill, sample
+from earthsr.geo.grid import Grid, centres_of, covers, cut
 from earthsr.geo.lonlat_rasters import Raster, open_raster
-from earthsr.geo.lonlat_windows import Read, centres_of, fill, sample
 from earthsr.geo.window import Window
 from earthsr.landuse.classes import NODATA, ClassTable
 from earthsr.landuse.fields import Channel
@@ -239,7 +238,7 @@ def _open_mask(spec: str, grid: Grid, stack: ExitStack, notes: list[str]) -> Ras
     stack.callback(raster.close)
     if raster.years is not None and len(raster.years) > 1:
         raise DataError(f"{raster.name}: --protected has {len(raster.years)} steps, expected one; take one out")
-    here, there = box_of(grid), box_of(raster.grid)
+    here, there = grid.bounds, raster.grid.bounds
     if cut(raster.grid, here) is None:
         raise DataError(
             f"{raster.name}: --protected covers {there.south:g} to {there.north:g} N, {there.west:g} to {there.east:g} "

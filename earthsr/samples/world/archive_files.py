@@ -7,18 +7,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from earthsr.geo.areas import Grid
+from earthsr.errors import geo_module
 from earthsr.geo.cf_write import axis_attributes, crs_attributes, plain_attributes
 from earthsr.geo.crs import gdal, parse_crs, wkt_of
-from earthsr.geo.georeference import Georeference
-from earthsr.geo.geotiff_sink import is_whole
-from earthsr.geo.lonlat_rasters import geo_module
+from earthsr.geo.geotiff import is_whole
+from earthsr.geo.grid import Grid
 from earthsr.geo.parts import cannot_write
 from earthsr.geo.window import Window
 from earthsr.landuse.classes import NODATA
@@ -109,15 +109,7 @@ def write_static(path: Path, source: FineSource) -> None:
     """
     h5netcdf = geo_module("h5netcdf")
     grid = source.grid
-    place = Georeference(
-        rows=grid.rows,
-        columns=grid.columns,
-        west=grid.west_deg,
-        north=grid.north_deg,
-        cell_x=grid.cell_lon_deg,
-        cell_y=grid.cell_lat_deg,
-        crs_wkt=wkt_of(parse_crs(source.crs, path.name)),
-    )
+    place = replace(grid, crs_wkt=wkt_of(parse_crs(source.crs, path.name)))
     with atomic_file(path) as temporary, h5netcdf.File(temporary, "w") as file:
         file.dimensions = {"lat": grid.rows, "lon": grid.columns}
         _write_axes(file, grid)
@@ -210,9 +202,8 @@ def _bands(grid: Grid) -> Iterator[Window]:
 
 
 def _write_axes(file: Any, grid: Grid) -> None:
-    place = Georeference(grid.rows, grid.columns, grid.west_deg, grid.north_deg, grid.cell_lon_deg, grid.cell_lat_deg)
     centres = (grid.latitudes(), grid.longitudes())
-    for name, values, said in zip(("lat", "lon"), centres, axis_attributes(place), strict=True):
+    for name, values, said in zip(("lat", "lon"), centres, axis_attributes(grid), strict=True):
         file.create_variable(name, (name,), np.float64, data=values).attrs.update(said)
 
 

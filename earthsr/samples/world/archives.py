@@ -15,9 +15,8 @@ from typing import Any, Final
 
 import yaml
 
-from earthsr.errors import InputError
-from earthsr.geo.areas import Grid
-from earthsr.geo.lonlat_rasters import geo_module
+from earthsr.errors import InputError, geo_module
+from earthsr.geo.grid import Grid
 from earthsr.landuse.classes import ClassTable
 from earthsr.landuse.fields import FineSource
 from earthsr.landuse.sources.names import variable_name
@@ -97,7 +96,7 @@ def check_archives(coarse: Grid) -> None:
     geo_module("h5netcdf")
     if min(coarse.rows, coarse.columns) < 2:
         raise InputError(
-            f"the world has {coarse.rows} x {coarse.columns} coarse cells of {coarse.cell_lat_deg:g} degrees, archives "
+            f"the world has {coarse.rows} x {coarse.columns} coarse cells of {coarse.cell_y:g} degrees, archives "
             "need at least 2 x 2; give more or larger cells (--rows, --columns, --cell)"
         )
 
@@ -176,7 +175,7 @@ def _readme(written: Archives, source: FineSource, fractions: Fractions) -> str:
     anchor, (first, last) = written.anchor_year, written.years
     codes = ", ".join(f"{each.code} {each.name}" for each in source.table.classes)
     fields = ", ".join(f"{channel.name} ({channel.units})" for channel in source.static_channels)
-    cell = f"{fractions.grid.cell_lat_deg:g}"
+    cell = f"{fractions.grid.cell_y:g}"
     renamed = [f"{name} as {variable_name(name)}" for name in fractions.channels if variable_name(name) != name]
     lines = [f"{_TITLE} Nothing in them was observed: {source.description}.", ""]
     for year in written.map_years:

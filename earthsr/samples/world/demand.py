@@ -7,7 +7,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from earthsr.geo.areas import Grid
+from earthsr.geo.grid import Grid
 from earthsr.samples.world.fields import generator, spectral_field
 
 #: Share of land of each use: before and after the great expansion, the year of its middle, and years it takes (1 e-fold
@@ -40,7 +40,7 @@ class RegionalPressure:
     """A smooth field per use that drifts slowly: where demand is above (positive) or below that of the whole land."""
 
     def __init__(self, use: str, grid: Grid, seed: int) -> None:
-        shape, cell = (grid.rows, grid.columns), grid.cell_lat_deg
+        shape, cell = (grid.rows, grid.columns), grid.cell_y
         self._parts = tuple(
             spectral_field(generator(seed, f"{use} {part}"), shape, cell, _REGIONS_DEG, 3.5).astype(np.float32)
             for part in ("now", "later")

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthsr.errors import InputError
-from earthsr.geo.areas import Grid, overlap
+from earthsr.geo.areas import overlap
+from earthsr.geo.grid import Grid
 from earthsr.geo.window import Window
 from earthsr.landuse.classes import HILDA_PLUS, NODATA
 from earthsr.landuse.fields import COARSE_CELL_DEG, ContinuousField
@@ -122,7 +123,7 @@ class Globe:
             "synthetic": True,
             "numpy": np.__version__,
             "seed": spec.seed,
-            "cell_deg": self.grid.cell_lon_deg,
+            "cell_deg": self.grid.cell_x,
             "years": [spec.years[0], spec.years[-1]],
         }
         self._last: tuple[Window, dict[str, NDArray[np.float32]]] | None = None

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from earthsr.geo.areas import Grid
+from earthsr.geo.grid import Grid
 from earthsr.samples.world.climate import Climate
 from earthsr.samples.world.demand import RegionalPressure, turnover_share, wanted_share
 from earthsr.samples.world.fields import box_mean, generator

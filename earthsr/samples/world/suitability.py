@@ -7,7 +7,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from earthsr.geo.areas import Grid
+from earthsr.geo.grid import Grid
 from earthsr.landuse.classes import HILDA_PLUS, NODATA
 from earthsr.samples.world.climate import Climate
 from earthsr.samples.world.fields import EARTH_RADIUS_KM, distance_km, generator, spectral_field
@@ -48,7 +48,7 @@ def suitabilities(
     slope, soil = np.minimum(terrain.slope_deg, 8.0), terrain.soil
     warmth = np.exp(-np.square((climate.temperature_degc - 14.0) / 7.0))
     wet = np.clip(climate.moisture, 0.2, 1.1)
-    market = np.exp(-distance_km(towns, grid.cell_lat_deg, grid.latitudes()) / 16.0).astype(np.float32)
+    market = np.exp(-distance_km(towns, grid.cell_y, grid.latitudes()) / 16.0).astype(np.float32)
     shore = np.exp(-terrain.to_water_km / 6.0)
     crop = 2.4 * soil + warmth + 0.4 * wet - 0.15 * slope + 0.6 * market + 0.2 * shore
     pasture = 1.2 * soil + 0.6 * warmth + 0.6 * wet - 0.06 * slope + 0.3 * market
@@ -86,7 +86,7 @@ def first_towns(terrain: Terrain, climate: Climate, grid: Grid, share: float, se
         + 0.35 * rng.gumbel(size=land.shape)
     )
     appeal[~land] = -np.inf
-    reach = max(1, round(_BETWEEN_TOWNS_KM / (np.deg2rad(grid.cell_lat_deg) * EARTH_RADIUS_KM)))
+    reach = max(1, round(_BETWEEN_TOWNS_KM / (np.deg2rad(grid.cell_y) * EARTH_RADIUS_KM)))
     free = land.copy()
     centres: list[tuple[int, int]] = []
     for cell in np.argsort(-appeal, axis=None, kind="stable").tolist():
@@ -100,7 +100,7 @@ def first_towns(terrain: Terrain, climate: Climate, grid: Grid, share: float, se
     sizes = 1.0 / np.arange(1, len(centres) + 1) ** 0.8
     sizes *= share * land.sum() / sizes.sum()
     ragged = np.exp(
-        0.25 * spectral_field(generator(seed, "suburbs"), (grid.rows, grid.columns), grid.cell_lat_deg, 0.15, 1.0)
+        0.25 * spectral_field(generator(seed, "suburbs"), (grid.rows, grid.columns), grid.cell_y, 0.15, 1.0)
     )
     towns = np.zeros(land.shape, bool)
     order = rng.permutation(len(centres))

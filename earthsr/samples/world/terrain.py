@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from earthsr.geo.areas import Grid
+from earthsr.geo.grid import Grid
 from earthsr.samples.world.fields import EARTH_RADIUS_KM, box_mean, distance_km, generator, smooth_step, spectral_field
 from earthsr.samples.world.rivers import drained_cells, erode, fill_hollows, open_sea, receivers
 
@@ -57,7 +57,7 @@ def make_terrain(grid: Grid, seed: int) -> Terrain:
     seed : int
         Of the world.
     """
-    cell = grid.cell_lat_deg
+    cell = grid.cell_y
     carved, sea, basins = _relief(grid, seed)
     low = sea | basins
     for _ in range(_AGES):
@@ -88,7 +88,7 @@ def make_terrain(grid: Grid, seed: int) -> Terrain:
 
 def _relief(grid: Grid, seed: int) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.bool_]]:
     """Elevation (m) before rivers, the sea, and basins that are lakes."""
-    shape, cell = (grid.rows, grid.columns), grid.cell_lat_deg
+    shape, cell = (grid.rows, grid.columns), grid.cell_y
     continents = spectral_field(generator(seed, "continents"), shape, cell, 2.0, 2.1)
     level, basin_level = np.quantile(continents, [_SEA_SHARE, _BASIN_SHARE])
     sea = open_sea(continents <= level)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthsr.errors import InputError
-from earthsr.geo.areas import Grid
+from earthsr.geo.grid import Grid
 from earthsr.geo.window import Window
 from earthsr.landuse.classes import HILDA_PLUS
 from earthsr.landuse.fields import Channel, ContinuousField

@@ -3,7 +3,7 @@
 import numpy as np
 import xarray as xr
 
-from earthsr.geo.areas import Grid
+from earthsr.geo.grid import Grid
 from tests.landuse.reconstruct.cases import box
 
 #: West, south, east, north of 32 x 64 cells with land, the first of the world's, in two rows of four coarse cells.

@@ -149,7 +149,7 @@ def test_a_part_across_the_dateline(large, globe, tmp_path):
     static, forcing = opened(globe / "static.nc"), forcing_of(years_of(globe), 1994)
     emulator = Emulator(large, static=static, bbox=part, batch_size=4)
     assert emulator.grid == grid
-    assert grid.west_deg + grid.columns * grid.cell_lon_deg > 180
+    assert grid.west + grid.columns * grid.cell_x > 180
     emulator.start(str(globe / "landuse_1993.tif"))
     agree(codes, confidence, emulator.step(forcing, 1994), 1994)
     # The same region as an array whose longitudes go 178.5, -180 …

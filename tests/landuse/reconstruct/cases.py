@@ -40,7 +40,7 @@ def write_model(path, root, seed=1, width=4, depth=1, sharpen=8.0, **more):
         "coarse_channels": list(layout.coarse_channels),
         "coarse_interpolation": "bilinear",
         "tile_size": 16,
-        "output_cell_size_deg": [layout.fine.cell_lat_deg, layout.fine.cell_lon_deg],
+        "output_cell_size_deg": [layout.fine.cell_y, layout.fine.cell_x],
     }
     return write_weights(Path(path), spec, {k: v.astype(np.float32) for k, v in weights.items()}, metadata)
 
@@ -59,12 +59,12 @@ def inputs_of(folder, **more):
 
 def box(grid, row, column, rows, columns):
     """``--bbox`` of a window, a tenth of a cell inside its edges."""
-    west, north = grid.west_deg + column * grid.cell_lon_deg, grid.north_deg - row * grid.cell_lat_deg
-    inset = 0.1 * grid.cell_lon_deg
+    west, north = grid.west + column * grid.cell_x, grid.north - row * grid.cell_y
+    inset = 0.1 * grid.cell_x
     return (
         west + inset,
-        north - rows * grid.cell_lat_deg + inset,
-        west + columns * grid.cell_lon_deg - inset,
+        north - rows * grid.cell_y + inset,
+        west + columns * grid.cell_x - inset,
         north - inset,
     )
 

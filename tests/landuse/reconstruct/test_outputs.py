@@ -51,7 +51,7 @@ def test_geotiffs_open_with_rasterio(model, part, tmp_path):
             assert found.crs.to_epsg() == 4326
             assert found.nodata == 255
             assert found.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
-            assert found.transform.c == pytest.approx(spec.grid.west_deg)
+            assert found.transform.c == pytest.approx(spec.grid.west)
             assert np.array_equal(indices[found.read(1)], expected[place])
     assert not (tmp_path / "maps.tif").exists()
 

@@ -8,7 +8,8 @@ import pytest
 
 from earthsr.errors import InputError, WorkError
 from earthsr.geo import Window
-from earthsr.geo.areas import Grid, cells_of
+from earthsr.geo.areas import cells_of
+from earthsr.geo.grid import Grid
 from earthsr.landuse.class_areas import row_areas
 from earthsr.landuse.reconstruct import Rank, device_of, rank_of
 from earthsr.landuse.reconstruct.counts import add_up, count

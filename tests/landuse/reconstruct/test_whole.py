@@ -10,7 +10,7 @@ import pytest
 
 from earthsr.errors import InputError, WorkError
 from earthsr.geo import Window
-from earthsr.geo.areas import Grid
+from earthsr.geo.grid import Grid
 from earthsr.landuse.maps import open_maps
 from earthsr.landuse.reconstruct import Options, Rank, dry_run, reconstruct
 from earthsr.landuse.reconstruct import chunk as chunks
@@ -91,8 +91,8 @@ def test_a_region_of_one_tile_is_what_the_evaluation_rolls_out(world, model, tmp
     tile = int(np.argmax([(source.classes(t, 1993) != 255).sum() for t in range(source.layout.tiles)]))
     row, column = (int(i) for i in source.places[tile])
     fine = source.layout.fine
-    west, north = fine.west_deg + column * fine.cell_lon_deg, fine.north_deg - row * fine.cell_lat_deg
-    box = (west, north - 16 * fine.cell_lat_deg, west + 16 * fine.cell_lon_deg, north)
+    west, north = fine.west + column * fine.cell_x, fine.north - row * fine.cell_y
+    box = (west, north - 16 * fine.cell_y, west + 16 * fine.cell_x, north)
     inputs = inputs_of(world / "archives", bbox=box)
     reconstruct(model, inputs, (1993, 1995), tmp_path / "maps.zarr", Options())
     composer = Composer(source, model.normalisation, "bilinear")
