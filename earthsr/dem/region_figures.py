@@ -193,6 +193,11 @@ def profile_figure(profiles: Mapping[str, Mapping[str, Any]], title: str = "") -
         Title of the figure.
     """
     kinds = [kind for kind in BINS if kind in profiles and any(profiles[kind]["count"])]
+    if not kinds:
+        figure = new_figure(6.4, 2.4)
+        figure.suptitle(title, fontsize=11)
+        figure.text(0.5, 0.45, "no valid cell", ha="center", va="center")
+        return figure
     # Bins are drawn equally wide: there are many of them near sea level, and few where mountains are.
     spans = {kind: _filled_bins(profiles[kind]["count"]) for kind in kinds}
     widths = [max(len(span), 8) for span in spans.values()]
@@ -224,6 +229,8 @@ def _profile_column(axes: NDArray[Any], profile: Mapping[str, Any], span: range,
         errors.plot(place, values, "-", color=colour, lw=1.8 if front else 1.1, label=name, zorder=3 if front else 2)
         for marked, face in ((sure, colour), (~sure, "white")):
             errors.plot(place[marked], values[marked], "o", ms=4.5, mec=colour, mfc=face, zorder=4 if front else 2)
+    if not any(np.isfinite(values).any() for values in rmse.values()):
+        errors.text(0.5, 0.5, "every error is 0 m", ha="center", va="center", transform=errors.transAxes)
     # As ratios: what is gained on flat ground shows beside what is gained on cliffs.
     errors.set_yscale("log")
     errors.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))

@@ -104,7 +104,9 @@ def comparison(
     # A column of its own for colour bars keeps the panels of all rows in line.
     grid = figure.add_gridspec(3, 5, width_ratios=(1, 1, 1, 1, 0.05))
     shown = np.where(valid, truth, np.nan)
-    low, high = np.nanmin(shown), np.nanmax(shown)
+    low, high = (float(np.nanmin(shown)), float(np.nanmax(shown))) if valid.any() else (0.0, 0.0)
+    if low == high:
+        low, high = low - 0.5, high + 0.5  # a scale of one number would draw equal fields in different colours
     scale = truth.shape[0] // coarse.shape[0]
     panels = [("Low resolution", coarse), ("Bicubic", bicubic), ("Prediction", prediction), ("Truth", shown)]
     dy, dx = cell_size_m or (90.0, 90.0)
@@ -124,7 +126,7 @@ def comparison(
     inside = np.zeros_like(valid)
     inside[border : truth.shape[0] - border, border : truth.shape[1] - border] = True
     inside &= valid
-    limit = float(np.percentile(np.abs(errors["Bicubic"][valid]), 99)) or 1.0
+    limit = (float(np.percentile(np.abs(errors["Bicubic"][valid]), 99)) if valid.any() else 0.0) or 1.0
     maps = [figure.add_subplot(grid[2, column]) for column in (1, 2)]
     for axes, (name, error) in zip(maps, errors.items(), strict=True):
         image = axes.imshow(
@@ -167,7 +169,14 @@ def _error_by_slope(
     """RMSE in bins of the truth's slope, each with a tenth of the cells."""
     padded = np.pad(truth, 1, mode="edge")
     slope = slope_degrees(padded, dy, dx)[inside]
-    edges = np.unique(np.quantile(slope, np.linspace(0, 1, 11))) if slope.size else np.array([0.0, 1.0])
+    axes.set_title("Error by slope", fontsize=10)
+    edges = np.unique(np.quantile(slope, np.linspace(0, 1, 11))) if slope.size else np.empty(0)
+    if len(edges) < 2:
+        # Sea and lakes are of one slope, which nothing can be ordered by; the scores are in the other panels.
+        reason = f"the truth is of one slope,\n{edges[0]:g} degrees" if len(edges) else "no valid cell"
+        axes.text(0.5, 0.5, reason, ha="center", va="center", transform=axes.transAxes)
+        axes.set_axis_off()
+        return
     which = np.clip(np.searchsorted(edges, slope, side="right") - 1, 0, len(edges) - 2)
     for name, error in errors.items():
         square = np.square(error[inside])
@@ -178,7 +187,6 @@ def _error_by_slope(
     axes.set_ylabel("RMSE (m)")
     axes.legend(fontsize=8)
     axes.set_ylim(bottom=0)
-    axes.set_title("Error by slope", fontsize=10)
 
 
 def loss_curves(
