@@ -33,6 +33,11 @@ _COAST = (
     "between them coast."
 )
 
+_FLAT_SEA = (
+    "Fine cells at exactly 0 m where --lr has the sea's floor, as SRTM beside GEBCO: mask leaves them out, fill takes "
+    "the coarse product as truth, keep leaves 0 m."
+)
+
 
 def dem(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write into.")],
@@ -61,6 +66,7 @@ def dem(
         float, typer.Option("--minimum-valid", help="Patches with a smaller share of valid fine cells are left out.")
     ] = 0.5,
     coast: Annotated[str, typer.Option("--coast", metavar="LOW,HIGH", help=_COAST)] = "0.05,0.95",
+    flat_sea: Annotated[str, typer.Option("--flat-sea", metavar="mask|fill|keep", help=_FLAT_SEA)] = "mask",
     nodata: Annotated[
         float | None, typer.Option("--nodata", help="Stored number without a value in fine rasters, whatever they say.")
     ] = None,
@@ -104,6 +110,7 @@ def dem(
         test_regions=tuple(test_region or ()),
         minimum_valid=minimum_valid,
         coast=_numbers("--coast", coast, "0.05,0.95"),  # type: ignore[arg-type]
+        flat_sea=flat_sea,  # type: ignore[arg-type]
         mix_cell_sizes=mix_cell_sizes,
     )
     create_logger()

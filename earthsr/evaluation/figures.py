@@ -151,7 +151,7 @@ def _error_histogram(
     bins = np.linspace(-limit, limit, 61).tolist()
     for name, error in errors.items():
         inner = np.clip(error[inside], -limit, limit)
-        axes.hist(inner, bins=bins, histtype="step", color=_COLOURS[name], label=name, density=True)
+        axes.hist(inner, bins=bins, histtype="step", color=_COLOURS[name], label=name, density=bool(inner.size))
     axes.set_xlabel("error (m); outer bins hold the tails")
     axes.set_ylabel("density (1/m)")
     axes.legend(fontsize=8)

@@ -318,6 +318,20 @@ def evaluated(root, tmp_path, backend, shift=None):
     return evaluate_split(model, config, "test", tmp_path / "evaluation")
 
 
+def test_a_split_that_is_flat_sea_is_scored_and_drawn(any_backend, tmp_path):
+    """As tiles of SRTM at sea are: errors of 0 m, no ratio of two zeros, figures and a report."""
+    root = write_patches(tmp_path / "data")
+    with h5py.File(root / "test" / "test.h5", "r+") as handle:
+        for key in ("8_8", "40_40"):
+            handle[key][...] = 0
+    evaluation = evaluated(root, tmp_path, any_backend)
+    metrics = json.loads((tmp_path / "evaluation" / "metrics.json").read_text())
+    assert {values["rmse"] for values in metrics["scores"].values()} == {0}
+    assert metrics.get("rmse_reduction_vs_bicubic_percent") is None
+    assert evaluation.report.is_file()
+    assert len(list((tmp_path / "evaluation" / "figures").glob("*.png"))) >= 4
+
+
 @pytest.mark.slow
 def test_evaluating_reports_profiles_and_an_offset_worth_saying(tmp_path, any_backend):
     # The truth one fine cell farther west and two farther south: predictions lie east and north of it.

@@ -212,6 +212,23 @@ def test_figures_are_written_whole(tmp_path):
     assert [entry.name for entry in path.parent.iterdir()] == ["figure.png"]
 
 
+@pytest.mark.parametrize("height", [0.0, 812.5])
+def test_flat_ground_is_drawn_in_one_colour_and_says_why_no_slope_is(height):
+    """A tile of SRTM at sea, a lake: one slope, which no bins divide."""
+    flat = np.full((40, 40), height, np.float32)
+    figure = comparison(flat[:8, :8], flat, flat + 0.25, flat, np.ones(flat.shape, bool), None, "sea", border=5)
+    elevations = {axes.images[0].get_clim() for axes in figure.axes if axes.get_title().startswith(("Low", "Truth ("))}
+    elevations -= {(0.0, 1.0)}  # of hillshades
+    assert elevations == {(height - 0.5, height + 0.5)}
+    assert any("one slope" in text.get_text() for axes in figure.axes for text in axes.texts)
+
+
+def test_a_patch_without_a_valid_cell_is_drawn_empty():
+    flat = np.zeros((40, 40), np.float32)
+    figure = comparison(flat[:8, :8], flat, flat, flat, np.zeros(flat.shape, bool), None, "void")
+    assert any("no valid cell" in text.get_text() for axes in figure.axes for text in axes.texts)
+
+
 def test_curves_are_drawn_from_the_log():
     records = [
         {"step": 1, "epoch": 1, "loss": 0.5, "learning_rate": 1e-3, "gradient_norm": 1.0},

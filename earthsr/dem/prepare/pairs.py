@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthsr.data.hdf5 import PLAUSIBLE_M
+from earthsr.dem.prepare.flat_sea import FlatSea, flat_sea_cells
 from earthsr.errors import DataError
 from earthsr.geo import Georeference, Source
 from earthsr.geo.resample import block_mean, keys
@@ -139,10 +140,14 @@ class Pair:
         Where the blocks lie.
     scale : int
         Fine cells per coarse cell and axis.
+    flat_sea : {"mask", "fill", "keep"}
+        What becomes of a sea that the fine product has at exactly 0 m (:mod:`earthsr.dem.prepare.flat_sea`).
     """
 
-    def __init__(self, hr: Source, lr: Source | None, alignment: Alignment, scale: int) -> None:
-        self.hr, self.lr, self.alignment, self.scale = hr, lr, alignment, scale
+    def __init__(
+        self, hr: Source, lr: Source | None, alignment: Alignment, scale: int, flat_sea: FlatSea = "keep"
+    ) -> None:
+        self.hr, self.lr, self.alignment, self.scale, self.flat_sea = hr, lr, alignment, scale, flat_sea
 
     def read(self, window: Window) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Coarse (h, w) and fine (h * scale, w * scale) elevations in metres, NaN where there is no value.
@@ -162,10 +167,31 @@ class Pair:
         if self.lr is None:
             coarse = block_mean(fine, s)
         else:
-            along = rows.positions(window.row, window.rows)
-            coarse = interpolated(self.lr, along, columns.positions(window.column, window.columns))
+            around = interpolated(
+                self.lr,
+                rows.positions(window.row - 1, window.rows + 2),
+                columns.positions(window.column - 1, window.columns + 2),
+            )
+            coarse = around[1:-1, 1:-1].copy()
+            if self.flat_sea != "keep":
+                sea = flat_sea_cells(around, fine)
+                fine[sea] = np.nan if self.flat_sea == "mask" else self._floor(window)[sea]
         fine[np.isnan(coarse).repeat(s, axis=0).repeat(s, axis=1)] = np.nan
         return coarse, fine
+
+    def _floor(self, window: Window) -> NDArray[np.float32]:
+        """Return the coarse product at the centres of the fine cells of a window, metres, nowhere above the sea."""
+        assert self.lr is not None
+        s = self.scale
+        within = (np.arange(s) + 0.5) / s - 0.5
+        positions = (
+            (axis.positions(first, count)[:, None] + within * axis.step).ravel()
+            for axis, first, count in (
+                (self.alignment.rows, window.row, window.rows),
+                (self.alignment.columns, window.column, window.columns),
+            )
+        )
+        return np.minimum(interpolated(self.lr, *positions), 0)
 
 
 def read_plausible(source: Source, window: Window) -> NDArray[np.float32]:

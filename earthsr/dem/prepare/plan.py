@@ -13,6 +13,7 @@ from typing import Final, Literal
 
 import numpy as np
 
+from earthsr.dem.prepare.flat_sea import FLAT_SEA, FlatSea
 from earthsr.dem.prepare.leakage import Ground, require_apart
 from earthsr.dem.prepare.pairs import Alignment, align, own_blocks
 from earthsr.dem.prepare.problems import names
@@ -125,6 +126,9 @@ class DemPlan:
     coast: tuple[float, float] = (0.05, 0.95)
     """Share of valid fine cells at or below 0 m from which on a patch is coast, and above which it is ocean. Land
     below the sea counts as sea, for elevation alone does not tell them apart."""
+    flat_sea: FlatSea = "mask"
+    """What becomes of fine cells at exactly 0 m where an independent coarse product has the floor of the sea: left
+    out, filled with that product, or kept as they are."""
     mix_cell_sizes: bool = False
     """Allow regions of different cell sizes."""
 
@@ -150,6 +154,8 @@ class DemPlan:
             raise InputError(f"--buffer is {self.buffer}, expected 0 or more coarse cells")
         if not 0 <= self.minimum_valid <= 1:
             raise InputError(f"--minimum-valid is {self.minimum_valid:g}, expected a share of 0 to 1")
+        if self.flat_sea not in FLAT_SEA:
+            raise InputError(f"--flat-sea is {self.flat_sea!r}, expected {', '.join(FLAT_SEA)}")
         if not 0 <= self.coast[0] <= self.coast[1] <= 1:
             raise InputError(f"--coast is {_numbers(self.coast)}, expected two shares of 0 to 1, the lower one first")
 

@@ -16,13 +16,14 @@ from typing import Any, Final
 
 from tqdm import tqdm
 
+from earthsr.dem.prepare.flat_sea import SeaCells
 from earthsr.dem.prepare.output import Summary, assemble, finished, notes_of, summarise
 from earthsr.dem.prepare.pairs import Pair
 from earthsr.dem.prepare.patches import cut
 from earthsr.dem.prepare.plan import SPLITS, DemPlan, Job, Layout, Split, lay_out, shards
 from earthsr.dem.prepare.problems import require_place, writing
 from earthsr.dem.prepare.provenance import Provenance
-from earthsr.dem.prepare.register import MODES, Mode, register_region
+from earthsr.dem.prepare.register import MODES, Mode, Registration, measure_sea, register_region
 from earthsr.dem.prepare.sources import Archive, Reading, require_one_size
 from earthsr.dem.prepare.work import WorkFolder, leftovers, move_into_place, write_shard
 from earthsr.errors import EarthsrWarning, InputError
@@ -173,14 +174,13 @@ def _prepare(work: WorkFolder, archive: Archive, plan: DemPlan, mode: Mode, prov
             registered = _registered(archive, plan, mode)
             work.write("registration", registered)
         corrections = {
-            each["region"]: (each["corrected"]["rows"], each["corrected"]["columns"])
-            for each in registered["registration"]
+            row["region"]: (row["corrected"]["rows"], row["corrected"]["columns"]) for row in registered["registration"]
         }
         layout = lay_out(archive, plan, corrections)
         pieces = {split: shards(jobs, _patches_per_shard(plan)) for split, jobs in layout.jobs.items()}
         held = work.read("summary")
         if held is None:
-            _cut(work, archive, plan, layout, pieces)
+            _cut(work, archive, plan, layout, pieces, {row["region"] for row in registered["flat_sea"]})
             summary = summarise(work, plan, layout, pieces)
             work.write("summary", asdict(summary))
         else:
@@ -188,6 +188,7 @@ def _prepare(work: WorkFolder, archive: Archive, plan: DemPlan, mode: Mode, prov
         rest = {
             "notes": [*registered["notes"], *layout.notes, *archive.notes(), *notes_of(summary, plan)],
             "warnings": [*registered["warnings"], *archive.warnings()],
+            "flat_sea": registered["flat_sea"],
             "result": summary.result(),
         }
         document = provenance.document(archive, registered["registration"], rest)
@@ -201,17 +202,25 @@ def _prepare(work: WorkFolder, archive: Archive, plan: DemPlan, mode: Mode, prov
 
 
 def _registered(archive: Archive, plan: DemPlan, mode: Mode) -> dict[str, Any]:
-    """Measure how the coarse product lies in every region."""
-    found = []
+    """Measure how the coarse product lies in every region, and whether the truth has a sea floor where it has one."""
+    registrations: list[Registration] = []
+    flat: dict[str, SeaCells] = {}
     if archive.coarse:
         for name in tqdm(archive.regions, desc="registration", disable=True if len(archive.regions) < 5 else None):
             with archive.open(name) as (hr, lr):
                 assert lr is not None
-                found.append(register_region(name, hr, lr, plan.scale, mode))
+                sea = measure_sea(hr, lr, plan.scale)
+                if sea.is_flat:
+                    flat[name] = sea
+                registrations.append(register_region(name, hr, lr, plan.scale, mode, name in flat))
     return {
-        "registration": [each.to_dict() for each in found],
-        "notes": [each.words() for each in found],
-        "warnings": [text for each in found if (text := each.warning())],
+        "registration": [registration.to_dict() for registration in registrations],
+        "flat_sea": [sea.to_dict(name, plan.flat_sea) for name, sea in flat.items()],
+        "notes": [registration.words() for registration in registrations],
+        "warnings": [
+            *(sea.warning(name, plan.flat_sea) for name, sea in flat.items()),
+            *(text for registration in registrations if (text := registration.warning())),
+        ],
     }
 
 
@@ -220,7 +229,12 @@ def _patches_per_shard(plan: DemPlan) -> int:
 
 
 def _cut(
-    work: WorkFolder, archive: Archive, plan: DemPlan, layout: Layout, pieces: Mapping[Split, list[list[Job]]]
+    work: WorkFolder,
+    archive: Archive,
+    plan: DemPlan,
+    layout: Layout,
+    pieces: Mapping[Split, list[list[Job]]],
+    flat: set[str],
 ) -> None:
     """Write the shards that are not there yet."""
     total = sum(len(jobs) for own in pieces.values() for jobs in own)
@@ -235,7 +249,9 @@ def _cut(
                         if pair is None or opened != job.region:
                             stack.close()
                             hr, lr = stack.enter_context(archive.open(job.region))
-                            opened, pair = job.region, Pair(hr, lr, layout.alignments[job.region], plan.scale)
+                            sea = plan.flat_sea if job.region in flat else "keep"
+                            opened = job.region
+                            pair = Pair(hr, lr, layout.alignments[job.region], plan.scale, sea)
                         cuts.append(cut(pair, job, plan))
                     write_shard(path, cuts)
                 progress.update(len(jobs))

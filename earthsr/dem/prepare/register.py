@@ -12,12 +12,13 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass, replace
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from earthsr.dem.prepare.pairs import Alignment, BlockAxis, align, read_padded, read_plausible
+from earthsr.dem.prepare.flat_sea import SeaCells
+from earthsr.dem.prepare.pairs import Alignment, BlockAxis, Pair, align, read_padded, read_plausible
 from earthsr.geo import Source
 from earthsr.geo.registration import Offset, OffsetSums
 from earthsr.geo.window import Window
@@ -95,7 +96,19 @@ class Registration:
         )
 
 
-def register_region(region: str, hr: Source, lr: Source, scale: int, mode: Mode) -> Registration:
+def measure_sea(hr: Source, lr: Source, scale: int) -> SeaCells:
+    """Look for a sea that the fine product has at exactly 0 m, over the windows that are registered."""
+    alignment = align(hr.georeference, lr.georeference, scale)
+    pair, sea = Pair(hr, lr, alignment, scale), SeaCells()
+    blocks = _Blocks(0, alignment.rows.blocks), _Blocks(0, alignment.columns.blocks)
+    for top, left, bottom, right in _windows(*blocks):
+        sea += SeaCells.of(*pair.read(Window(top, left, bottom - top, right - left)))
+    return sea
+
+
+def register_region(
+    region: str, hr: Source, lr: Source, scale: int, mode: Mode, flat_sea: bool = False
+) -> Registration:
     """Align a coarse product with blocks of fine cells, measure what is left, and correct it where it is half a pixel.
 
     Parameters
@@ -109,13 +122,15 @@ def register_region(region: str, hr: Source, lr: Source, scale: int, mode: Mode)
     mode : {"auto", "report", "off"}
         ``auto`` corrects an offset of half a fine cell, or of half a coarse cell, along either axis; others are left
         alone. ``report`` measures only.
+    flat_sea : bool
+        Whether the truth's sea is at exactly 0 m, where the coarse product's is not: it is left out then.
     """
     alignment = align(hr.georeference, lr.georeference, scale)
     between = (alignment.rows.gap * scale, alignment.columns.gap * scale)
     registration = Registration(region, between, None)
     if mode == "off":
         return registration
-    measured = measure(hr, lr, alignment, scale)
+    measured = measure(hr, lr, alignment, scale, flat_sea)
     registration = replace(registration, measured=measured)
     wrong = (
         _half(measured.rows, measured.rows_error, scale),
@@ -124,11 +139,11 @@ def register_region(region: str, hr: Source, lr: Source, scale: int, mode: Mode)
     if mode == "report" or wrong == (0.0, 0.0):
         return registration
     alignment = align(hr.georeference, lr.georeference, scale, wrong)
-    return replace(registration, corrected=wrong, after=measure(hr, lr, alignment, scale))
+    return replace(registration, corrected=wrong, after=measure(hr, lr, alignment, scale, flat_sea))
 
 
-def measure(hr: Source, lr: Source, alignment: Alignment, scale: int) -> Offset:
-    """Offset of a coarse product against means of the truth over its cells, fine cells."""
+def measure(hr: Source, lr: Source, alignment: Alignment, scale: int, flat_sea: bool = False) -> Offset:
+    """Offset of a coarse product against means of the truth over its cells, fine cells; of land where sea is flat."""
     rows = _Cover.of(alignment.rows, scale, hr.georeference.rows)
     columns = _Cover.of(alignment.columns, scale, hr.georeference.columns)
     sums = OffsetSums.zero()
@@ -136,7 +151,10 @@ def measure(hr: Source, lr: Source, alignment: Alignment, scale: int) -> Offset:
         down, across = rows.edges(top, bottom), columns.edges(left, right)
         first = math.floor(down[0]), math.floor(across[0])
         window = Window(*first, math.ceil(down[-1]) - first[0], math.ceil(across[-1]) - first[1])
-        truth = _means(_means(read_plausible(hr, window), down - first[0], 0), across - first[1], 1)
+        fine = read_plausible(hr, window)
+        if flat_sea:
+            fine = np.where(fine == 0, np.nan, fine)
+        truth = _means(_means(fine, down - first[0], 0), across - first[1], 1)
         sums += OffsetSums.of(read_padded(lr, top, bottom - 1, left, right - 1), truth)
     offset = sums.fit()
     lengths = ("rows", "columns", "rows_error", "columns_error")
@@ -183,7 +201,14 @@ def _means(values: NDArray, edges: NDArray[np.float64], axis: int) -> NDArray[np
     return np.moveaxis(total / (high - low), -1, axis)
 
 
-def _windows(rows: _Cover, columns: _Cover) -> list[tuple[int, int, int, int]]:
+class _Blocks(NamedTuple):
+    """First block along an axis, and the one after the last."""
+
+    first: int
+    end: int
+
+
+def _windows(rows: _Cover | _Blocks, columns: _Cover | _Blocks) -> list[tuple[int, int, int, int]]:
     """First and last ends of windows of coarse cells: all, or some spread evenly where the region is large."""
     corners = list(itertools.product(range(rows.first, rows.end, _SIDE), range(columns.first, columns.end, _SIDE)))
     if not corners:
