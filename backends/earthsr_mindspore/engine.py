@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import mindspore as ms
 import numpy as np
@@ -30,6 +30,12 @@ from earthsr_mindspore.precision import FIRST_SCALE, FIXED_SCALE, GROWTH, WINDOW
 from earthsr_mindspore.tensors import read, tensor, write
 
 T = TypeVar("T")
+
+
+def _input(name: str) -> Callable[[Any], NDArray]:
+    """One input of a batch, or of its first pass."""
+    return lambda batch: batch.inputs[name]
+
 
 #: Steps whose batches go to an Ascend device in one transfer.
 SUNK_STEPS = 8
@@ -237,7 +243,7 @@ class MindSporeEngine(Engine):
         self._network.set_train(False)
         seen: dict[str, NDArray[np.float32]] = {}
 
-        def watch(name: str, cell: nn.Cell) -> object:
+        def watch(name: str, cell: nn.Cell) -> Any:
             def keep(_: nn.Cell, __: object, output: Tensor) -> None:
                 seen[name] = output.astype(mstype.float32).asnumpy().copy()
 
@@ -332,7 +338,7 @@ class MindSporeEngine(Engine):
             Tensor(np.array([*rates, *[0.0] * (self.steps_per_call - len(rates))], np.float32)),
             self._stacked(batches, lambda batch: batch.target),
             self._stacked(batches, lambda batch: batch.weight),
-            *(self._stacked(batches, lambda batch, name=name: batch.inputs[name]) for name in self._fields),
+            *(self._stacked(batches, _input(name)) for name in self._fields),
         ]
 
     @property
@@ -351,7 +357,7 @@ class MindSporeEngine(Engine):
         fields = list(sunk[3:])
         for place, name in enumerate(self._fields):
             if any(batch.earlier is not None and name in batch.earlier.inputs for batch in batches):
-                fields[place] = self._stacked(earlier, lambda each, name=name: each.inputs[name])
+                fields[place] = self._stacked(earlier, _input(name))
         own = self._stacked(earlier, lambda each: each.own)
         place = 3 + self._fields.index(str(self.spec.fed_back))
         self._network.set_train(False)

@@ -106,7 +106,7 @@ class UpBlock(ConvBlock):
         super().__init__(spec, 2 * outputs, outputs)
         self.enlarge = Enlarge(spec, outputs)
 
-    def construct(self, x: Tensor, skip: Tensor) -> Tensor:
+    def construct(self, x: Tensor, skip: Tensor) -> Tensor:  # type: ignore[override]  # what it joins is an input
         """(N, 2 * outputs, h, w) and (N, outputs, 2 * h, 2 * w) to the latter's shape."""
         x = self.enlarge(x)
         return super().construct(ops.cat((skip.astype(x.dtype), x), 1))

@@ -49,7 +49,8 @@ class TorchEngine(Engine):
         self._plan = plan(precision, device)
         self._strict = precision.strict
         self.precision = self._plan.words
-        network = build(spec).to(device, memory_format=torch.channels_last)
+        network: Any = build(spec)
+        network = network.to(device, memory_format=torch.channels_last)
         self._network: Any = store(network, self._plan.storage)
         own = parameters(self._network, spec)
         # Masters are the parameters themselves, unless these are stored in a low precision; running statistics are not.
@@ -60,7 +61,7 @@ class TorchEngine(Engine):
         }
         self._parameters: dict[str, Tensor] = own
         self._statistics = [own[parameter.name] for parameter in spec.parameters if parameter.name not in spec.learning]
-        self._replica = self._network
+        self._replica: Any = self._network
         self._scaler = torch.amp.GradScaler(device.type, enabled=self._plan.scaled)
         self._objective: Objective | Callable[..., Any] | None = None
         self._optimizer: Adam | None = None

@@ -55,5 +55,5 @@ def read_file(path: Path) -> tuple[dict[str, NDArray], dict[str, str]]:
 def write_file(path: Path, weights: Weights, packed: Mapping[str, str]) -> None:
     """Write a state dictionary; the metadata travels where modules keep their versions, out of the way of loading."""
     state = OrderedDict((name, torch.from_numpy(value.copy())) for name, value in weights.items())
-    state._metadata = dict(packed)
+    state._metadata = dict(packed)  # type: ignore[attr-defined]
     torch.save(state, path)

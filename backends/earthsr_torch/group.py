@@ -140,7 +140,7 @@ def share_statistics(network: nn.Module) -> None:
     """
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d) and not isinstance(module.forward, partial):
-            module.forward = partial(_over_ranks, module)
+            module.forward = partial(_over_ranks, module)  # type: ignore[method-assign]
 
 
 @contextlib.contextmanager

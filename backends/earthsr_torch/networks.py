@@ -39,7 +39,8 @@ def recompute(network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, ResidualBlock | ConvBlock) and not isinstance(module.forward, partial):
             # In place of the method, so that parameters keep their names.
-            module.forward = partial(checkpoint, module.forward, use_reentrant=False)
+            again = partial(checkpoint, module.forward, use_reentrant=False)
+            module.forward = again  # type: ignore[method-assign]
 
 
 def hold_norms(network: nn.Module, frozen: frozenset[str]) -> None:

@@ -139,7 +139,8 @@ def measure_peaks(engine: Any, samples: int, rows: int, columns: int, channels: 
     plain = getattr(engine, "_plain_layout", False)
     layout = torch.contiguous_format if plain else torch.channels_last
     product, size = _matmul(engine, dtype)
-    convolution = nn.Conv2d(channels, channels, 3, padding=1, bias=False).to(device, dtype, memory_format=layout)
+    convolution = nn.Conv2d(channels, channels, 3, padding=1, bias=False, device=device, dtype=dtype)
+    convolution.to(memory_format=layout)  # type: ignore[call-overload]  # documented, and missing in torch's stubs
     field = torch.randn(samples, channels, rows, columns, device=device).to(dtype, memory_format=layout)
     field.requires_grad_()
     gradient = torch.randn_like(field)

@@ -75,7 +75,7 @@ class Enlarge(nn.Module):
     def __init__(self, spec: UNetSpec, outputs: int) -> None:
         super().__init__()
         self.bilinear = spec.upsampling == "bilinear"
-        self.conv: nn.Module = (
+        self.conv: nn.Conv2d | nn.ConvTranspose2d = (
             nn.Conv2d(2 * outputs, outputs, 1)
             if self.bilinear
             else nn.ConvTranspose2d(2 * outputs, outputs, 2, stride=2)

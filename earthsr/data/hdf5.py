@@ -34,19 +34,31 @@ def open_h5(path: Path) -> h5py.File:
     DataError
         If it is missing, is not HDF5, or is cut off.
     """
-    # Registers the zstd, blosc and lz4 filters that other tools' files may use.
-    import hdf5plugin  # noqa: F401
-
     if not path.is_file():
         raise DataError(
             f"{path}: no such data file; the data folder should hold train/train.h5, valid/valid.h5 and test/test.h5"
         )
     try:
-        return h5py.File(path, "r")
+        handle = h5py.File(path, "r")
+        _register_filters(handle)
+        return handle
     except OSError as error:
         if "truncated" in str(error):
             raise DataError(f"{path}: is cut off ({_reason(error)}); write or copy it again") from None
         raise DataError(f"{path}: is not a readable HDF5 file ({_reason(error)}); write or copy it again") from None
+
+
+def _register_filters(handle: h5py.File) -> None:
+    """Make hdf5plugin's filters (zstd, blosc, …) known where a dataset of the file uses one that is not HDF5's own."""
+    # What is damaged is named by who reads it.
+    with contextlib.suppress(*_DAMAGE):
+        for item in handle.values():
+            if isinstance(item, h5py.Dataset):
+                plan = item.id.get_create_plist()
+                if any(plan.get_filter(number)[0] >= h5py.h5z.FILTER_RESERVED for number in range(plan.get_nfilters())):
+                    import hdf5plugin  # noqa: F401
+
+                    return
 
 
 #: What h5py raises where a file's inner structure is damaged; which one depends on the place.

@@ -1,8 +1,11 @@
 import json
 import multiprocessing
 import pickle
+import subprocess
+import sys
 
 import h5py
+import hdf5plugin
 import numpy as np
 import pytest
 from hypothesis import given
@@ -486,3 +489,25 @@ def test_samples_that_cannot_be_cut_are_refused(tmp_path, patch, scale, message)
     with pytest.raises(InputError, match=message):
         write_sample_dem(tmp_path / "x", patch, scale)
     assert not (tmp_path / "x").exists()
+
+
+# Compression
+
+
+def test_filters_of_other_tools_are_imported_where_a_file_has_them_and_nowhere_else(data_dir):
+    """In a process of its own: the first import makes them known for good."""
+    valid, test = (data_dir / split / f"{split}.h5" for split in ("valid", "test"))
+    with h5py.File(test, "r+") as handle:
+        fine = handle["40_40"][...]
+        del handle["40_40"]
+        handle.create_dataset("40_40", data=fine, **hdf5plugin.Zstd())
+    script = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from earthsr.data.hdf5 import open_h5\n"
+        "for path in map(Path, sys.argv[1:]):\n"
+        "    with open_h5(path) as handle:\n"
+        "        print('hdf5plugin' in sys.modules, float(handle['40_40'][...].sum()) != 0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, valid, test], capture_output=True, text=True, timeout=60)
+    assert done.stdout.splitlines() == ["False True", "True True"], done.stderr

@@ -8,11 +8,11 @@ other words that still show that the command works, or a check of what it names.
 import ast
 import inspect
 import itertools
-import json
 import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -61,17 +61,12 @@ def installs(text):
         if flag in ("--constraint", "-c"):
             assert (REPOSITORY / value).is_file(), f"{text}: there is no constraint file {value}"
     named = {extra for word in words for group in re.findall(r"\[(.*)\]", word) for extra in group.split(",")}
-    assert named <= set(extras()), f"{text}: setup.py has the extras {', '.join(extras())}"
+    assert named <= set(extras()), f"{text}: pyproject.toml has the extras {', '.join(extras())}"
 
 
 def extras():
-    """Extras of ``setup.py``, as setuptools reads it."""
-    code = (
-        "import json, setuptools; from distutils.core import run_setup;"
-        "print(json.dumps(sorted(run_setup('setup.py', stop_after='init').extras_require)))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], cwd=REPOSITORY, capture_output=True, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
+    """Extras of the package."""
+    return sorted(tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["optional-dependencies"])
 
 
 def makes(text):

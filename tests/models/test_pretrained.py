@@ -2,8 +2,6 @@
 
 import json
 import re
-import subprocess
-import sys
 from importlib.resources import files
 
 import numpy as np
@@ -17,7 +15,7 @@ from earthsr.geo.resample import block_mean, interpolate
 from earthsr.models import read_weights, resolve_checkpoint, write_weights
 from earthsr.models.checkpoint import is_pretrained, pretrained_names
 from earthsr.samples.dem import jacksboro, write_sample_dem
-from tests.conftest import REPOSITORY, call_cli, small_world
+from tests.conftest import call_cli, small_world
 
 NAMES = ("demo-dem", "demo-landuse")
 FOLDER = files("earthsr") / "pretrained"
@@ -120,14 +118,3 @@ def test_nothing_is_written_into_the_package(tmp_path):
     write_sample_dem(tmp_path / "data")
     with pytest.raises(InputError, match="--output"):
         earthsr.evaluate("demo-dem", data=tmp_path / "data", backend="torch")
-
-
-@pytest.mark.slow
-def test_the_built_package_holds_them(tmp_path):
-    words = ["-q", "egg_info", "--egg-base", str(tmp_path), "build_py", "--build-lib", str(tmp_path / "lib")]
-    done = subprocess.run([sys.executable, "setup.py", *words], cwd=REPOSITORY, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    for name in NAMES:
-        for suffix in (".safetensors", ".md"):
-            built = tmp_path / "lib" / "earthsr" / "pretrained" / f"{name}{suffix}"
-            assert built.is_file(), f"setup.py: package_data lacks pretrained/*{suffix}"
