@@ -16,10 +16,10 @@ demo: $(DEMO)/ready
 	$(DEMO)/bin/earthsr evaluate runs/demo --backend torch
 
 test: lint
-	$(TEST)/bin/python -m pytest
+	$(TEST)/bin/python -m pytest --cov
 
 quick: $(TEST)/ready
-	$(TEST)/bin/python -m pytest -m "not slow"
+	$(TEST)/bin/python -m pytest -m "not slow and not docs"
 
 docs: $(TEST)/ready
 	NO_MKDOCS_2_WARNING=1 $(TEST)/bin/mkdocs build --strict
@@ -47,4 +47,4 @@ $(TEST)/ready: $(INPUTS)
 	touch $@
 
 clean:
-	rm -rf $(DEMO) $(TEST) build site *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(DEMO) $(TEST) build site *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .coverage

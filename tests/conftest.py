@@ -36,6 +36,8 @@ from earthsr.samples.world import WorldSpec
 REPOSITORY = Path(__file__).resolve().parent.parent
 CONFIGS = REPOSITORY / "configs"
 BACKENDS = ("torch", "mindspore")
+#: Folders whose tests are of documents and of scripts beside the package, and get the marker docs.
+ABOUT_DOCUMENTS = ("contributing", "docs", "tools", "tutorials")
 
 
 def installed(name):
@@ -51,6 +53,12 @@ def backend_parameters():
 def pytest_collection_modifyitems(items):
     """Begin with the file whose one test trains for minutes: whole files are shared out, and it would end alone."""
     items.sort(key=lambda item: item.path.name != "test_landuse_demo.py")
+    for item in items:
+        if item.get_closest_marker("slow"):
+            # Coverage is that of the quick tests (pyproject.toml).
+            item.add_marker("no_cover")
+        if any(item.path.is_relative_to(REPOSITORY / "tests" / folder) for folder in ABOUT_DOCUMENTS):
+            item.add_marker("docs")
 
 
 def pytest_terminal_summary(terminalreporter):
