@@ -65,14 +65,16 @@ class ErrorStatistics:
         if not self.count:
             return dict.fromkeys(("rmse", "mae", "bias", "psnr", "ssim", "slope_rmse_deg"))
         mse = self.square / self.count
-        return {
+        scores = {
             "rmse": math.sqrt(mse),
             "mae": self.absolute / self.count,
             "bias": self.error / self.count,
-            "psnr": 10 * math.log10(value_range**2 / mse) if mse > 0 and value_range > 0 else None,
+            "psnr": 10 * math.log10(value_range**2 / mse) if 0 < mse < math.inf and value_range > 0 else None,
             "ssim": self.ssim / self.ssim_count if self.ssim_count else None,
             "slope_rmse_deg": math.sqrt(self.slope_square / self.slope_count) if self.slope_count else None,
         }
+        # Predictions of a diverged model overflow, and neither infinity nor NaN is a number of JSON.
+        return {key: value if value is not None and math.isfinite(value) else None for key, value in scores.items()}
 
 
 def over_ranks(

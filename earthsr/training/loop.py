@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from earthsr.backend import Engine, Pending, StepValues
 from earthsr.data.batch import Batch
@@ -28,6 +29,29 @@ def filled_batches(
     while last is not None and made < count:
         made += 1
         yield Batch(last.inputs, last.target, last.mask, np.zeros_like(last.sample_weight))
+
+
+#: Training in normalised units keeps weights near 1; from here on products of two layers leave float32.
+LARGEST_WEIGHT: Final = 1e15
+
+REMEDY: Final = (
+    "lower optimizer.learning_rate, set optimizer.clip_norm, or use train.amp_level O0; checkpoints so far are whole"
+)
+
+
+def diverged_weight(weights: Mapping[str, NDArray[np.float32]]) -> str | None:
+    """Say which weight no training that goes well has; None where there is none.
+
+    Parameters
+    ----------
+    weights : mapping of str to ndarray
+        By canonical name.
+    """
+    for name, values in weights.items():
+        largest = float(np.abs(values).max(initial=0))
+        if not largest < LARGEST_WEIGHT:
+            return f"{name} holds {'NaN' if math.isnan(largest) else format(largest, '.3g')}"
+    return None
 
 
 @dataclass
@@ -67,10 +91,7 @@ class Unread:
             for loss, norm, rate in zip(values.losses, values.gradient_norms, rates, strict=True):
                 made += 1
                 if not math.isfinite(loss):
-                    raise TrainingError(
-                        f"the loss is {loss} at step {made}; lower optimizer.learning_rate, set optimizer.clip_norm, "
-                        "or use train.amp_level O0; checkpoints so far are whole"
-                    )
+                    raise TrainingError(f"training diverged: the loss is {loss} at step {made}; {REMEDY}")
                 losses.append(float(loss))
                 record = {
                     "step": made,

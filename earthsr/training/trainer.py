@@ -17,15 +17,15 @@ from earthsr.backend import Model
 from earthsr.backend.interface import NativeLoss
 from earthsr.config import Config, to_yaml
 from earthsr.dem.split import DemData
-from earthsr.errors import EarthsrWarning, InputError
+from earthsr.errors import CheckpointError, EarthsrWarning, InputError, TrainingError
 from earthsr.evaluation.figures import loss_curves, save
 from earthsr.landuse.split import LandUseData
-from earthsr.models import Objective, OptimizerSpec, RunFolder, load_checkpoint
+from earthsr.models import Checkpoint, Objective, OptimizerSpec, RunFolder, load_checkpoint
 from earthsr.store import write_text
 from earthsr.tasks import task_for
 from earthsr.training.callbacks import Callback, EvaluateCallBack, default_callbacks, require_trackers
 from earthsr.training.distributed import agreed_signal, on_first, require_launch, require_same, restarted
-from earthsr.training.loop import Unread, filled_batches
+from earthsr.training.loop import REMEDY, Unread, diverged_weight, filled_batches
 from earthsr.training.progress import MetricsFile, Progress
 from earthsr.training.record import training_record
 from earthsr.training.result import TrainingResult
@@ -213,7 +213,7 @@ class Trainer:
             self.model.normalisation = self.task.normalisation(self.train_dataset)
 
     def _restore(self, folder: Path) -> None:
-        checkpoint = load_checkpoint(folder)
+        checkpoint = self._newest_converged(folder)
         check_same_run(checkpoint, self.model.spec, self.config, self.train_dataset.order, self._fingerprint)
         self.model.metadata.update(checkpoint.weights.metadata)
         self.model.engine.load_state(checkpoint.state)
@@ -228,6 +228,23 @@ class Trainer:
             )
         else:
             self.logger.info(f"resuming at step {self.progress.step} (epoch {self.progress.epoch + 1})")
+
+    def _newest_converged(self, newest: Path) -> Checkpoint:
+        """Read the newest checkpoint whose weights training can go on from; warn of those that are passed over."""
+        for step in reversed(self.run.steps()):
+            checkpoint = load_checkpoint(self.run.folder(step))
+            weight = diverged_weight(checkpoint.state.weights)
+            if weight is None:
+                return checkpoint
+            warnings.warn(
+                f"{self.run.folder(step)}: {weight}, as a training that diverged has it; not resumed from",
+                EarthsrWarning,
+                stacklevel=2,
+            )
+        raise CheckpointError(
+            f"{newest}: every checkpoint of the run has diverged; begin anew with --overwrite, and a lower "
+            "optimizer.learning_rate"
+        )
 
     def _mend(self) -> None:
         """Bring files that are beside a checkpoint to where it is."""
@@ -338,6 +355,11 @@ class Trainer:
         gained = False
         if isinstance(self.pred_cb, EvaluateCallBack) and (self.pred_cb.due(progress.epoch + 1) or last):
             record["valid"] = self.pred_cb.evaluate()
+            if record["valid"].get(self.task.best) is None:
+                raise TrainingError(
+                    f"training diverged: {self.task.best} of the validation split is no finite number at step "
+                    f"{progress.step}; {REMEDY}"
+                )
             gained = progress.judge(record["valid"].get(self.task.best), self.task.better)
         progress.epoch += 1
         progress.step_in_epoch = 0
@@ -362,6 +384,9 @@ class Trainer:
         metadata = weights_metadata(self.config, self.model, self.train_dataset, record)
         notes = run_notes(*about)
         state = self.model.engine.export_state()
+        weight = diverged_weight(state.weights)
+        if weight is not None:
+            raise TrainingError(f"training diverged: {weight} at step {self.progress.step}; {REMEDY}")
 
         def write() -> None:
             self.run.save(self.progress.step, self.model.spec, state, metadata, notes)

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ import pytest
 import earthsr
 from earthsr.config import from_mapping
 from earthsr.errors import CheckpointError, EarthsrWarning, InputError, TrainingError
-from earthsr.models import RunFolder, load_checkpoint, read_weights
+from earthsr.models import RunFolder, load_checkpoint, read_weights, write_weights
 from earthsr.training import Callback, Trainer
 from tests.conftest import backend_parameters, call_cli, tiny_values, write_mindearth, write_patches
 
@@ -276,6 +277,43 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_names_the_step(tiny, any_bac
     config = tiny(optimizer={"learning_rate": 1e30, "epochs": 4})
     with pytest.raises(TrainingError, match=r"at step \d+"):
         earthsr.train(config, backend=any_backend)
+
+
+def rewritten_weights(folder, change):
+    """Change the weights of a checkpoint as a training that goes wrong does."""
+    file = read_weights(folder / "weights.safetensors")
+    weights = {name: change(value) for name, value in file.weights.items()}
+    write_weights(folder / "weights.safetensors", file.spec, weights, file.metadata)
+
+
+def test_a_run_that_diverges_says_at_which_step_and_keeps_what_was_finite(tiny, any_backend):
+    """At a rate of 1e6 the first step's loss is finite and its weights are not to be used."""
+    config = tiny(optimizer={"learning_rate": 1e6, "epochs": 4}, summary={"save_checkpoint_steps": 1})
+    with pytest.raises(TrainingError, match=r"diverged.*at step \d+.*optimizer\.learning_rate"):
+        earthsr.train(config, backend=any_backend)
+    for line in (Path(config.summary.summary_dir) / "metrics.jsonl").read_text().splitlines():
+        assert "Infinity" not in line
+        assert "NaN" not in line
+
+
+def test_a_run_resumes_from_the_newest_weights_that_did_not_diverge(tiny, any_backend):
+    run = earthsr.train(tiny(summary={"save_checkpoint_epochs": 1}), backend=any_backend)
+    newest = sorted((run.folder / "checkpoints").glob("step-*"))[-1]
+    undisturbed = read_weights(newest / "weights.safetensors").weights
+    rewritten_weights(newest, lambda array: np.full_like(array, 1e30))
+    with pytest.warns(EarthsrWarning, match=rf"{newest.name}.*diverged.*not resumed from"):
+        earthsr.train(tiny(), backend=any_backend, resume=True)
+    again = read_weights(newest / "weights.safetensors").weights
+    for name, array in undisturbed.items():
+        np.testing.assert_array_equal(again[name], array)
+
+
+def test_a_run_of_which_nothing_is_left_is_not_resumed(tiny, any_backend):
+    run = earthsr.train(tiny(), backend=any_backend)
+    for folder in (run.folder / "checkpoints").glob("step-*"):
+        rewritten_weights(folder, lambda array: np.full_like(array, 1e30))
+    with pytest.raises(CheckpointError, match="--overwrite"), pytest.warns(EarthsrWarning):
+        earthsr.train(tiny(), backend=any_backend, resume=True)
 
 
 @pytest.mark.slow
