@@ -5,58 +5,106 @@ The public names below are loaded when they are first used; importing the packag
 
 from __future__ import annotations
 
-import importlib
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any
+from typing import TYPE_CHECKING
 
 try:
     __version__ = version("earthsr")
 except PackageNotFoundError:  # a source tree that was never installed
     __version__ = "0+unknown"
 
+# Twice the same names: type checkers and editors read the imports, Python the table (tests/test_api.py compares them).
+if TYPE_CHECKING:
+    from earthsr.api import Run as Run
+    from earthsr.api import evaluate as evaluate
+    from earthsr.api import from_pretrained as from_pretrained
+    from earthsr.api import predict as predict
+    from earthsr.api import train as train
+    from earthsr.backend import Model as Model
+    from earthsr.backend import get_backend as get_backend
+    from earthsr.config import Config as Config
+    from earthsr.data.normalise import Normalisation as Normalisation
+    from earthsr.landuse.dataset import LandUseDataset as LandUseDataset
+    from earthsr.landuse.emulator import Emulator as Emulator
+    from earthsr.landuse.split import LandUseData as LandUseData
+    from earthsr.mindearth import Dataset as Dataset
+    from earthsr.mindearth import DemData as DemData
+    from earthsr.mindearth import DemSrTrainer as DemSrTrainer
+    from earthsr.mindearth import EvaluateCallBack as EvaluateCallBack
+    from earthsr.mindearth import InferenceModule as InferenceModule
+    from earthsr.mindearth import MSELoss as MSELoss
+    from earthsr.mindearth import Trainer as Trainer
+    from earthsr.mindearth import create_logger as create_logger
+    from earthsr.mindearth import init_data_parallel as init_data_parallel
+    from earthsr.mindearth import init_model as init_model
+    from earthsr.mindearth import load_checkpoint as load_checkpoint
+    from earthsr.mindearth import load_param_into_net as load_param_into_net
+    from earthsr.mindearth import load_yaml_config as load_yaml_config
+    from earthsr.mindearth import plt_dem_data as plt_dem_data
+    from earthsr.mindearth import update_config as update_config
+    from earthsr.models import CrossEntropyLoss as CrossEntropyLoss
+    from earthsr.models import DemSRNetSpec as DemSRNetSpec
+    from earthsr.models import HuberLoss as HuberLoss
+    from earthsr.models import L1Loss as L1Loss
+    from earthsr.models import OptimizerSpec as OptimizerSpec
+    from earthsr.models import Precision as Precision
+    from earthsr.models import UNetSpec as UNetSpec
+    from earthsr.models import average_weights as average_weights
+
 _PUBLIC = {
-    "load_yaml_config": "earthsr.config",
-    "Config": "earthsr.config",
-    "DemData": "earthsr.dem.split",
-    "Dataset": "earthsr.data.dataset",
-    "Normalisation": "earthsr.data.normalise",
-    "LandUseData": "earthsr.landuse.split",
-    "LandUseDataset": "earthsr.landuse.dataset",
-    "DemSRNetSpec": "earthsr.models",
-    "UNetSpec": "earthsr.models",
-    "CrossEntropyLoss": "earthsr.models",
-    "MSELoss": "earthsr.models",
-    "L1Loss": "earthsr.models",
-    "HuberLoss": "earthsr.models",
-    "OptimizerSpec": "earthsr.models",
-    "average_weights": "earthsr.models",
-    "Precision": "earthsr.models",
-    "Emulator": "earthsr.landuse.emulator",
-    "Model": "earthsr.backend",
-    "get_backend": "earthsr.backend",
-    "Trainer": "earthsr.training",
-    "EvaluateCallBack": "earthsr.training",
-    "InferenceModule": "earthsr.inference.evaluate",
-    "plt_dem_data": "earthsr.evaluation.figures",
     "Run": "earthsr.api",
-    "create_logger": "earthsr.log",
     "evaluate": "earthsr.api",
     "from_pretrained": "earthsr.api",
-    "init_model": "earthsr.api",
-    "load_checkpoint": "earthsr.mindearth",
-    "load_param_into_net": "earthsr.mindearth",
     "predict": "earthsr.api",
     "train": "earthsr.api",
+    "Model": "earthsr.backend",
+    "get_backend": "earthsr.backend",
+    "Config": "earthsr.config",
+    "Normalisation": "earthsr.data.normalise",
+    "LandUseDataset": "earthsr.landuse.dataset",
+    "Emulator": "earthsr.landuse.emulator",
+    "LandUseData": "earthsr.landuse.split",
+    "Dataset": "earthsr.mindearth",
+    "DemData": "earthsr.mindearth",
+    "DemSrTrainer": "earthsr.mindearth",
+    "EvaluateCallBack": "earthsr.mindearth",
+    "InferenceModule": "earthsr.mindearth",
+    "MSELoss": "earthsr.mindearth",
+    "Trainer": "earthsr.mindearth",
+    "create_logger": "earthsr.mindearth",
+    "init_data_parallel": "earthsr.mindearth",
+    "init_model": "earthsr.mindearth",
+    "load_checkpoint": "earthsr.mindearth",
+    "load_param_into_net": "earthsr.mindearth",
+    "load_yaml_config": "earthsr.mindearth",
+    "plt_dem_data": "earthsr.mindearth",
+    "update_config": "earthsr.mindearth",
+    "CrossEntropyLoss": "earthsr.models",
+    "DemSRNetSpec": "earthsr.models",
+    "HuberLoss": "earthsr.models",
+    "L1Loss": "earthsr.models",
+    "OptimizerSpec": "earthsr.models",
+    "Precision": "earthsr.models",
+    "UNetSpec": "earthsr.models",
+    "average_weights": "earthsr.models",
 }
 
-__all__ = ["__version__", *sorted(_PUBLIC)]
+__all__ = ["__version__", *_PUBLIC]
 
+if not TYPE_CHECKING:
+    # Hidden from type checkers, to which it would mean that every name is there.
+    def __getattr__(name: str) -> object:
+        if name not in _PUBLIC:
+            from difflib import get_close_matches
 
-def __getattr__(name: str) -> Any:
-    module = _PUBLIC.get(name)
-    if module is None:
-        raise AttributeError(f"module 'earthsr' has no attribute {name!r}")
-    return getattr(importlib.import_module(module), name)
+            near = get_close_matches(name, _PUBLIC, 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise AttributeError(f"module 'earthsr' has no attribute {name!r}{hint}")
+        from importlib import import_module
+
+        value = getattr(import_module(_PUBLIC[name]), name)
+        globals()[name] = value
+        return value
 
 
 def __dir__() -> list[str]:

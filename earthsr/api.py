@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from earthsr.backend import Backend, Model, choose_backend, choose_runner, is_exported, read_model
+from earthsr.backend import Model, choose_backend, choose_runner, is_exported, read_model
 from earthsr.config import Config, from_mapping, load_yaml_config
 from earthsr.data.hdf5 import patch_size_of
 from earthsr.dem.predict.arrays import predict_array
@@ -21,72 +21,11 @@ from earthsr.landuse.split_file import tile_size_of
 from earthsr.models import (
     Precision,
     UNetSpec,
-    initial_weights,
-    read_weights,
-    require_same_spec,
     resolve_checkpoint,
 )
 from earthsr.models.checkpoint import STATE, evaluation_folder, is_pretrained
 from earthsr.tasks import task_for
-from earthsr.training import Trainer, TrainingResult
-
-
-def init_model(config: Config, backend: str | Backend | None = None, device: str | None = None) -> Model:
-    """Make the model that a configuration describes.
-
-    With ``train.load_ckpt`` (or ``run_mode: test``) the weights, and with them the normalisation, come from
-    ``summary.ckpt_path``, taken relative to ``summary.summary_dir`` where it exists there; else from spec and seed.
-
-    Parameters
-    ----------
-    config : Config
-        A whole configuration.
-    backend : str or Backend, optional
-        Goes before the configuration's.
-    device : str, optional
-        Goes before the configuration's.
-
-    Returns
-    -------
-    Model
-        With weights, ready for a :class:`earthsr.Trainer`.
-
-    Raises
-    ------
-    BackendError
-        If the backend is not there.
-    CheckpointError
-        If the checkpoint is missing or of another model.
-    ConfigError
-        If keys contradict each other, or ``run_mode`` is test and no checkpoint is named.
-    """
-    config.check()
-    chosen = backend if isinstance(backend, Backend) else choose_backend(backend, config.backend)
-    spec = task_for(config).spec()
-    metadata: dict[str, Any] = {}
-    if config.train.load_ckpt or (config.train.run_mode == "test" and config.summary.ckpt_path):
-        written = Path(config.summary.ckpt_path or "")
-        inside = Path(config.summary.summary_dir) / written
-        file = read_weights(resolve_checkpoint(inside if inside.exists() else written))
-        require_same_spec(file.spec, spec, str(file.path))
-        weights, metadata = file.weights, {**file.metadata, "source": str(file.path)}
-    elif config.train.run_mode == "test":
-        raise ConfigError("train.run_mode is test, which needs weights: set summary.ckpt_path")
-    else:
-        weights = initial_weights(spec, config.train.seed)
-    precision = Precision(config.train.amp_level, config.train.amp_dtype)
-    place, distribute = device or config.train.device, config.train.distribute
-    return Model(
-        spec,
-        weights,
-        metadata,
-        backend=chosen,
-        # The launcher says which device is this process's own.
-        device=place if distribute else f"{place}:{config.train.device_id}",
-        precision=precision,
-        graph=config.train.graph,
-        distribute=distribute,
-    )
+from earthsr.training import Trainer, TrainingResult, initial_model
 
 
 @dataclass(frozen=True)
@@ -160,7 +99,7 @@ def train(
         config = load_yaml_config(config)
     if config.train.run_mode == "test":
         raise ConfigError("train.run_mode is test: use earthsr evaluate, or set it to train or finetune")
-    model = init_model(config, backend, device)
+    model = initial_model(config, backend, device)
     trainer = Trainer(config, model, task_for(config).objective(), logger)
     return Run(trainer.run.path, trainer.train(resume=resume, overwrite=overwrite), model.backend.name)
 

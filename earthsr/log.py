@@ -18,7 +18,7 @@ class _BesideProgress(logging.StreamHandler):
         tqdm.write(self.format(record), file=self.stream)
 
 
-def create_logger(path: str | Path | None = None, level: int = logging.INFO) -> logging.Logger:
+def set_up_logger(path: str | Path | None = None, level: int = logging.INFO) -> logging.Logger:
     """Set up the logger ``earthsr``: messages on standard error, and in a file where ``path`` is given.
 
     Parameters

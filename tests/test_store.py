@@ -12,7 +12,7 @@ from earthsr.models import (
     RunFolder,
     State,
     initial_weights,
-    load_checkpoint,
+    read_checkpoint,
     read_weights,
     resolve_checkpoint,
     write_weights,
@@ -117,7 +117,7 @@ def test_a_file_without_tensors_comes_back(tmp_path):
 def test_checkpoints_come_back(tmp_path):
     run = RunFolder(tmp_path)
     save_step(run, 12)
-    checkpoint = load_checkpoint(run.newest())
+    checkpoint = read_checkpoint(run.newest())
     assert checkpoint.state.step == 12
     assert checkpoint.notes["progress"] == {"step": 12}
     np.testing.assert_array_equal(checkpoint.state.first_moments["up.weight"], WEIGHTS["up.weight"] * 2)

@@ -24,7 +24,7 @@ from earthsr.config import Config
 from earthsr.data.dataset import Dataset
 from earthsr.dem.predict.ensemble import ensemble
 from earthsr.errors import EarthsrError, InputError
-from earthsr.models import Precision, RunFolder, average_weights, load_checkpoint, write_weights
+from earthsr.models import Precision, RunFolder, average_weights, read_checkpoint, write_weights
 from earthsr.store import make_folder, write_json
 from earthsr.tasks import task_for
 
@@ -103,7 +103,7 @@ def work(options: argparse.Namespace) -> None:
         picked = sorted({round(i) for i in np.linspace(0, len(found) - 1, options.over_time)})
         points = []
         for folder in (found[i] for i in picked):
-            progress = load_checkpoint(folder).notes["progress"]
+            progress = read_checkpoint(folder).notes["progress"]
             points.append(
                 {"epoch": progress["epoch"], "step": progress["step"], **scores(opened(folder), config, options.split)}
             )

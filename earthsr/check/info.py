@@ -21,7 +21,7 @@ from earthsr.config import load_yaml_config
 from earthsr.data.hdf5 import open_h5, plain_attributes, reading
 from earthsr.dem.predict.arrays import read_elevation
 from earthsr.errors import InputError, already_there, install_hint
-from earthsr.models import NetworkSpec, load_checkpoint, resolve_checkpoint
+from earthsr.models import NetworkSpec, read_checkpoint, resolve_checkpoint
 from earthsr.models.checkpoint import STATE, pretrained_weights
 from earthsr.store import write_text
 from earthsr.tasks import task_for
@@ -56,7 +56,7 @@ def _describe_checkpoint(path: Path) -> dict[str, Any]:
     file = read_model(weights)
     values: dict[str, Any] = {"kind": "checkpoint", "path": str(weights), **_spec_values(file.spec, 32)}
     values["metadata"] = file.metadata
-    notes = load_checkpoint(weights.parent).notes if (weights.parent / STATE).is_file() else {}
+    notes = read_checkpoint(weights.parent).notes if (weights.parent / STATE).is_file() else {}
     if notes:
         for key in ("progress", "backend", "sampler", "data_fingerprint", "earthsr_version"):
             values[key] = notes.get(key)

@@ -35,12 +35,12 @@ def bench(
     from earthsr.check.bench import run_bench, text_table
     from earthsr.config import load_yaml_config
     from earthsr.errors import InputError
-    from earthsr.log import create_logger
+    from earthsr.log import set_up_logger
     from earthsr.store import write_json
 
     if output is not None and output.is_dir():
         raise InputError(f"--output {output} is a folder; name a file in it, such as {output / 'bench.json'}")
-    create_logger()
+    set_up_logger()
     loaded = load_yaml_config(config, overrides or ())
     result = run_bench(
         loaded,

@@ -31,13 +31,13 @@ def evaluate(
     from earthsr.api import evaluate as run_evaluation
     from earthsr.errors import InputError
     from earthsr.evaluation.report import text_table
-    from earthsr.log import create_logger
+    from earthsr.log import set_up_logger
 
     if split not in ("train", "valid", "test"):
         raise InputError(f"--split is {split!r}, expected train, valid or test")
     if amp_level not in (None, "O0", "O1", "O2", "O3"):
         raise InputError(f"--amp-level is {amp_level!r}, expected O0, O1, O2 or O3")
-    create_logger()
+    set_up_logger()
     result = run_evaluation(
         checkpoint,
         data=data,

@@ -45,9 +45,9 @@ def parity(
     from earthsr.check.parity.report import text_table
     from earthsr.check.parity.run import run_parity
     from earthsr.config import load_yaml_config
-    from earthsr.log import create_logger
+    from earthsr.log import set_up_logger
 
-    create_logger()
+    set_up_logger()
     loaded = load_yaml_config(config, overrides or ())
     result = run_parity(
         loaded,

@@ -67,12 +67,12 @@ def predict(
     from earthsr.api import from_pretrained
     from earthsr.dem.predict.enlarge import PredictOptions
     from earthsr.errors import InputError
-    from earthsr.log import create_logger
+    from earthsr.log import set_up_logger
     from earthsr.models import Precision
 
     if amp_level not in (None, "O0", "O1", "O2", "O3"):
         raise InputError(f"--amp-level is {amp_level!r}, expected O0, O1, O2 or O3")
-    create_logger()
+    set_up_logger()
     if compare and exact:
         raise InputError("--compare-exact compares the Gaussian mode with the exact one; leave --exact out")
     options = PredictOptions(

@@ -72,7 +72,7 @@ def landuse(
     from earthsr.landuse.classes import HILDA_PLUS, ClassTable
     from earthsr.landuse.prepare import prepare_landuse
     from earthsr.landuse.write import SplitPlan
-    from earthsr.log import create_logger
+    from earthsr.log import set_up_logger
 
     if split_axis not in ("columns", "rows"):
         raise InputError(f"--split-axis is {split_axis!r}, expected columns or rows")
@@ -88,7 +88,7 @@ def landuse(
         stride=stride,
         minimum_valid=minimum_valid,
     )
-    create_logger()
+    set_up_logger()
     written = prepare_landuse(
         folder,
         classes,

@@ -96,7 +96,7 @@ def dem(
     a split. Killed, it goes on with --resume and writes the same files.
     """
     from earthsr.dem.prepare import DemPlan, prepare_dem
-    from earthsr.log import create_logger
+    from earthsr.log import set_up_logger
 
     plan = DemPlan(
         scale=scale,
@@ -113,7 +113,7 @@ def dem(
         flat_sea=flat_sea,  # type: ignore[arg-type]
         mix_cell_sizes=mix_cell_sizes,
     )
-    create_logger()
+    set_up_logger()
     done = prepare_dem(
         folder,
         hr,

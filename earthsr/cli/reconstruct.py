@@ -75,7 +75,7 @@ def reconstruct(
     from earthsr.cli.predict import box_of
     from earthsr.errors import InputError
     from earthsr.landuse import reconstruct as work
-    from earthsr.log import create_logger
+    from earthsr.log import set_up_logger
     from earthsr.models import Precision
 
     if amp_level not in (None, "O0", "O1", "O2", "O3"):
@@ -84,7 +84,7 @@ def reconstruct(
         raise InputError(f"--patience is {patience:g}, expected more than 0 minutes")
     if (rank is None) != (world_size is None):
         raise InputError("--rank and --world-size go together: give both, or neither")
-    create_logger()
+    set_up_logger()
     place = work.rank_of() if rank is None or world_size is None else work.Rank(rank, world_size)
     span = _years(years)
     inputs = work.Inputs(anchor, tuple(scenario), tuple(static), tuple(protected or ()), table, box_of(bbox), cell_size)

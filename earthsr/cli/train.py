@@ -31,7 +31,7 @@ def train(
     from earthsr.api import train as run_training
     from earthsr.config import load_yaml_config
     from earthsr.errors import EarthsrWarning, InputError
-    from earthsr.log import create_logger
+    from earthsr.log import set_up_logger
     from earthsr.ranks import ALONE, launched_rank
 
     if resume and overwrite:
@@ -41,7 +41,7 @@ def train(
         loaded.summary.summary_dir = str(output)
     # Of several ranks the first one speaks for all; what is wrong with another one it says itself.
     first = (launched_rank() or ALONE).number == 0
-    logger = create_logger(level=logging.INFO if first else logging.ERROR)
+    logger = set_up_logger(level=logging.INFO if first else logging.ERROR)
     if not first:
         warnings.simplefilter("ignore", EarthsrWarning)
     run = run_training(loaded, backend=backend, device=device, resume=resume, overwrite=overwrite, logger=logger)

@@ -1,4 +1,4 @@
-"""Figures of elevation and of training, drawn without pyplot's global state (but for MindEarth's ``plt_dem_data``)."""
+"""Figures of elevation and of training, drawn without pyplot's global state."""
 
 from __future__ import annotations
 
@@ -18,33 +18,8 @@ if TYPE_CHECKING:
 
 DPI = 110
 # Even in brightness and safe for colour-blind eyes; no blue that reads as water where valleys are.
-_ELEVATION = "viridis"
+ELEVATION_COLOURS = "viridis"
 _ERROR = "RdBu_r"
-
-
-def plt_dem_data(
-    image_array: NDArray[np.floating], title: str, unit: str = "m", limits: tuple[float, float] | None = None
-) -> None:
-    """Draw an elevation array on pyplot's current axes, as MindEarth's function of this name does.
-
-    Parameters
-    ----------
-    image_array : ndarray of shape (H, W)
-        Elevation.
-    title : str
-        Title above the picture.
-    unit : str
-        Label of the colour bar.
-    limits : tuple of float, optional
-        Lowest and highest value of the colours; give several pictures the same to compare them.
-    """
-    from matplotlib import pyplot as plt
-
-    low, high = limits or (None, None)
-    plt.imshow(image_array, cmap=_ELEVATION, vmin=low, vmax=high)
-    plt.axis("off")
-    plt.title(title, fontsize=10)
-    plt.colorbar(fraction=0.046, pad=0.04).set_label(unit)
 
 
 def new_figure(width: float, height: float, gap: float = 0.02) -> Figure:
@@ -113,7 +88,7 @@ def comparison(
     image = None
     for column, (name, field) in enumerate(panels):
         axes = figure.add_subplot(grid[0, column])
-        image = axes.imshow(field, cmap=_ELEVATION, vmin=low, vmax=high, interpolation="nearest")
+        image = axes.imshow(field, cmap=ELEVATION_COLOURS, vmin=low, vmax=high, interpolation="nearest")
         _bare(axes, f"{name} ({field.shape[0]} x {field.shape[1]})")
         axes = figure.add_subplot(grid[1, column])
         size = scale if column == 0 else 1

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -24,7 +23,6 @@ from earthsr.evaluation.figures import comparison, save, score_bars
 from earthsr.evaluation.report import ELEVATION, Columns, score_table, write_report
 from earthsr.inference.evaluate_generic import evaluate_plain
 from earthsr.inference.evaluation import Evaluation, provenance_of, run_curves
-from earthsr.landuse.dataset import LandUseDataset
 from earthsr.landuse.evaluate import evaluate_field, evaluate_maps
 from earthsr.store import make_folder, write_json
 from earthsr.tasks import DemSR, LandField, LandUse, task_for
@@ -43,48 +41,6 @@ _PROFILES = (
     "Root mean square error by slope and by elevation of the truth over the whole split, how far the model's is below "
     f"bicubic's, and how many cells there are. Hollow: fewer than {THIN:,} cells."
 )
-
-
-class InferenceModule:
-    """Forecasts and scores with a trained model; the calls of MindEarth's class of this name.
-
-    Parameters
-    ----------
-    model : Model
-        Trained or loaded.
-    config : Config
-        The model section gives the scale.
-    logger : logging.Logger, optional
-        Where :meth:`eval` reports.
-    """
-
-    def __init__(self, model: Model, config: Config, logger: logging.Logger | None = None) -> None:
-        self.model = model
-        self.config = config
-        self.logger = logger or logging.getLogger("earthsr")
-
-    def forecast(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Enlarge elevations by the model's scale.
-
-        Parameters
-        ----------
-        inputs : ndarray of shape (N, C, h, w)
-            Elevation in metres.
-
-        Returns
-        -------
-        ndarray of shape (N, C, h * scale, w * scale)
-            Elevation in metres.
-        """
-        return self.model.submit(np.asarray(inputs, np.float32)).result()
-
-    def eval(self, dataset: Dataset | LandUseDataset) -> dict[str, Any]:
-        """Score the model and the baselines over all of ``dataset``; returns the contents of ``metrics.json``."""
-        task = task_for(self.config)
-        metrics: dict[str, Any] = task.score(self.model, dataset).to_dict()
-        for method, values in metrics["scores"].items():
-            self.logger.info(f"{metrics['split']}: {method} {task.row_words(values)}")
-        return metrics
 
 
 def _chosen_patches(source: DemData) -> dict[str, int]:

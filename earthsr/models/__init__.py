@@ -4,7 +4,7 @@ Nothing here computes a forward pass; a backend builds its network from the spec
 """
 
 from earthsr.models.average import average_weights
-from earthsr.models.checkpoint import Checkpoint, RunFolder, load_checkpoint, resolve_checkpoint
+from earthsr.models.checkpoint import Checkpoint, RunFolder, read_checkpoint, resolve_checkpoint
 from earthsr.models.demsrnet import DemSRNetSpec
 from earthsr.models.objective import (
     CrossEntropyLoss,
@@ -39,7 +39,7 @@ __all__ = [
     "WeightsFile",
     "average_weights",
     "initial_weights",
-    "load_checkpoint",
+    "read_checkpoint",
     "read_weights",
     "require_same_spec",
     "resolve_checkpoint",

@@ -249,7 +249,7 @@ def resolve_checkpoint(path: str | Path) -> Path:
     return path
 
 
-def load_checkpoint(folder: str | Path) -> Checkpoint:
+def read_checkpoint(folder: str | Path) -> Checkpoint:
     """Read a checkpoint folder for resuming.
 
     Parameters

@@ -1,8 +1,9 @@
 """The training loop, its schedule and its callbacks; the same on every backend."""
 
-from earthsr.training.callbacks import Callback, EvaluateCallBack
+from earthsr.training.callbacks import Callback, Validation
+from earthsr.training.initial_model import initial_model
 from earthsr.training.result import TrainingResult
 from earthsr.training.schedule import learning_rate
 from earthsr.training.trainer import Trainer
 
-__all__ = ["Callback", "EvaluateCallBack", "Trainer", "TrainingResult", "learning_rate"]
+__all__ = ["Callback", "Trainer", "TrainingResult", "Validation", "initial_model", "learning_rate"]

@@ -41,7 +41,7 @@ class Callback:
         """After the last step of ``trainer``, also when interrupted."""
 
 
-class EvaluateCallBack(Callback):
+class Validation(Callback):
     """Scores the model on a split in physical units.
 
     Every sample counts once and batches of any size merge exactly; the baselines are scored once. Several ranks share

@@ -20,10 +20,10 @@ from earthsr.dem.split import DemData
 from earthsr.errors import CheckpointError, EarthsrWarning, InputError, TrainingError
 from earthsr.evaluation.figures import loss_curves, save
 from earthsr.landuse.split import LandUseData
-from earthsr.models import Checkpoint, Objective, OptimizerSpec, RunFolder, load_checkpoint
+from earthsr.models import Checkpoint, Objective, OptimizerSpec, RunFolder, read_checkpoint
 from earthsr.store import write_text
 from earthsr.tasks import task_for
-from earthsr.training.callbacks import Callback, EvaluateCallBack, default_callbacks, require_trackers
+from earthsr.training.callbacks import Callback, Validation, default_callbacks, require_trackers
 from earthsr.training.distributed import agreed_signal, on_first, require_launch, require_same, restarted
 from earthsr.training.loop import REMEDY, Unread, diverged_weight, filled_batches
 from earthsr.training.progress import MetricsFile, Progress
@@ -38,8 +38,8 @@ from earthsr.training.snapshot import run_notes, weights_metadata
 class Trainer:
     """Trains a model as a configuration says.
 
-    Override ``get_dataset``, ``get_optimizer`` or ``get_callback`` to change what is trained on, how, and what is
-    watched; then call :meth:`train`.
+    Override ``get_dataset``, ``get_optimizer``, ``get_validation`` or ``get_callbacks`` to change what is trained on,
+    how, what decides which checkpoint is best, and what is watched; then call :meth:`train`.
 
     Parameters
     ----------
@@ -51,8 +51,6 @@ class Trainer:
         ``MSELoss()`` or another objective spec, or a loss written in the model's framework.
     logger : logging.Logger, optional
         Where the monitors report.
-    weather_data_source : str, optional
-        Accepted for MindEarth's scripts, not used.
     """
 
     def __init__(
@@ -61,7 +59,6 @@ class Trainer:
         model: Model,
         loss_fn: Objective | NativeLoss,
         logger: logging.Logger | None = None,
-        weather_data_source: str | None = None,
     ) -> None:
         config.check()
         require_launch(config)
@@ -70,8 +67,6 @@ class Trainer:
         self.model = model
         self.loss_fn = loss_fn
         self.logger = logger or logging.getLogger("earthsr")
-        self.optimizer_params = config.optimizer
-        self.callback_params = config.summary
         self.run = RunFolder(config.summary.summary_dir)
         self.progress = Progress()
         self.task = task_for(config)
@@ -85,7 +80,7 @@ class Trainer:
                 stacklevel=2,
             )
         self.optimizer = self.get_optimizer()
-        self.pred_cb = self.get_callback()
+        self.validation = self.get_validation()
 
     # What a subclass may override
 
@@ -106,9 +101,13 @@ class Trainer:
             frozen=self.model.spec.select(self.config.train.freeze),
         )
 
-    def get_callback(self) -> Callback | None:
-        """Return the callback that evaluates; early stopping and ``best`` follow an :class:`EvaluateCallBack`."""
-        return EvaluateCallBack(self.model, self.valid_dataset, self.config, self.logger)
+    def get_validation(self) -> Validation | None:
+        """Return what scores the model after epochs; early stopping and ``best`` follow it, and None has neither."""
+        return Validation(self.model, self.valid_dataset, self.config, self.logger)
+
+    def get_callbacks(self) -> list[Callback]:
+        """Return what watches the run on every rank, beside validation and the monitors: nothing."""
+        return []
 
     # Sizes
 
@@ -176,8 +175,12 @@ class Trainer:
             on_first(engine, self.run.clear)
             self.progress = Progress()
         on_first(engine, lambda: write_text(self.run.config_file, to_yaml(self.config)))
-        own = [self.pred_cb] if self.pred_cb is not None else []
-        self.callbacks = [*own, *(default_callbacks(self.config, self.run.path) if self._writes else [])]
+        own: list[Callback] = [] if self.validation is None else [self.validation]
+        self.callbacks = [
+            *own,
+            *self.get_callbacks(),
+            *(default_callbacks(self.config, self.run.path) if self._writes else []),
+        ]
         ranks = f", {engine.world_size} ranks together" * (engine.world_size > 1)
         self.logger.info(
             f"training on {self.model.backend.name} ({engine.device}, {engine.precision}): {self.epochs} epochs of "
@@ -232,7 +235,7 @@ class Trainer:
     def _newest_converged(self, newest: Path) -> Checkpoint:
         """Read the newest checkpoint whose weights training can go on from; warn of those that are passed over."""
         for step in reversed(self.run.steps()):
-            checkpoint = load_checkpoint(self.run.folder(step))
+            checkpoint = read_checkpoint(self.run.folder(step))
             weight = diverged_weight(checkpoint.state.weights)
             if weight is None:
                 return checkpoint
@@ -353,8 +356,8 @@ class Trainer:
         }
         last = progress.epoch + 1 == self.epochs
         gained = False
-        if isinstance(self.pred_cb, EvaluateCallBack) and (self.pred_cb.due(progress.epoch + 1) or last):
-            record["valid"] = self.pred_cb.evaluate()
+        if self.validation is not None and (self.validation.due(progress.epoch + 1) or last):
+            record["valid"] = self.validation.evaluate()
             if record["valid"].get(self.task.best) is None:
                 raise TrainingError(
                     f"training diverged: {self.task.best} of the validation split is no finite number at step "
@@ -404,7 +407,7 @@ class Trainer:
         else:
             best = self.run.pointed("best")
             if best is not None:
-                self.model.load_weights(load_checkpoint(best).weights.weights)
+                self.model.load_weights(read_checkpoint(best).weights.weights)
         records = self.metrics.read() if self._writes else []
         if any("loss" in record for record in records):
             save(loss_curves(records, self.task.best, self.task.score_label), self.run.figures / "loss.png")

@@ -16,7 +16,7 @@ import earthsr
 from earthsr.config import load_yaml_config
 from earthsr.data.normalise import Normalisation
 from earthsr.dem.split import DemData
-from earthsr.models import RunFolder, load_checkpoint, read_weights
+from earthsr.models import RunFolder, read_checkpoint, read_weights
 from earthsr.tasks import task_for
 from earthsr.training import Trainer
 from tests.backends.test_training import assert_same_run
@@ -88,7 +88,7 @@ def test_frozen_tensors_are_byte_identical_and_the_others_learn(stages):
     run = RunFolder(folder / "tuned")
     assert len(run.steps()) == 2
     for step in run.steps():
-        checkpoint = load_checkpoint(run.folder(step))
+        checkpoint = read_checkpoint(run.folder(step))
         after = checkpoint.weights.weights
         assert {name for name in before if after[name].tobytes() == before[name].tobytes()} == frozen
         # Nothing is kept for them that a later step could apply.

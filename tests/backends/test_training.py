@@ -18,7 +18,7 @@ import pytest
 import earthsr
 from earthsr.config import from_mapping
 from earthsr.errors import CheckpointError, EarthsrWarning, InputError, TrainingError
-from earthsr.models import RunFolder, load_checkpoint, read_weights, write_weights
+from earthsr.models import RunFolder, read_checkpoint, read_weights, write_weights
 from earthsr.training import Callback, Trainer
 from tests.conftest import backend_parameters, call_cli, tiny_values, write_mindearth, write_patches
 
@@ -379,7 +379,7 @@ def test_a_native_loss_gives_the_same_as_its_spec(tiny, tmp_path):
 
 def test_checkpoints_hold_what_the_design_says(tiny, any_backend):
     run = earthsr.train(tiny(), backend=any_backend)
-    checkpoint = load_checkpoint(run.best)
+    checkpoint = read_checkpoint(run.best)
     notes = checkpoint.notes
     assert notes["schema_version"] == 1
     for key in ("progress", "spec", "config", "backend", "sampler", "data_fingerprint", "earthsr_version"):
@@ -411,4 +411,4 @@ def test_a_full_disk_while_a_checkpoint_is_written_leaves_the_one_before_it_whol
     assert sorted(path.name for path in run.checkpoints.iterdir()) == ["best", "latest", "step-000003"]
     again = call_cli("train", config, "--backend", any_backend, "--resume")
     assert again.returncode == 0, again.stderr
-    assert load_checkpoint(run.newest()).notes["progress"]["finished"]
+    assert read_checkpoint(run.newest()).notes["progress"]["finished"]

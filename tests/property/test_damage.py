@@ -16,7 +16,7 @@ from earthsr.errors import ConfigError, InputError
 from earthsr.landuse.normalise import ChannelNormalisation
 from earthsr.landuse.samples import Composer
 from earthsr.landuse.split import LandUseData
-from earthsr.models import DemSRNetSpec, RunFolder, State, initial_weights, load_checkpoint, read_weights, write_weights
+from earthsr.models import DemSRNetSpec, RunFolder, State, initial_weights, read_checkpoint, read_weights, write_weights
 from tests.conftest import CONFIGS, call_cli, small_world, write_patches
 
 FIXTURES = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
@@ -123,7 +123,7 @@ def test_damaged_checkpoints_are_refused_or_read(good_run, tmp_path, name, data)
     shutil.copytree(RunFolder(good_run).folder(7), folder)
     (folder / name).write_bytes(damaged((folder / name).read_bytes(), data))
     try:
-        load_checkpoint(folder).state.require(SPEC)
+        read_checkpoint(folder).state.require(SPEC)
     except InputError as error:
         assert "\n" not in str(error).strip()
     shutil.rmtree(folder)

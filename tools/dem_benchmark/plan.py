@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from earthsr.errors import InputError
-from earthsr.models import RunFolder, load_checkpoint
+from earthsr.models import RunFolder, read_checkpoint
 
 from .config import Ablations, Benchmark, Cut, Ocean, Variant
 from .splits import require_apart, require_whole
@@ -295,7 +295,7 @@ def require_finished(run: Path) -> None:
         If it did not.
     """
     newest = RunFolder(run).newest()
-    if newest is None or not load_checkpoint(newest).notes["progress"]["finished"]:
+    if newest is None or not read_checkpoint(newest).notes["progress"]["finished"]:
         raise InputError(f"{run}: training was stopped before its end; run the benchmark again to carry it on")
 
 

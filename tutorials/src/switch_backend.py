@@ -68,7 +68,6 @@ import earthsr
 from earthsr.check.parity import run_parity
 from earthsr.check.parity.report import text_table
 from earthsr.samples.dem import write_sample_dem
-from earthsr.training.callbacks import EvaluateCallBack
 
 here = Path.cwd()
 os.chdir(next(folder for folder in (here, *here.parents) if (folder / "configs").is_dir()))
@@ -135,7 +134,7 @@ config = configuration("runs/tutorial-switch/moved")
 half = config["optimizer"]["epochs"] // 2
 
 
-class TakenAway(EvaluateCallBack):
+class TakenAway(earthsr.EvaluateCallBack):
     def epoch(self, trainer, record):
         if record["epoch"] == half:
             signal.raise_signal(signal.SIGTERM)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from earthsr.models import RunFolder, load_checkpoint
+from earthsr.models import RunFolder, read_checkpoint
 
 #: Floats of two ranks are added in another order than those of one. Float32 rounds at 6e-8; the largest that was seen
 #: after 20 steps of Adam is 2.4e-7 of a tensor's largest value. Where a step changes a weight by its rate however
@@ -42,7 +42,7 @@ def launch(backend, ranks, folder, *arguments, timeout=300, options=(), env=None
 
 def newest(run):
     """Weights of a run's last checkpoint, and its state."""
-    return load_checkpoint(RunFolder(run).newest())
+    return read_checkpoint(RunFolder(run).newest())
 
 
 def apart(one, other):
