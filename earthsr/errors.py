@@ -7,7 +7,10 @@ as one line and exits with code 2. Anything else that escapes is a failure of th
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Final
+
+_MOST_NAMES: Final = 8
 
 
 class EarthsrWarning(UserWarning):
@@ -73,3 +76,9 @@ def geo_module(name: str) -> Any:
         return importlib.import_module(name)
     except ImportError:
         raise InputError(f"reading rasters needs the package {name.split('.')[0]}: {install_hint('geo')}") from None
+
+
+def listed(values: Sequence[str]) -> str:
+    """Some names for a message, the rest counted."""
+    shown = ", ".join(values[:_MOST_NAMES])
+    return shown if len(values) <= _MOST_NAMES else f"{shown} and {len(values) - _MOST_NAMES} more"

@@ -17,10 +17,10 @@ from earthsr.errors import DataError, EarthsrError, InputError, geo_module
 from earthsr.geo.cf_write import plain_attributes
 from earthsr.geo.crs import crs_name, gdal, parse_crs, wkt_of
 from earthsr.geo.georeference import Georeference
-from earthsr.geo.parts import cannot_write
 from earthsr.geo.sinks import FileSink
 from earthsr.geo.values import kept_attributes, physical, unreadable
 from earthsr.geo.window import Window
+from earthsr.store import cannot_write
 
 #: Blocks go into a plain tiled file first: a COG wants its overviews before its data. Not compressed, it takes
 #: blocks of any size in any order and no tile is compressed twice: 105 Mpx in blocks of 1280 x 1280 took 0.5 s on one

@@ -16,7 +16,7 @@ from earthsr.geo.georeference import Georeference, Source
 from earthsr.geo.geotiff import GdalSource
 from earthsr.geo.lonlat_rasters import split_variable
 from earthsr.geo.mosaic import mosaic
-from earthsr.geo.parts import is_store
+from earthsr.store import is_zarr
 
 #: Bytes at the beginning of a file by which formats are told apart.
 _START: Final = 64
@@ -67,7 +67,7 @@ def kind_of(path: Path) -> str:
         If there is no such file, or it is a folder and no Zarr store.
     """
     if path.is_dir():
-        if is_store(path):
+        if is_zarr(path):
             return "Zarr"
         raise DataError(f"{path}: is a folder and no Zarr store; name a file, or a store with its zarr.json")
     try:

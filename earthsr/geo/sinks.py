@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthsr.geo.georeference import Georeference
-from earthsr.geo.parts import Part, disk_errors
 from earthsr.geo.window import Window
+from earthsr.store import Part, disk_errors
 
 
 class FileSink(ABC):

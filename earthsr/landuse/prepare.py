@@ -15,7 +15,8 @@ from earthsr.landuse.sources.class_maps import ClassMaps
 from earthsr.landuse.sources.fine import ArchiveSource
 from earthsr.landuse.sources.luh2 import read_scenario
 from earthsr.landuse.sources.statics import open_statics
-from earthsr.landuse.write import SplitPlan, Written, require_free, write_landuse
+from earthsr.landuse.write import SPLITS, SplitPlan, Written, write_landuse
+from earthsr.store import files_together, require_free
 
 _logger = logging.getLogger("earthsr")
 
@@ -67,7 +68,7 @@ def prepare_landuse(
     plan = plan or SplitPlan()
     if not coarse_cell_deg > 0:
         raise InputError(f"coarse cells are {coarse_cell_deg:g} degrees, expected more than 0")
-    require_free(Path(root), overwrite)
+    require_free(Path(root), SPLITS, overwrite)
     notes: list[str] = []
     with ExitStack() as stack:
         maps = ClassMaps(classes, table)
@@ -90,7 +91,9 @@ def prepare_landuse(
             source.check()  # an aggregation reads every cell anyway
         parameters = {**asdict(plan), "coarse_cell_deg": coarse_cell_deg if forcing is None else None}
         source.describe([Path(path) for path in scenario], parameters, notes)
-        return write_landuse(root, source, plan, forcing, coarse_cell_deg, overwrite)
+        files = [f"{split}/{split}.h5" for split in SPLITS]
+        with files_together(Path(root), SPLITS, overwrite, files) as folder:
+            return write_landuse(folder, source, plan, forcing, coarse_cell_deg)
 
 
 def _take(held: tuple[int, ...], wanted: Span | None, notes: list[str]) -> tuple[int, ...]:

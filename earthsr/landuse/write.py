@@ -18,13 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from earthsr.errors import DataError, InputError, already_there
+from earthsr.errors import DataError, InputError
 from earthsr.geo.grid import Grid
 from earthsr.geo.window import Window
 from earthsr.landuse.classes import NODATA
 from earthsr.landuse.fields import COARSE_CELL_DEG, FineSource, Forcing, aggregate
 from earthsr.landuse.statistics import LandUseStatistics, RunningStatistics
-from earthsr.store import atomic_file
+from earthsr.store import atomic_file, require_free
 
 SCHEMA_VERSION: Final = 1
 SPLITS: Final = ("train", "valid", "test")
@@ -193,7 +193,7 @@ def write_landuse(
         If the forcing does not cover the tiles or the years.
     """
     root = Path(root)
-    require_free(root, overwrite)
+    require_free(root, SPLITS, overwrite)
     plan.check(source)
     bands = plan.tiles(source.grid)
     forcing = forcing or aggregate(source, coarse_cell_deg)
@@ -225,13 +225,6 @@ def write_landuse(
         # Of other data that these replace.
         (root / name / f"{name}.h5").unlink(missing_ok=True)
     return written
-
-
-def require_free(root: Path, overwrite: bool) -> None:
-    """Raise an :class:`InputError` where a folder holds data that are not to be replaced."""
-    for name in SPLITS:
-        if (root / name).exists() and not overwrite:
-            raise already_there(root / name, "folder")
 
 
 def _valid_share(source: FineSource, window: Window) -> float:

@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 from earthsr.data.normalise import Statistics
 from earthsr.data.patches import Patches
 from earthsr.dem.write import Split, write_split
-from earthsr.errors import InputError, already_there
+from earthsr.errors import InputError
 from earthsr.geo.resample import block_mean
+from earthsr.store import files_together, require_free
 
 SOURCE = "SRTM 3 arc-second elevation of the Jacksboro fault, Tennessee (jacksboro_fault_dem.npz of matplotlib)"
 BUFFER_CELLS = 1
+_SPLITS = ("train", "valid", "test")
 
 
 @dataclass(frozen=True)
@@ -103,9 +105,7 @@ def write_sample_dem(
     InputError
         If patches of that size do not fit, the folder holds data already, or it is not writable.
     """
-    for name in ("train", "valid", "test"):
-        if (Path(root) / name).exists() and not overwrite:
-            raise already_there(Path(root) / name, "folder")
+    require_free(Path(root), _SPLITS, overwrite)
     if not 2 <= scale <= 10:
         raise InputError(f"scale is {scale}, expected 2 to 10")
     if patch_size < 4 or stride < 1:
@@ -140,6 +140,7 @@ def write_sample_dem(
     everywhere = np.ones((len(train.coarse), 1, *train.fine.shape[-2:]), np.uint8)
     statistics = Statistics.of([Patches(train.coarse, train.fine, everywhere, np.arange(len(train.coarse)))])
     attributes = {"crs": "EPSG:4326", "cell_size_deg": terrain.cell_size_deg, "source": SOURCE}
-    for name, split in splits.items():
-        write_split(Path(root) / name / f"{name}.h5", split, statistics, attributes)
+    with files_together(Path(root), _SPLITS, overwrite) as folder:
+        for name, split in splits.items():
+            write_split(folder / name / f"{name}.h5", split, statistics, attributes)
     return {name: len(split.coarse) for name, split in splits.items()}

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import shutil
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,13 +11,13 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from earthsr.errors import InputError, already_there
+from earthsr.errors import InputError
 from earthsr.landuse.fields import COARSE_CELL_DEG, Forcing, aggregate
 from earthsr.landuse.write import SPLITS, SplitPlan, Written, write_landuse
 from earthsr.samples.world import SyntheticWorld, WorldSpec
 from earthsr.samples.world.archive_files import Fractions
-from earthsr.samples.world.archives import Archives, check_archives, remove_archives, write_archives
-from earthsr.store import make_folder
+from earthsr.samples.world.archives import Archives, archives_in, check_archives, write_archives
+from earthsr.store import files_together, require_free
 
 #: Fine cells between the bands of the splits: one coarse cell of 0.25 degrees in the default world.
 BUFFER_CELLS: Final = 16
@@ -95,9 +91,8 @@ def write_sample_landuse(
     spec = spec or WorldSpec()
     spec.check()
     root = Path(root)
-    for name in (*SPLITS, _ARCHIVES) if archives else SPLITS:
-        if (root / name).exists() and not overwrite:
-            raise already_there(root / name, "folder")
+    folders = (*SPLITS, _ARCHIVES) if archives else SPLITS
+    require_free(root, folders, overwrite)
     if not 0 <= held_out_last < len(spec.years):
         raise InputError(
             f"{held_out_last} of the {len(spec.years)} years {spec.years[0]} to {spec.years[-1]} are to be held out, "
@@ -118,36 +113,14 @@ def write_sample_landuse(
         check_archives(world.grid.coarse(COARSE_CELL_DEG))
     plan.check(world)
     plan.tiles(world.grid)
-    # All splits or none: the last one may turn out to be sea.
-    existed = root.exists()
-    make_folder(root)
-    try:
-        staging = Path(tempfile.mkdtemp(prefix=".landuse.part-", dir=root))
-    except OSError as error:
-        raise InputError(f"cannot write into {root}: {error.strerror}; choose a writable place") from error
-    try:
+    replaced = [f"{name}/{name}.h5" for name in SPLITS]
+    if overwrite:
+        replaced += [str(path.relative_to(root)) for path in archives_in(root / _ARCHIVES)]
+    with files_together(root, folders, overwrite, replaced) as staging:
         forcing = aggregate(world)
         written = SampleWritten(**vars(write_landuse(staging, world, plan, forcing)))
         if archives:
             written.archives = _write_archives(staging, root, world, forcing)
-        if overwrite:
-            remove_archives(root / _ARCHIVES)
-        if written.archives is not None:
-            for file in written.archives.files:
-                os.replace(staging / _ARCHIVES / file, make_folder(root / _ARCHIVES) / file)
-        for name in SPLITS:
-            path = root / name / f"{name}.h5"
-            if name in written.counts:
-                make_folder(path.parent)
-                os.replace(staging / name / f"{name}.h5", path)
-            else:
-                # Of an earlier sample, which this one replaces.
-                path.unlink(missing_ok=True)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
-        if not existed:
-            with contextlib.suppress(OSError):
-                root.rmdir()  # only if it is empty
     return written
 
 

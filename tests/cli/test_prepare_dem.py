@@ -337,7 +337,7 @@ def test_a_full_disk(folder, kilobytes):
     before = everything_below(folder)
     limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000 * kilobytes,) * 2)  # noqa: E731
     words = ("prepare", "dem", folder / "out", folder / "alps.tif", *BLOCKS, "--stride", 1)
-    assert_refused(run_cli(*words, preexec_fn=limit), f"cannot write {folder / 'out'}: no space is left")
+    assert_refused(run_cli(*words, preexec_fn=limit), f"cannot write {folder / 'out'}", "File too large")
     assert everything_below(folder) == before
 
 

@@ -16,15 +16,15 @@ from earthsr.data.patches import Patches
 from earthsr.dem.prepare.pairs import TOLERANCE
 from earthsr.dem.prepare.patches import metres_per_unit
 from earthsr.dem.prepare.plan import DemPlan, Job, Layout, Split
-from earthsr.dem.prepare.problems import names, require_room
 from earthsr.dem.prepare.provenance import MOST_BYTES, Provenance
 from earthsr.dem.prepare.sources import Archive
-from earthsr.dem.prepare.work import WorkFolder, read_shard
+from earthsr.dem.prepare.work import Shards, read_shard
 from earthsr.dem.split import SURFACES
 from earthsr.dem.write import Split as Pieces
 from earthsr.dem.write import write_pieces
-from earthsr.errors import DataError
+from earthsr.errors import DataError, listed
 from earthsr.geo import crs_name
+from earthsr.store import require_room
 
 #: Patches whose statistics are made together, in float64.
 _AT_ONCE: Final = 32
@@ -52,7 +52,7 @@ class Summary:
         return {key: getattr(self, key) for key in ("counts", "left_out", "surfaces", "regions")}
 
 
-def summarise(work: WorkFolder, plan: DemPlan, layout: Layout, pieces: Mapping[Split, list[list[Job]]]) -> Summary:
+def summarise(work: Shards, plan: DemPlan, layout: Layout, pieces: Mapping[Split, list[list[Job]]]) -> Summary:
     """Read all shards once.
 
     Raises
@@ -97,7 +97,7 @@ def summarise(work: WorkFolder, plan: DemPlan, layout: Layout, pieces: Mapping[S
     )
 
 
-def _statistics(work: WorkFolder, shards: int) -> dict[str, Any]:
+def _statistics(work: Shards, shards: int) -> dict[str, Any]:
     """Statistics of the training split in one pass, one shard in memory at a time."""
 
     def chunks() -> Iterator[Patches]:
@@ -113,7 +113,7 @@ def _statistics(work: WorkFolder, shards: int) -> dict[str, Any]:
 
 
 def assemble(
-    work: WorkFolder,
+    work: Shards,
     archive: Archive,
     plan: DemPlan,
     summary: Summary,
@@ -199,7 +199,7 @@ def notes_of(summary: Summary, plan: DemPlan) -> list[str]:
     """What was left out."""
     found = []
     if summary.empty:
-        found.append(f"no patch of {names(summary.empty)} has {plan.minimum_valid:.0%} of valid cells: left out")
+        found.append(f"no patch of {listed(summary.empty)} has {plan.minimum_valid:.0%} of valid cells: left out")
     missing = [split for split in ("train", "valid") if split not in summary.counts]
     found += [f"no {split} split is written; earthsr train needs one" for split in missing]
     return found

@@ -16,9 +16,8 @@ import numpy as np
 from earthsr.dem.prepare.flat_sea import FLAT_SEA, FlatSea
 from earthsr.dem.prepare.leakage import Ground, require_apart
 from earthsr.dem.prepare.pairs import Alignment, align, own_blocks
-from earthsr.dem.prepare.problems import names
 from earthsr.dem.prepare.sources import Archive
-from earthsr.errors import DataError, InputError
+from earthsr.errors import DataError, InputError, listed
 from earthsr.geo import Georeference
 from earthsr.geo.window import Window
 
@@ -173,7 +172,7 @@ class DemPlan:
             for pattern in wanted:
                 matching = [name for name in regions if fnmatchcase(name, pattern)]
                 if not matching:
-                    raise InputError(f"--{split}-region {pattern}: no such region; there are {names(regions)}")
+                    raise InputError(f"--{split}-region {pattern}: no such region; there are {listed(regions)}")
                 for name in matching:
                     other = split_of[name]
                     if other not in (None, split):

@@ -7,6 +7,7 @@ windows would hold more of them in memory at once and end no sooner.
 from __future__ import annotations
 
 import logging
+import shutil
 import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -21,13 +22,12 @@ from earthsr.dem.prepare.output import Summary, assemble, finished, notes_of, su
 from earthsr.dem.prepare.pairs import Pair
 from earthsr.dem.prepare.patches import cut
 from earthsr.dem.prepare.plan import SPLITS, DemPlan, Job, Layout, Split, lay_out, shards
-from earthsr.dem.prepare.problems import require_place, writing
 from earthsr.dem.prepare.provenance import Provenance
 from earthsr.dem.prepare.register import MODES, Mode, Registration, measure_sea, register_region
 from earthsr.dem.prepare.sources import Archive, Reading, require_one_size
-from earthsr.dem.prepare.work import WorkFolder, leftovers, move_into_place, write_shard
+from earthsr.dem.prepare.work import Shards, leftovers, move_into_place, write_shard
 from earthsr.errors import EarthsrWarning, InputError
-from earthsr.landuse.write import require_free
+from earthsr.store import disk_errors, finish_placing, owned, require_free, require_writable
 
 _logger = logging.getLogger("earthsr")
 
@@ -126,33 +126,18 @@ def prepare_dem(
     plan.check()
     if register not in MODES:
         raise InputError(f"--register is {register!r}, expected {', '.join(MODES)}")
-    require_place(root, SPLITS)
+    require_writable(root)
+    _require_no_files(root)
     if not resume and not leftovers(root):
-        require_free(root, overwrite)
+        require_free(root, SPLITS, overwrite)
     reading = Reading(nodata, lr_nodata, units, crs)
     archive = Archive(hr, lr, reading, plan.scale)
     if not plan.mix_cell_sizes:
         require_one_size(archive.grids)
     splits = list(lay_out(archive, plan).jobs)
     provenance = Provenance.of(archive, plan, reading, register)
-    work = WorkFolder(root, provenance.key)
-    document = finished(root, provenance.key, splits) if resume and not work.committing else None
-    if document is not None:
-        work.clear()
-        _logger.warning(f"{root}: is complete already")
-    else:
-        if not leftovers(root):
-            require_free(root, overwrite)
-        try:
-            with writing(root):
-                work.begin(resume, overwrite)
-                document = _prepare(work, archive, plan, register, provenance)
-        except InputError:
-            work.forget()
-            raise
-        except KeyboardInterrupt:
-            _logger.warning(f"{root}: what is finished is kept; --resume carries it on")
-            raise
+    with owned(root, inside=True):
+        document = _carried_out(root, archive, plan, register, provenance, splits, resume, overwrite)
     for text in document["notes"]:
         _logger.info(text)
     for text in document["warnings"]:
@@ -165,7 +150,50 @@ def prepare_dem(
     )
 
 
-def _prepare(work: WorkFolder, archive: Archive, plan: DemPlan, mode: Mode, provenance: Provenance) -> dict[str, Any]:
+def _require_no_files(root: Path) -> None:
+    """Raise an :class:`InputError` where something else has the name of a folder or file that will be written."""
+    for split in SPLITS:
+        folder, path = root / split, root / split / f"{split}.h5"
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"cannot write {folder}: there is a file in its place; choose another")
+        if path.is_dir():
+            raise InputError(f"cannot write {path}: there is a folder in its place; choose another")
+
+
+def _carried_out(
+    root: Path,
+    archive: Archive,
+    plan: DemPlan,
+    register: Mode,
+    provenance: Provenance,
+    splits: Sequence[str],
+    resume: bool,
+    overwrite: bool,
+) -> dict[str, Any]:
+    """Prepare anew, carry on, or find all done; returns what the files say of themselves."""
+    work = Shards(root, provenance.key)
+    if not work.committing:
+        finish_placing(root)  # of another writer
+    document = finished(root, provenance.key, splits) if resume and not work.committing else None
+    if document is not None:
+        shutil.rmtree(work.path, ignore_errors=True)  # left by a kill when all was done
+        _logger.warning(f"{root}: is complete already")
+        return document
+    if not leftovers(root):
+        require_free(root, SPLITS, overwrite)
+    try:
+        with disk_errors(root):
+            work.begin(resume, overwrite)
+            return _prepare(work, archive, plan, register, provenance)
+    except InputError:
+        work.forget()
+        raise
+    except KeyboardInterrupt:
+        _logger.warning(f"{root}: what is finished is kept; --resume carries it on")
+        raise
+
+
+def _prepare(work: Shards, archive: Archive, plan: DemPlan, mode: Mode, provenance: Provenance) -> dict[str, Any]:
     """Go through all stages, or through those that are left; returns what the files say of themselves."""
     document = work.read("commit")
     if document is None:
@@ -229,7 +257,7 @@ def _patches_per_shard(plan: DemPlan) -> int:
 
 
 def _cut(
-    work: WorkFolder,
+    work: Shards,
     archive: Archive,
     plan: DemPlan,
     layout: Layout,

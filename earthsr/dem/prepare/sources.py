@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from earthsr.dem.prepare.pairs import TOLERANCE, overlap, require_ratio
-from earthsr.dem.prepare.problems import names
-from earthsr.errors import DataError, InputError
+from earthsr.errors import DataError, InputError, listed
 from earthsr.geo import (
     Georeference,
     Source,
@@ -88,7 +87,7 @@ class Archive:
         for text in lr:
             name, path = _named(text)
             if name is not None and name not in fine:
-                raise InputError(f"--lr {text}: no such region; there are {names(list(fine))}")
+                raise InputError(f"--lr {text}: no such region; there are {listed(list(fine))}")
             coarse.setdefault(name, []).append(path)
         _require_once([path for paths in fine.values() for path in paths], "")
         _require_once([path for paths in coarse.values() for path in paths], "--lr ")
@@ -134,13 +133,13 @@ class Archive:
         """What is noteworthy about the rasters."""
         found = []
         if self.resampled:
-            files = names(self.names(self.resampled))
+            files = listed(self.names(self.resampled))
             found.append(f"interpolated from another CRS onto {crs_name(self.wkt)}: {files}")
         uneven = [name for name, grid in self.grids.items() if abs(grid.cell_x / grid.cell_y - 1) > TOLERANCE]
         if uneven:
             grid = self.grids[uneven[0]]
             found.append(
-                f"cells of {names(uneven)} are not square in units of the CRS ({uneven[0]}: {grid.cell_x:.6g} x "
+                f"cells of {listed(uneven)} are not square in units of the CRS ({uneven[0]}: {grid.cell_x:.6g} x "
                 f"{grid.cell_y:.6g}); the size that the files give is from north to south"
             )
         return found
@@ -149,7 +148,7 @@ class Archive:
         """What was assumed."""
         if not self.silent:
             return []
-        return [f"{names(self.silent)}: has no units; metres are assumed (--units m says so)"]
+        return [f"{listed(self.silent)}: has no units; metres are assumed (--units m says so)"]
 
     def files(self) -> list[dict[str, Any]]:
         """Name, size and SHA-256 of every file, with its region and part; those that serve several come once."""
@@ -214,8 +213,8 @@ class Archive:
         if not chosen:
             where = ", ".join(f"{value:g}" for value in grid.bounds)
             raise DataError(
-                f"{names(self.names(texts))}: does not overlap region {name}, which covers {where} (west, south, east, "
-                "north); give a coarse raster of that place"
+                f"{listed(self.names(texts))}: does not overlap region {name}, which covers {where} (west, south, "
+                "east, north); give a coarse raster of that place"
             )
         self.regions[name] = region = Region(name, region.hr, tuple(chosen))
         with self.open(name) as (_, lr):

@@ -7,21 +7,17 @@ parameters and of the sources' checksums: shards of another plan are never taken
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from earthsr.dem.prepare.patches import CutPatches
-from earthsr.dem.prepare.problems import require_room
 from earthsr.dem.write import Split
 from earthsr.errors import InputError
-from earthsr.store import atomic_file, make_folder, write_json
+from earthsr.store import WorkFolder, atomic_file, place_together, remove_leftovers, require_room
 
 _PREFIX = ".prepare-"
 
@@ -29,7 +25,7 @@ _PREFIX = ".prepare-"
 _OVERHEAD = 2**16
 
 
-class WorkFolder:
+class Shards(WorkFolder):
     """Finished pieces of a preparation.
 
     Parameters
@@ -41,11 +37,10 @@ class WorkFolder:
     """
 
     def __init__(self, root: Path, key: str) -> None:
-        self.path = root / f"{_PREFIX}{key[:16]}"
-        self._made: list[Path] = []
+        super().__init__(root / f"{_PREFIX}{key[:16]}")
 
-    def begin(self, resume: bool, overwrite: bool) -> bool:
-        """Make the folder; returns whether pieces of this very preparation are there.
+    def begin(self, resume: bool, overwrite: bool) -> None:
+        """Make the folder.
 
         Raises
         ------
@@ -66,48 +61,13 @@ class WorkFolder:
             shutil.rmtree(path)
         if mine and not resume:
             shutil.rmtree(self.path)
-            mine = False
-        missing = self.path
-        while not missing.exists():
-            self._made.append(missing)
-            missing = missing.parent
-        make_folder(self.path)
-        return mine
+        self.make()
+        remove_leftovers(self.path)
 
     @property
     def committing(self) -> bool:
         """Whether files are on their way to their places."""
         return (self.path / "commit.json").is_file()
-
-    def clear(self) -> None:
-        """Remove what a preparation left that was killed when all was done."""
-        shutil.rmtree(self.path, ignore_errors=True)
-
-    def forget(self) -> None:
-        """Remove the folder, and those above it, as far as this preparation made them."""
-        for folder in self._made:
-            if folder == self.path:
-                shutil.rmtree(folder, ignore_errors=True)
-            elif folder.is_dir() and not any(folder.iterdir()):
-                folder.rmdir()
-
-    def remove(self) -> None:
-        """Remove the folder: all is done. What says so goes last."""
-        last = self.path / "commit.json"
-        for path in self.path.iterdir():
-            if path != last:
-                path.unlink()
-        last.unlink()
-        self.path.rmdir()
-
-    def read(self, name: str) -> dict[str, Any] | None:
-        """Read a JSON file; None where it is not there."""
-        path = self.path / f"{name}.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
-
-    def write(self, name: str, values: dict[str, Any]) -> None:
-        """Write a JSON file."""
-        write_json(self.path / f"{name}.json", values)
 
     def shard(self, split: str, number: int) -> Path:
         """Path of a shard."""
@@ -162,19 +122,12 @@ def read_shard(path: Path) -> tuple[Split, NDArray[np.int64], NDArray[np.int64]]
         return patches, arrays["left_out"], arrays["valid"]
 
 
-def move_into_place(work: WorkFolder, splits: Sequence[str], all_splits: Sequence[str]) -> None:
+def move_into_place(work: Shards, splits: Sequence[str], all_splits: Sequence[str]) -> None:
     """Give files their final names, remove those of splits that other data had, and the work folder.
 
     A kill in between is made up for by a resumed preparation, which finds ``commit.json`` and goes on here.
     """
-    root = work.path.parent
-    for split in splits:
-        if work.file(split).is_file():
-            make_folder(root / split)
-            os.replace(work.file(split), root / split / f"{split}.h5")
-    for split in set(all_splits) - set(splits):
-        (root / split / f"{split}.h5").unlink(missing_ok=True)
-        folder = root / split
-        if folder.is_dir() and not any(folder.iterdir()):
-            folder.rmdir()
-    work.remove()
+    moves = {f"{work.path.name}/{split}.h5": f"{split}/{split}.h5" for split in splits}
+    gone = [f"{split}/{split}.h5" for split in all_splits if split not in splits]
+    place_together(work.path.parent, moves, gone, "start the same command again with --resume")
+    work.remove(last=("commit.json",))

@@ -14,14 +14,13 @@ from earthsr.errors import EarthsrError, InputError, already_there, geo_module
 from earthsr.geo.cf_write import plain_attributes
 from earthsr.geo.crs import gdal, parse_crs
 from earthsr.geo.geotiff import is_whole
-from earthsr.geo.parts import Part, cannot_write, disk_errors
 from earthsr.landuse.classes import NODATA
-from earthsr.landuse.maps.complete import finished_attributes
 from earthsr.landuse.maps.layout import flags, georeference, layer_attributes
 from earthsr.landuse.maps.packing import SCALE
 from earthsr.landuse.maps.spec import COMPLETE, DESCRIPTION
 from earthsr.landuse.maps.store import Maps
 from earthsr.landuse.maps.windows import all_chunks
+from earthsr.store import Part, cannot_write, disk_errors
 
 _TILE: Final = 256
 #: Attributes that say something about the store.
@@ -70,7 +69,7 @@ def export_geotiffs(maps: Maps, path: Path, overwrite: bool = False, journal: Pa
     path = Path(path)
     if path.suffix.lower() not in (".tif", ".tiff"):
         raise InputError(f"{path}: suffix {path.suffix!r} is none of a GeoTIFF, expected NAME.tif")
-    attributes = finished_attributes(maps)
+    attributes = maps.finished_attributes()
     geo_module("rasterio")
     wanted = [(layer, year) for layer in _OVERVIEWS if layer in maps.spec.layers for year in maps.spec.years]
     targets = [_target(path, layer, year) for layer, year in wanted]

@@ -11,13 +11,12 @@ import numpy as np
 
 from earthsr.errors import geo_module
 from earthsr.geo.cf_write import plain_attributes
-from earthsr.geo.parts import Part, disk_errors
 from earthsr.geo.writers import GuardedFile
 from earthsr.landuse.classes import NODATA
-from earthsr.landuse.maps.complete import finished_attributes
 from earthsr.landuse.maps.layout import coordinates, layer_attributes, layer_dimensions
 from earthsr.landuse.maps.store import Maps
 from earthsr.landuse.maps.windows import all_chunks
+from earthsr.store import Part, disk_errors
 
 #: Cells a side that are compressed at once; readers keep a few of 1 MiB in memory.
 _SIDE: Final = 1024
@@ -48,7 +47,7 @@ def export_netcdf(maps: Maps, path: Path, overwrite: bool = False) -> Path:
         If the maps are not finished, the file is there, or the disk does not take it; nothing is left then.
     """
     path = Path(path)
-    attributes = finished_attributes(maps)
+    attributes = maps.finished_attributes()
     h5netcdf = geo_module("h5netcdf")
     part = Part(path, overwrite)
     try:

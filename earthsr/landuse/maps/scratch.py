@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from earthsr.errors import DataError, InputError
 from earthsr.geo.grid import Grid
-from earthsr.geo.parts import disk_errors
 from earthsr.geo.window import Window, pieces
 from earthsr.landuse.maps.windows import chunk_window, chunks_of
 from earthsr.store import atomic_file, make_folder, write_json
@@ -71,8 +70,7 @@ class Scratch:
                 if description.exists():
                     return cls.create_or_open(path, grid, channels, chunk)
                 raise InputError(f"{scratch.path} is a folder of something else; choose another") from None
-            with disk_errors(description):
-                write_json(description, scratch._described())
+            write_json(description, scratch._described())
             return scratch
         except NotADirectoryError:
             raise InputError(f"{scratch.path} is a file where a folder is to be; choose another") from None
@@ -105,7 +103,7 @@ class Scratch:
         path = self._file(i, j)
         values = np.ascontiguousarray(values, np.float32)
         header = np.lib.format.header_data_from_array_1_0(values)
-        with disk_errors(path), atomic_file(path) as temporary, temporary.open("wb") as handle:
+        with atomic_file(path) as temporary, temporary.open("wb") as handle:
             # Not np.save, whose error on a full disk does not say that it is one.
             np.lib.format.write_array_header_1_0(handle, header)
             handle.write(values.data)

@@ -6,9 +6,9 @@ nothing of each other, and a kill leaves each chunk as it was or as it is to be.
 
 from __future__ import annotations
 
-import errno
+import asyncio
+import functools
 import json
-import os
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,11 +17,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from earthsr.errors import DataError, InputError, already_there, geo_module
-from earthsr.geo.parts import Part, disk_errors
+from earthsr.errors import DataError, InputError, geo_module
 from earthsr.geo.window import Window, pieces
 from earthsr.landuse.classes import NODATA
-from earthsr.landuse.maps.disk import durable_store
 from earthsr.landuse.maps.layout import (
     Coordinate,
     coordinates,
@@ -31,7 +29,7 @@ from earthsr.landuse.maps.layout import (
 )
 from earthsr.landuse.maps.packing import to_bytes, to_classes, to_codes, to_probabilities
 from earthsr.landuse.maps.spec import COMPLETE, DESCRIPTION, MapsSpec
-from earthsr.store import flush_folder, write_json
+from earthsr.store import Part, atomic_file, disk_errors, flush_folder, write_json
 
 #: Of zstd. Maps of 2048 x 2048: 0.3 MB, written in 30 ms and read in 5; higher levels take twice the time for 12 %.
 _LEVEL: Final = 3
@@ -59,11 +57,11 @@ def create_maps(path: Path, spec: MapsSpec, attributes: Mapping[str, Any]) -> No
     known = coordinates(spec)
     said = root_attributes(spec, attributes, complete=False)
     geo_module("zarr")
-    part = Part(path, overwrite=False, store=True)
+    part = Part(path, overwrite=False, store=True, lock=False)  # whoever is first
     try:
         with disk_errors(path):
             _make(part.target, spec, known, said)
-            _rename(part.target, path)
+        part.commit()
     finally:
         part.discard()
 
@@ -106,14 +104,43 @@ def _json(attributes: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in attributes.items()}
 
 
-def _rename(target: Path, path: Path) -> None:
-    """Give a folder its name, unless another process was faster: what that one has may hold maps already."""
+def durable_store(root: Path) -> Any:
+    """Make a store of Zarr in a folder, whose files are renamed into place and flushed to the disk.
+
+    Zarr's own store renames files into place too, but leaves it to the system when they reach the disk: after a
+    power cut a file may be empty that a later one, such as a marker of what is done, says is there.
+    """
+    return _store_class()(root)
+
+
+@functools.cache
+def _store_class() -> Any:
+    # Made when it is needed, for zarr is no package that earthsr itself needs.
+    local = geo_module("zarr.storage").LocalStore
+    return type("DurableStore", (local,), {"set": _set, "delete": _delete})
+
+
+async def _set(store: Any, key: str, value: Any) -> None:
+    await asyncio.to_thread(_replace, store.root / key, value)
+
+
+async def _delete(store: Any, key: str) -> None:
+    await asyncio.to_thread(_remove, store.root / key)
+
+
+def _replace(path: Path, value: Any) -> None:
+    new = [folder for folder in path.parents if not folder.exists()]
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(value.to_bytes())
+    for folder in new:
+        flush_folder(folder.parent)
+
+
+def _remove(path: Path) -> None:
     try:
-        os.rename(target, path)
-    except OSError as error:
-        if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
-            raise already_there(path) from None
-        raise
+        path.unlink()
+    except FileNotFoundError:
+        return
     flush_folder(path.parent)
 
 
@@ -188,6 +215,21 @@ class Maps:
     def complete(self) -> bool:
         """Whether :meth:`finish` was called."""
         return self.attributes.get(COMPLETE) is True
+
+    def finished_attributes(self) -> dict[str, Any]:
+        """Return the root attributes, for a copy.
+
+        Raises
+        ------
+        InputError
+            If the maps are not finished: a copy would hide that maps are missing.
+        """
+        attributes = self.attributes
+        if attributes.get(COMPLETE) is not True:
+            raise InputError(
+                f"{self.path}: is not finished, maps may be missing; let earthsr reconstruct finish it first"
+            )
+        return attributes
 
     def write(self, layer: str, year: int, window: Window, values: NDArray) -> None:
         """Write one or more whole chunks; when this returns they are on the disk.

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import glob
-import os
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -18,7 +15,6 @@ import earthsr
 from earthsr.errors import InputError, already_there
 from earthsr.evaluation.figures import new_figure, save
 from earthsr.evaluation.report import score_table, write_report
-from earthsr.geo.parts import is_store
 from earthsr.landuse.classes import NODATA
 from earthsr.landuse.map_figures import class_maps
 from earthsr.landuse.maps import Maps, export_geotiffs, export_netcdf
@@ -27,9 +23,9 @@ from earthsr.landuse.reconstruct.counts import add_up
 from earthsr.landuse.reconstruct.drift import by_decade, worst_years, yearly
 from earthsr.landuse.reconstruct.plan import Plan
 from earthsr.landuse.reconstruct.progress import Progress
-from earthsr.landuse.reconstruct.work import WorkFolder
+from earthsr.landuse.reconstruct.work import SharedFolder
 from earthsr.landuse.score_figures import area_curves
-from earthsr.store import make_folder, write_json
+from earthsr.store import is_zarr, make_folder, place, remove_leftovers, write_json
 
 KINDS: Final = (".zarr", ".nc", ".tif")
 
@@ -66,7 +62,7 @@ def require_free(target: Path, plan: Plan, overwrite: bool) -> None:
         if path.exists() and not overwrite:
             raise already_there(path)
         store = path.suffix.lower() == ".zarr"
-        if path.is_dir() and not (store and (is_store(path) or not any(path.iterdir()))):
+        if path.is_dir() and not (store and (is_zarr(path) or not any(path.iterdir()))):
             raise InputError(f"{path} is a folder of something else and is not replaced; choose another name")
         if store and path.is_file():
             raise InputError(f"{path} is a file where a folder is to be; choose another name")
@@ -76,7 +72,7 @@ def finish(
     plan: Plan,
     maps: Maps,
     progress: Progress,
-    work: WorkFolder,
+    work: SharedFolder,
     manifest: Mapping[str, Any],
     overwrite: bool,
 ) -> dict[str, Any]:
@@ -156,26 +152,22 @@ def _training_config(weights: Path) -> dict[str, str]:
     return {"training_config": path.read_text(encoding="utf-8")}
 
 
-def _put(plan: Plan, maps: Maps, work: WorkFolder, overwrite: bool) -> None:
+def _put(plan: Plan, maps: Maps, work: SharedFolder, overwrite: bool) -> None:
     """Bring the maps to their place: in one step, or file by file."""
     if not work.exporting.exists():
         require_free(work.target, plan, overwrite)
         work.exporting.touch()
     for path in files_of(work.target, plan):
-        for leftover in path.parent.glob(f".{glob.escape(path.name)}*.part-*"):
-            shutil.rmtree(leftover, ignore_errors=True)  # of an export that was killed
+        # Of an export that was killed, wherever it ran: the folder is locked.
+        remove_leftovers(path.parent, path.name, everybodys=True)
     kind = work.target.suffix.lower()
     if kind == ".nc":
         export_netcdf(maps, work.target, overwrite=True)
     elif kind == ".tif":
         export_geotiffs(maps, work.target, overwrite=True, journal=work.exporting)
     else:
-        previous = work.folder / "previous"
-        if work.target.exists():
-            if previous.exists():
-                shutil.rmtree(previous)
-            os.replace(work.target, previous)
-        os.replace(work.maps, work.target)
+        work.exporting.write_text(str(work.maps.stat().st_ino), encoding="utf-8")
+        place(work.maps, work.target, overwrite=True)
 
 
 def thinned(maps: Maps, year: int, most: int = _DRAWN) -> NDArray[np.uint8]:

@@ -27,7 +27,7 @@ from earthsr.landuse.reconstruct.output import KINDS, files_of, finish, require_
 from earthsr.landuse.reconstruct.plan import Options, Plan, Step, make_plan
 from earthsr.landuse.reconstruct.progress import Chunk, Progress
 from earthsr.landuse.reconstruct.ranks import shares
-from earthsr.landuse.reconstruct.work import WorkFolder
+from earthsr.landuse.reconstruct.work import SharedFolder
 from earthsr.landuse.sources.fine import fingerprint
 from earthsr.ranks import Rank
 
@@ -74,7 +74,7 @@ class Share:
 
     plan: Plan
     rank: Rank
-    work: WorkFolder
+    work: SharedFolder
     manifest: Mapping[str, Any]
 
     @property
@@ -148,7 +148,7 @@ def reconstruct(
     WorkError
         If another process does not give what is waited for.
     """
-    began, rank, work, options = time.perf_counter(), rank or Rank(), WorkFolder(Path(target)), options or Options()
+    began, rank, work, options = time.perf_counter(), rank or Rank(), SharedFolder(Path(target)), options or Options()
     # What was there before is not what --overwrite asks for; what another process has finished since then is.
     since = time.time() if overwrite else -math.inf
     require_kind(work.target, options)
@@ -158,12 +158,16 @@ def reconstruct(
         _warn(plan)
         identity = identity_of(plan, inputs)
         names = [path.name for path in files_of(work.target, plan)]
-        done_before = not work.folder.exists() and work.finished(identity, names, since)
+        done_before = not work.path.exists() and work.finished(identity, names, since)
         manifest = None if done_before else _begun(plan, work, identity, overwrite, since)
         if manifest is None:
             return {"output": str(target), "finished": True, "carried_on": True, "chunks": 0, "seconds": 0.0}
         share = Share(plan, rank, work, manifest)
-        times, done = _roll_out(share, patience_s)
+        lock = work.own(rank)
+        try:
+            times, done = _roll_out(share, patience_s)
+        finally:
+            lock.release()
         result: dict[str, Any] = {
             "output": str(target),
             "rank": rank.number,
@@ -209,7 +213,7 @@ def require_kind(target: Path, options: Options) -> None:
 
 
 def _begun(
-    plan: Plan, work: WorkFolder, identity: Mapping[str, Any], overwrite: bool, since: float
+    plan: Plan, work: SharedFolder, identity: Mapping[str, Any], overwrite: bool, since: float
 ) -> dict[str, Any] | None:
     """Make the shared folder, or find it made; None where everything is finished."""
     with work.locked():
@@ -234,7 +238,7 @@ def _begun(
             raise
 
 
-def _begin(plan: Plan, work: WorkFolder, identity: Mapping[str, Any]) -> dict[str, Any]:
+def _begin(plan: Plan, work: SharedFolder, identity: Mapping[str, Any]) -> dict[str, Any]:
     """Make everything that processes share."""
     windows, valid = survey(plan)
     if not any(valid):
@@ -297,9 +301,9 @@ def _finished(share: Share, overwrite: bool) -> dict[str, Any]:
             work.remove()  # what the lock made
             if there:
                 return {"finished": True, "by": "another process"}
-            raise WorkError(f"{work.folder}: was removed meanwhile; start the same command again to begin anew")
+            raise WorkError(f"{work.path}: was removed meanwhile; start the same command again to begin anew")
         # After a kill at the very end the maps are in their place already.
-        moved = {} if work.maps.exists() else there
+        moved = there if work.moved else {}
         figures = moved or finish(plan, open_maps(work.maps), progress, work, share.manifest, overwrite)
         work.remove()
     return {"finished": True, **figures}

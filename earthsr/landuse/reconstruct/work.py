@@ -1,102 +1,93 @@
 """The folder in which a reconstruction grows: begun once, shared by all processes, gone when the maps are done.
 
 ``NAME.work`` beside the output holds ``manifest.json`` (what is made, from what), the store of maps, static fields,
-markers and a lock. Whoever comes first makes it; a process that finds another manifest there refuses.
+markers and locks. Whoever comes first makes it; a process that finds another manifest there refuses.
 """
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
 import math
-import os
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from earthsr.errors import InputError, WorkError
-from earthsr.store import make_folder, write_json
+from earthsr.ranks import Rank
+from earthsr.store import Lock, WorkFolder
 
-_LOCK: Final = "lock"
+_MANIFEST: Final = "manifest"
 
 
-@dataclass(frozen=True)
-class WorkFolder:
-    """Places of a reconstruction."""
+class SharedFolder(WorkFolder):
+    """Places of a reconstruction.
 
-    target: Path
-    """The output that was asked for."""
+    Parameters
+    ----------
+    target : Path
+        The output that was asked for.
+    """
 
-    @property
-    def folder(self) -> Path:
-        """Everything that is begun."""
-        return self.target.with_name(f"{self.target.name}.work")
+    def __init__(self, target: Path) -> None:
+        super().__init__(target.with_name(f"{target.name}.work"))
+        self.target = target
 
     @property
     def manifest(self) -> Path:
         """What is made."""
-        return self.folder / "manifest.json"
+        return self.path / f"{_MANIFEST}.json"
 
     @property
     def maps(self) -> Path:
         """The store of maps."""
-        return self.folder / "maps.zarr"
+        return self.path / "maps.zarr"
 
     @property
     def scratch(self) -> Path:
         """Static fields."""
-        return self.folder / "static"
+        return self.path / "static"
 
     @property
     def done(self) -> Path:
         """Markers."""
-        return self.folder / "done"
+        return self.path / "done"
 
     @property
     def exporting(self) -> Path:
         """A file that is there once maps are being brought to their place: what lies there then is this run's own.
 
-        It names the GeoTIFFs that are finished.
+        It names the GeoTIFFs that are finished, or the number of the store that is moved (:attr:`moved`).
         """
-        return self.folder / "exporting"
+        return self.path / "exporting"
+
+    @property
+    def moved(self) -> bool:
+        """Whether the store of maps is in its place: it may have changed places with what was there before."""
+        if not self.maps.exists():
+            return True
+        try:
+            return self.exporting.read_text(encoding="utf-8").strip() == str(self.target.stat().st_ino)
+        except OSError:
+            return False
 
     @property
     def report(self) -> Path:
         """Folder of report and figures, beside the output."""
         return self.target.with_name(f"{self.target.stem}_report")
 
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the folder alone; the lock ends with the process that holds it."""
-        while True:
-            make_folder(self.folder)
-            try:
-                handle = os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-            except FileNotFoundError:
-                continue  # another process has removed the folder just now
-            fcntl.flock(handle, fcntl.LOCK_EX)
-            # Whoever held it before may have finished, and removed the folder with this file.
-            with contextlib.suppress(FileNotFoundError):
-                if os.path.samestat(os.fstat(handle), os.stat(self.folder / _LOCK)):
-                    break
-            os.close(handle)
-        try:
-            yield
-        finally:
-            os.close(handle)
+    def own(self, rank: Rank) -> Lock:
+        """Keep a second process of the same rank away.
+
+        Raises
+        ------
+        InputError
+            If there is one.
+        """
+        return Lock(self.path / f"rank-{rank.number}-of-{rank.of}.lock", self.target)
 
     def read_manifest(self) -> dict[str, Any] | None:
         """Return what is being made here; None where nothing is."""
-        try:
-            found: dict[str, Any] = json.loads(self.manifest.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return None
-        except ValueError as error:
-            raise InputError(f"{self.manifest}: is damaged ({error}); remove {self.folder} to begin anew") from None
-        return found
+        return self.read(_MANIFEST)
 
     def require_same(self, identity: Mapping[str, Any]) -> dict[str, Any] | None:
         """Return the manifest of what is being made here, if it is what is asked for; None where nothing is.
@@ -106,17 +97,17 @@ class WorkFolder:
         InputError
             If something else is being made; the message names what differs.
         """
-        found = self.read_manifest()
-        if found is None:
+        manifest = self.read_manifest()
+        if manifest is None:
             return None
         asked = json.loads(json.dumps(identity))
-        differs = [key for key in asked if found["identity"].get(key) != asked[key]]
+        differs = [key for key in asked if manifest["identity"].get(key) != asked[key]]
         if differs:
             raise InputError(
-                f"{self.folder}: was begun with another {', '.join(differs)}; give the same, or remove the folder (or "
+                f"{self.path}: was begun with another {', '.join(differs)}; give the same, or remove the folder (or "
                 "--overwrite) to begin anew"
             )
-        return found
+        return manifest
 
     def require_current(self, manifest: Mapping[str, Any]) -> None:
         """Check that nobody has begun anew since this process began or joined.
@@ -126,10 +117,10 @@ class WorkFolder:
         WorkError
             If somebody has: what this process would write is of another reconstruction.
         """
-        found = self.read_manifest()
-        if found is None or found["begun"] != manifest["begun"]:
+        present = self.read_manifest()
+        if present is None or present["begun"] != manifest["begun"]:
             raise WorkError(
-                f"{self.folder}: another process has begun anew there, or removed it; this one stops, and has changed "
+                f"{self.path}: another process has begun anew there, or removed it; this one stops, and has changed "
                 "nothing of that"
             )
 
@@ -157,18 +148,8 @@ class WorkFolder:
 
     def begin(self, manifest: Mapping[str, Any]) -> None:
         """Write the manifest: everything else that is shared is there."""
-        write_json(self.manifest, manifest)
+        self.write(_MANIFEST, manifest)
 
-    def clear(self) -> None:
-        """Remove what was begun, but for the lock; the manifest first, without which nothing is carried on."""
-        self.manifest.unlink(missing_ok=True)
-        for path in self.folder.iterdir() if self.folder.is_dir() else ():
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            elif path.name != _LOCK:
-                path.unlink(missing_ok=True)
-
-    def remove(self) -> None:
-        """Remove the folder; after a kill meanwhile nothing is taken for work that can be carried on."""
-        self.clear()
-        shutil.rmtree(self.folder, ignore_errors=True)
+    def clear(self, first: Sequence[str] = (), last: Sequence[str] = ()) -> None:
+        """Remove what was begun; the manifest first, without which nothing is carried on."""
+        super().clear((self.manifest.name, *first), last)

@@ -19,12 +19,11 @@ from earthsr.geo.cf_write import axis_attributes, crs_attributes, plain_attribut
 from earthsr.geo.crs import gdal, parse_crs, wkt_of
 from earthsr.geo.geotiff import is_whole
 from earthsr.geo.grid import Grid
-from earthsr.geo.parts import cannot_write
 from earthsr.geo.window import Window
 from earthsr.landuse.classes import NODATA
 from earthsr.landuse.fields import FineSource
 from earthsr.landuse.sources.names import variable_name
-from earthsr.store import atomic_file
+from earthsr.store import atomic_file, cannot_write
 
 #: Cells per side of a GeoTIFF's tile and of a chunk, and rows that are made at a time.
 _BLOCK: Final = 256

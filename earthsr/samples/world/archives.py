@@ -6,7 +6,6 @@ fractions in two files that share a year as those of LUH2 do.
 
 from __future__ import annotations
 
-import contextlib
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -141,19 +140,12 @@ def write_archives(
     return written
 
 
-def remove_archives(folder: Path) -> None:
-    """Remove what :func:`write_archives` wrote into a folder, and the folder if nothing else is in it.
-
-    A folder without our text is another's, and stays.
-    """
+def archives_in(folder: Path) -> list[Path]:
+    """Return what :func:`write_archives` wrote into a folder; nothing of a folder without our text, another's."""
     readme = folder / _README
     if not readme.is_file() or not readme.read_bytes().startswith(_TITLE.encode()):
-        return
-    # The text last: a folder that is half removed is still known.
-    for path in [path for pattern in _OURS for path in folder.glob(pattern)]:
-        path.unlink()
-    with contextlib.suppress(OSError):
-        folder.rmdir()
+        return []
+    return [path for pattern in _OURS for path in folder.glob(pattern)]
 
 
 def _table_text(table: ClassTable, channels: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ from earthsr.landuse.reconstruct import Options, Rank, reconstruct, run
 from earthsr.landuse.reconstruct.chunk import Worker
 from earthsr.landuse.reconstruct.inputs import open_inputs
 from earthsr.landuse.reconstruct.plan import make_plan
-from earthsr.landuse.reconstruct.work import WorkFolder
+from earthsr.landuse.reconstruct.work import SharedFolder
 from tests.landuse.reconstruct.cases import SMALL, everything, inputs_of, names
 
 YEARS = (1992, 1994)
@@ -115,7 +115,7 @@ def test_after_a_kill_between_moving_the_maps_and_cleaning_up_the_same_command_e
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(WorkFolder, "remove", killed)
+        patch.setattr(SharedFolder, "remove", killed)
         with pytest.raises(Killed):
             reconstruct(model, part, YEARS, target, SMALL)
     before = everything(target)

@@ -1,0 +1,50 @@
+"""Writing so that a kill at any moment leaves what was there before, or all of what is new; carrying on after it.
+
+``disk`` has the words for disks that take no more, ``whole`` writes beside the destination and gives the final name in
+one step, ``together`` does so with several files, ``lock`` keeps two processes from one output, and ``work`` is the
+folder in which long work grows.
+"""
+
+from earthsr.store.disk import cannot_write, disk_errors, make_folder, require_room, require_writable
+from earthsr.store.lock import Lock
+from earthsr.store.together import files_together, finish_placing, place_together, require_free, require_placed
+from earthsr.store.whole import (
+    Part,
+    atomic_file,
+    atomic_folder,
+    flush_folder,
+    is_zarr,
+    owned,
+    place,
+    remove_leftovers,
+    restore,
+    write_json,
+    write_text,
+)
+from earthsr.store.work import WorkFolder
+
+__all__ = [
+    "Lock",
+    "Part",
+    "WorkFolder",
+    "atomic_file",
+    "atomic_folder",
+    "cannot_write",
+    "disk_errors",
+    "files_together",
+    "finish_placing",
+    "flush_folder",
+    "is_zarr",
+    "make_folder",
+    "owned",
+    "place",
+    "place_together",
+    "remove_leftovers",
+    "require_free",
+    "require_placed",
+    "require_room",
+    "require_writable",
+    "restore",
+    "write_json",
+    "write_text",
+]

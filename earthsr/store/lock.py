@@ -1,0 +1,144 @@
+"""Locks that say who holds them: one process at a time writes an output, and a dead one keeps nobody away.
+
+A lock is a small file of JSON (host, process, start, time) which the system locks for as long as the process lives.
+Disks that have no such locks go by what the file says.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import logging
+import os
+import time
+import weakref
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from earthsr.errors import InputError
+from earthsr.store.disk import disk_errors, make_folder, missing_folders, remove_empty
+from earthsr.store.process import Process
+
+_logger = logging.getLogger("earthsr")
+
+#: What a disk without locks says.
+_NO_LOCKS: Final = (errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK)
+
+#: Seconds in which a process that has just taken a lock says who it is, and forked ones end with their parent.
+_GRACE_S: Final = 1.0
+
+
+class Lock:
+    """A lock that this process holds until :meth:`release`; it goes with the process in any case.
+
+    Parameters
+    ----------
+    file : Path
+        The lock's file; its folder is made.
+    subject : Path
+        What is locked, for messages.
+    wait : bool
+        Wait for the process that holds it, in place of an error.
+
+    Raises
+    ------
+    InputError
+        If a process that lives holds it, or one on another machine did not release it: the message says who, since
+        when, and what to do; or if the disk takes no file, or has no locks to wait for.
+    """
+
+    def __init__(self, file: Path, subject: Path, wait: bool = False) -> None:
+        made = missing_folders(file.parent)
+        with disk_errors(subject):
+            handle = _acquire(file, subject, wait)
+            try:
+                owner = _owner(handle)
+                if not wait:
+                    if owner is not None and not owner.ended:
+                        raise _held(file, subject, owner)
+                    text = json.dumps(Process.this().to_dict()).encode()
+                    os.ftruncate(handle, 0)
+                    os.pwrite(handle, text, 0)
+                    if owner is not None:
+                        _logger.info("%s: %s has ended without finishing it", subject, owner.words())
+            except BaseException as error:
+                if not (isinstance(error, InputError) and not wait):
+                    file.unlink(missing_ok=True)
+                os.close(handle)
+                remove_empty(made)
+                raise
+        self._release = weakref.finalize(self, _let_go, file, handle, made if not wait else (), not wait, os.getpid())
+
+    def release(self) -> None:
+        """Let others have it; does nothing a second time."""
+        self._release()
+
+
+def _let_go(file: Path, handle: int, made: Sequence[Path], remove: bool, pid: int) -> None:
+    if pid != os.getpid():
+        return  # a forked process, whose parent goes on
+    with contextlib.suppress(OSError):
+        if remove and os.path.samestat(os.fstat(handle), os.stat(file)):
+            file.unlink()
+    os.close(handle)
+    remove_empty(made)
+
+
+def _acquire(file: Path, subject: Path, wait: bool) -> int:
+    """Open and lock the file that has the name now: whoever had it may have removed it meanwhile."""
+    import fcntl
+
+    began = time.monotonic()
+    while True:
+        make_folder(file.parent)
+        try:
+            handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o644)
+        except FileNotFoundError:
+            continue  # its folder was removed just now
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            owner = _owner(handle)
+            os.close(handle)
+            late = time.monotonic() - began > _GRACE_S
+            if late and owner is not None and owner.local and owner.ended:
+                file.unlink(missing_ok=True)  # a process that it forked has the file open, and does not write
+            elif late or (owner is not None and not owner.ended):
+                raise _held(file, subject, owner) from None
+            time.sleep(0.05)
+            continue
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
+                os.close(handle)
+                raise
+            if wait:
+                os.close(handle)
+                file.unlink(missing_ok=True)
+                raise InputError(
+                    f"cannot lock {file}: {error.strerror}; the disk has no locks, which several processes need that "
+                    "share an output: choose another place for it, or mount the disk with locks (Lustre: -o flock)"
+                ) from None
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(handle), os.stat(file)):
+                return handle
+        os.close(handle)
+
+
+def _owner(handle: int) -> Process | None:
+    """Read who holds, or held, a lock; None where that is not said."""
+    try:
+        return Process.from_dict(json.loads(os.pread(handle, 2**16, 0)))
+    except ValueError:
+        return None
+
+
+def _held(file: Path, subject: Path, owner: Process | None) -> InputError:
+    who = "another process" if owner is None else owner.words()
+    if owner is None or owner.local:
+        return InputError(f"{subject}: is being written by {who}; wait until it ends, or choose another output")
+    return InputError(
+        f"{subject}: was begun by {who}, on another machine, which has not ended it; if it does not run there any "
+        f"more, remove the lock: rm {file}"
+    )
