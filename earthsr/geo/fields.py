@@ -1,4 +1,7 @@
-"""Fields on axes, read window by window: variables of NetCDF files and Zarr stores, and DataArrays."""
+"""Fields on axes, read window by window: variables of NetCDF files and Zarr stores, and DataArrays.
+
+xarray opens them; stored numbers are decoded here, so that codes of classes stay the whole numbers that they are.
+"""
 
 from __future__ import annotations
 
@@ -11,14 +14,14 @@ from numpy.typing import NDArray
 
 from earthsr.errors import DataError, geo_module
 from earthsr.geo.cf import Axes, axes_of, grid_of
-from earthsr.geo.georeference import Georeference
-from earthsr.geo.lonlat_rasters import open_dataset
-from earthsr.geo.values import kept_attributes, physical, unreadable
+from earthsr.geo.georeference import Codes, Georeference
+from earthsr.geo.times import years_of
+from earthsr.geo.values import kept_attributes, physical, unreadable, void_cells
 from earthsr.geo.window import Window
 
 
 class FieldSource:
-    """One field of two dimensions, or one layer of a field of three."""
+    """One field of two dimensions, or a field of three with its layers."""
 
     def __init__(
         self,
@@ -28,12 +31,21 @@ class FieldSource:
         axes: Axes,
         layer: dict[str, int],
         nodata: tuple[float, ...],
+        layers: str | None = None,
     ) -> None:
         self.name, self.georeference = name, georeference
+        self.layers = layers
+        """Dimension of the layers; None where there is but one."""
         self._open, self._axes, self._layer, self._nodata = open_array, axes, layer, nodata
         self._opened: tuple[Any, Callable[[], None]] | None = None
 
-    def read(self, window: Window) -> NDArray[np.float32]:
+    @property
+    def packed(self) -> bool:
+        """Whether values are stored numbers times a scale, or with an offset."""
+        said = self._array().attrs
+        return (float(said.get("scale_factor", 1.0)), float(said.get("add_offset", 0.0))) != (1.0, 0.0)
+
+    def read(self, window: Window, layer: int = 0) -> NDArray[np.float32]:
         """Read (rows, columns) from north to south, NaN where there is no value.
 
         Raises
@@ -41,25 +53,58 @@ class FieldSource:
         DataError
             If the file is damaged.
         """
+        stored = self._stored(window, layer)
+        said = self._array().attrs
+        return physical(stored, self._nodata, float(said.get("scale_factor", 1.0)), float(said.get("add_offset", 0.0)))
+
+    def codes(self, window: Window, layer: int = 0) -> Codes:
+        """Read stored numbers as they are, and which of them are values.
+
+        Raises
+        ------
+        DataError
+            If the file is damaged.
+        """
+        stored = self._stored(window, layer)
+        return Codes(stored, ~void_cells(stored, self._nodata))
+
+    def years(self) -> tuple[int, ...] | None:
+        """Years of the layers; None where there is but one without a time.
+
+        Raises
+        ------
+        DataError
+            If the axis of the layers is no time.
+        """
+        if self.layers is None:
+            return None
+        axis = self._array()[self.layers]
+        units, calendar = (str(axis.attrs.get(key, "")) for key in ("units", "calendar"))
+        return years_of(axis.values, units, calendar, f"{self.name}: {self.layers}")
+
+    def _array(self) -> Any:
+        self._opened = self._opened or self._open()
+        return self._opened[0]
+
+    def _stored(self, window: Window, layer: int) -> NDArray:
+        """Read stored numbers (rows, columns) from north to south, of a type that says their sign."""
         row, column, rows, columns = window = self.georeference.check(window)
         if self._axes.ascending:
             row = self.georeference.rows - row - rows
         y, x = self._axes.y, self._axes.x
         at = {**self._layer, y: slice(row, row + rows), x: slice(column, column + columns)}
+        if self.layers is not None:
+            at[self.layers] = layer
         try:
-            self._opened = self._opened or self._open()
-            array = self._opened[0]
+            array = self._array()
             stored = np.asarray(array.isel(at).transpose(y, x).values)
         except DataError:
             raise
         except Exception as error:  # every library has errors of its own for a damaged block
             raise unreadable(self.name, window, error) from error
-        said = array.attrs
-        if _unsigned(said, stored.dtype):
+        if _unsigned(array.attrs, stored.dtype):
             stored = stored.view(f"u{stored.dtype.itemsize}")
-        scale, offset = float(said.get("scale_factor", 1.0)), float(said.get("add_offset", 0.0))
-        values = physical(stored, self._nodata, scale, offset)
-        return np.ascontiguousarray(values[::-1]) if self._axes.ascending else values
+        return np.ascontiguousarray(stored[::-1]) if self._axes.ascending else stored
 
     def release(self) -> None:
         """Close the file until the next read."""
@@ -82,6 +127,7 @@ def field_source(
     units: str | None,
     band: int | None,
     need_crs: bool = True,
+    layers: bool = False,
 ) -> FieldSource:
     """Describe a field and read it.
 
@@ -99,11 +145,16 @@ def field_source(
         As in :func:`~earthsr.geo.readers.open_source`.
     need_crs : bool
         Whether it is an error to have none.
+    layers : bool
+        Whether it may have several layers, along one dimension besides the two of space.
     """
     if array.dtype.kind not in "iuf":
         raise DataError(f"{name}: holds {array.dtype}, expected real numbers")
     axes = axes_of(array, name)
-    layer = _layer(array, axes, name, band)
+    along = _layers(array, axes, name) if layers else None
+    layer = {} if along is not None else _layer(array, axes, name, band)
+    if along is not None:
+        layer = dict.fromkeys((str(dim) for dim in array.dims if dim not in (axes.y, axes.x, along)), 0)
     voids = _voids(array) if nodata is None else (nodata,)
     georeference = grid_of(
         array,
@@ -115,7 +166,7 @@ def field_source(
         attributes=kept_attributes(array.attrs),
         need_crs=need_crs,
     )
-    return FieldSource(name, open_array, georeference, axes, layer, voids)
+    return FieldSource(name, open_array, georeference, axes, layer, voids, along)
 
 
 def _voids(array: Any) -> tuple[float, ...]:
@@ -136,6 +187,15 @@ def _unsigned(said: Mapping[str, Any], dtype: np.dtype) -> bool:
     return str(said.get("_Unsigned", "")).lower() == "true" and dtype.kind == "i"
 
 
+def _layers(array: Any, axes: Axes, name: str) -> str | None:
+    """Name the dimension of a field's layers: one of several, or of time; None where there is none."""
+    others = {str(dim): count for dim, count in array.sizes.items() if dim not in (axes.y, axes.x)}
+    along = [dim for dim, count in others.items() if count > 1 or dim.lower() in ("time", "year", "years")]
+    if len(along) > 1:
+        raise DataError(f"{name}: has dimensions {array.dims}, expected time, latitude and longitude")
+    return along[0] if along else None
+
+
 def _layer(array: Any, axes: Axes, name: str, band: int | None) -> dict[str, int]:
     others = {str(dim): array.sizes[dim] for dim in array.dims if dim not in (axes.y, axes.x)}
     several = [dim for dim, count in others.items() if count > 1]
@@ -154,18 +214,92 @@ def _layer(array: Any, axes: Axes, name: str, band: int | None) -> dict[str, int
     return layer
 
 
-def open_netcdf(
-    path: Path, variable: str | None, nodata: float | None = None, units: str | None = None, band: int | None = None
-) -> FieldSource:
-    """Open one variable of a NetCDF file."""
-    return _open(path, variable, open_dataset, nodata=nodata, units=units, band=band)
+def open_dataset(path: Path) -> Any:
+    """Open a NetCDF file or a Zarr store as xarray has it, without decoding anything or keeping what was read.
+
+    Raises
+    ------
+    DataError
+        If it is neither.
+    """
+    if path.is_dir():
+        return _open_store(path)
+    xarray = geo_module("xarray")
+    try:
+        with path.open("rb") as handle:
+            engine = "scipy" if handle.read(3) == b"CDF" else "h5netcdf"
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
+    geo_module(engine)
+    try:
+        return xarray.open_dataset(path, engine=engine, decode_cf=False, cache=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise DataError(f"{path.name}: cannot be read as NetCDF ({' '.join(str(error).split())})") from None
 
 
-def open_zarr(
-    path: Path, variable: str | None, nodata: float | None = None, units: str | None = None, band: int | None = None
+def open_field(
+    path: Path,
+    variable: str | None,
+    nodata: float | None = None,
+    units: str | None = None,
+    band: int | None = None,
+    *,
+    prefer: str = "",
+    layers: bool = False,
 ) -> FieldSource:
-    """Open one array of a Zarr store, of version 2 or 3, with consolidated metadata or without."""
-    return _open(path, variable, _open_store, nodata=nodata, units=units, band=band)
+    """Open one variable of a NetCDF file, or of a Zarr store of version 2 or 3, with consolidated metadata or without.
+
+    Parameters
+    ----------
+    path : Path
+        File or store.
+    variable : str, optional
+        Which one; the only one with two axes of space where absent.
+    nodata, units, band
+        As in :func:`~earthsr.geo.readers.open_source`.
+    prefer : str
+        Variable to take where several are there and none is named.
+    layers : bool
+        Whether it may have several layers.
+    """
+    dataset = open_dataset(path)
+    try:
+        key = _choose(dataset, variable, path.name, prefer)
+        return field_of(path, key, dataset, shared=False, nodata=nodata, units=units, band=band, layers=layers)
+    finally:
+        dataset.close()
+
+
+def field_of(
+    path: Path,
+    key: str,
+    dataset: Any,
+    *,
+    shared: bool = True,
+    nodata: float | None = None,
+    units: str | None = None,
+    band: int | None = None,
+    layers: bool = False,
+) -> FieldSource:
+    """Read a variable of an open data set; of one that is not ``shared``, the source opens the file again."""
+
+    def again() -> tuple[Any, Callable[[], None]]:
+        opened = open_dataset(path)
+        return opened[key], opened.close
+
+    def held() -> tuple[Any, Callable[[], None]]:
+        return dataset[key], lambda: None
+
+    return field_source(
+        f"{path.name}: {key}",
+        dataset[key],
+        dataset.variables,
+        held if shared else again,
+        nodata=nodata,
+        units=units,
+        band=band,
+        layers=layers,
+    )
 
 
 def _open_store(path: Path) -> Any:
@@ -182,39 +316,8 @@ def _open_store(path: Path) -> Any:
         raise DataError(f"{path.name}: cannot be read as a Zarr store ({reason})") from None
 
 
-def _open(
-    path: Path,
-    variable: str | None,
-    open_file: Callable[[Path], Any],
-    *,
-    nodata: float | None,
-    units: str | None,
-    band: int | None,
-) -> FieldSource:
-    dataset = open_file(path)
-    try:
-        key = _choose(dataset, variable, path.name)
-
-        def again() -> tuple[Any, Callable[[], None]]:
-            opened = open_file(path)
-            return opened[key], opened.close
-
-        source = field_source(
-            f"{path.name}: {key}",
-            dataset[key],
-            dataset.variables,
-            again,
-            nodata=nodata,
-            units=units,
-            band=band,
-        )
-    finally:
-        dataset.close()
-    return source
-
-
-def _choose(dataset: Any, variable: str | None, name: str) -> str:
-    """Name the field to read: the one that is asked for, else the only one with two axes of space."""
+def _choose(dataset: Any, variable: str | None, name: str, prefer: str = "") -> str:
+    """Name the field to read: the one that is asked for or preferred, else the only one with two axes of space."""
     fields = []
     for key, array in dataset.data_vars.items():
         try:
@@ -233,6 +336,8 @@ def _choose(dataset: Any, variable: str | None, name: str) -> str:
         if variable not in fields:
             raise DataError(f"{name}: has no field {variable}, it has {listed}")
         return variable
+    if prefer in fields:
+        return prefer
     if len(fields) != 1:
         raise DataError(f"{name}: holds {len(fields)} fields ({listed}); name the one to take as {name}:VARIABLE")
     return fields[0]

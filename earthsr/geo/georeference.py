@@ -5,9 +5,9 @@ Formats live beside this file; nothing here needs a geospatial package.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,10 +27,27 @@ class Georeference(Grid):
     attributes: Mapping[str, Any] = field(default_factory=dict)
     """What a file says besides, such as its vertical datum; carried to what is made from it."""
 
+    @classmethod
+    def of(
+        cls, grid: Grid, units: str = "m", nodata: float | None = None, attributes: Mapping[str, Any] | None = None
+    ) -> Self:
+        """Say what the values on a grid mean."""
+        place: dict[str, Any] = {each.name: getattr(grid, each.name) for each in fields(Grid)}
+        return cls(**place, units=units, nodata=nodata, attributes=attributes or {})
+
     @property
     def grid(self) -> Grid:
         """The grid alone."""
         return Grid(*(getattr(self, each.name) for each in fields(Grid)))
+
+
+class Codes(NamedTuple):
+    """Numbers as a file has them, for what is counted and not measured: codes of classes."""
+
+    stored: NDArray
+    """(rows, columns), of the file's own type."""
+    valid: NDArray[np.bool_]
+    """(rows, columns), where they are values."""
 
 
 class Source(Protocol):
@@ -67,7 +84,9 @@ class Sink(Protocol):
         ...
 
 
-def read_around(source: Source, window: Window) -> NDArray[np.float32]:
+def read_window(
+    source: Source, window: Window, read: Callable[[Window], NDArray[np.float32]] | None = None
+) -> NDArray[np.float32]:
     """Read any window, also one that lies beyond the raster's edges or across its first column.
 
     Parameters
@@ -76,6 +95,8 @@ def read_around(source: Source, window: Window) -> NDArray[np.float32]:
         Columns of a periodic one (:attr:`Georeference.periodic`) go round; its rows end at the poles.
     window : Window
         Any integers; columns may span more than a turn. No cell is read twice, and none that is not in the window.
+    read : callable, optional
+        Reads a window that lies inside, in place of the source's own ``read``.
 
     Returns
     -------
@@ -87,16 +108,17 @@ def read_around(source: Source, window: Window) -> NDArray[np.float32]:
     DataError
         If the source cannot be read.
     """
+    read = read or source.read
     here = source.georeference
     row, column, rows, columns = window = Window(*map(int, window))
     turn = here.columns
     if 0 <= row <= row + rows <= here.rows and 0 <= column <= column + columns <= turn:
-        return source.read(window)
+        return read(window)
     values = np.full((rows, columns), np.nan, np.float32)
     # Further turns hold what the first one holds, which is read once.
     once = min(columns, turn) if here.periodic else columns
     for part, down, across in pieces(Window(row, column, rows, once), here.rows, turn, here.periodic):
-        values[down : down + part.rows, across : across + part.columns] = source.read(part)
+        values[down : down + part.rows, across : across + part.columns] = read(part)
     for at in range(once, columns, turn):
         values[:, at : at + turn] = values[:, : columns - at][:, :turn]
     return values

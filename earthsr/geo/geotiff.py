@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from earthsr.errors import DataError, EarthsrError, InputError, geo_module
 from earthsr.geo.cf_write import plain_attributes
 from earthsr.geo.crs import crs_name, gdal, parse_crs, wkt_of
-from earthsr.geo.georeference import Georeference
+from earthsr.geo.georeference import Codes, Georeference
 from earthsr.geo.sinks import FileSink
-from earthsr.geo.values import kept_attributes, physical, unreadable
+from earthsr.geo.values import kept_attributes, physical, unreadable, void_cells
 from earthsr.geo.window import Window
 from earthsr.store import cannot_write
 
@@ -127,6 +127,11 @@ class GdalSource:
         self._files.append(view)
         return view
 
+    @property
+    def packed(self) -> bool:
+        """Whether values are stored numbers times a scale, or with an offset."""
+        return (self._scale, self._offset) != (1.0, 0.0)
+
     def read(self, window: Window) -> NDArray[np.float32]:
         """Read (rows, columns) from north to south, NaN where there is no value.
 
@@ -135,6 +140,26 @@ class GdalSource:
         DataError
             If the file is damaged.
         """
+        stored, masked = self._stored(window)
+        values = physical(stored, () if self._nodata is None else (self._nodata,), self._scale, self._offset)
+        if masked is not None:
+            values[masked] = np.nan
+        return values
+
+    def codes(self, window: Window) -> Codes:
+        """Read stored numbers as they are, and which of them are values.
+
+        Raises
+        ------
+        DataError
+            If the file is damaged.
+        """
+        stored, masked = self._stored(window)
+        void = void_cells(stored, () if self._nodata is None else (self._nodata,))
+        return Codes(stored, ~(void if masked is None else void | masked))
+
+    def _stored(self, window: Window) -> tuple[NDArray, NDArray[np.bool_] | None]:
+        """Read stored numbers (rows, columns) from north to south, and what a mask of the file's takes out."""
         row, column, rows, columns = window = self.georeference.check(window)
         if self._flipped:
             row = self.georeference.rows - row - rows
@@ -152,10 +177,9 @@ class GdalSource:
             raise
         except Exception as error:  # GDAL has many errors for a damaged block
             raise unreadable(self.name, window, error) from error
-        values = physical(stored, () if self._nodata is None else (self._nodata,), self._scale, self._offset)
-        if void is not None:
-            values[void] = np.nan
-        return np.ascontiguousarray(values[::-1]) if self._flipped else values
+        if self._flipped:
+            stored, void = np.ascontiguousarray(stored[::-1]), None if void is None else void[::-1]
+        return stored, void
 
     def release(self) -> None:
         """Close the file until the next read."""

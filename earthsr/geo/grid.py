@@ -253,9 +253,10 @@ def difference(first: Grid, second: Grid) -> str | None:
         return f"{first.rows} x {first.columns} cells against {second.rows} x {second.columns}"
     here, there = first.bounds, second.bounds
     slack = _SAME * min(first.cell_x, first.cell_y)
-    for edge, a, b in zip(("western", "southern", "eastern", "northern"), here, there, strict=True):
+    for edge in ("west", "east", "south", "north"):
+        a, b = getattr(here, edge), getattr(there, edge)
         if abs(a - b) > slack:
-            return f"{edge} edge at {a:.6g} against {b:.6g} degrees"
+            return f"{edge}ern edge at {a:.6g} against {b:.6g} degrees"
     return None
 
 

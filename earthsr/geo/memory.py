@@ -12,8 +12,8 @@ from earthsr.errors import DataError, geo_module
 from earthsr.geo.cf import axes_of, grid_mapping_name
 from earthsr.geo.cf_write import axis_attributes, crs_attributes
 from earthsr.geo.fields import FieldSource, field_source
-from earthsr.geo.georeference import Georeference
-from earthsr.geo.values import physical
+from earthsr.geo.georeference import Codes, Georeference
+from earthsr.geo.values import physical, void_cells
 from earthsr.geo.window import Window
 
 
@@ -28,6 +28,13 @@ class ArraySource:
         row, column, rows, columns = self.georeference.check(window)
         nodata = self.georeference.nodata
         return physical(self._values[row : row + rows, column : column + columns], () if nodata is None else (nodata,))
+
+    def codes(self, window: Window) -> Codes:
+        """Copy (rows, columns) as they are, and which of them are values."""
+        row, column, rows, columns = self.georeference.check(window)
+        values = self._values[row : row + rows, column : column + columns].copy()
+        nodata = self.georeference.nodata
+        return Codes(values, ~void_cells(values, () if nodata is None else (nodata,)))
 
     def close(self) -> None:
         """Let the array go."""

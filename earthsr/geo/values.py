@@ -48,18 +48,25 @@ def physical(
     ndarray of float32
         NaN where there is no value; an infinite one is none.
     """
-    void = np.zeros(stored.shape, bool)
+    void = void_cells(stored, nodata)
     # Numbers beyond float32 become infinite, which is no value.
     with np.errstate(over="ignore", invalid="ignore"):
-        for number in nodata:
-            if np.isfinite(number):
-                void |= stored == (stored.dtype.type(number) if stored.dtype.kind == "f" else number)
         if scale == 1 and offset == 0:
             values = stored.astype(np.float32)
         else:
             values = (stored.astype(np.float64) * scale + offset).astype(np.float32)
     values[void | ~np.isfinite(values)] = np.nan
     return values
+
+
+def void_cells(stored: NDArray, nodata: Sequence[float]) -> NDArray[np.bool_]:
+    """Where stored numbers stand for no value: they are one of ``nodata``, or no finite number."""
+    void = ~np.isfinite(stored) if stored.dtype.kind == "f" else np.zeros(stored.shape, bool)
+    with np.errstate(over="ignore", invalid="ignore"):
+        for number in nodata:
+            if np.isfinite(number):
+                void |= stored == (stored.dtype.type(number) if stored.dtype.kind == "f" else number)
+    return void
 
 
 def unreadable(name: str, window: Window, error: BaseException) -> DataError:

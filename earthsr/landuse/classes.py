@@ -77,7 +77,7 @@ class ClassTable:
         return tuple(each.colour for each in self.classes)
 
     def index(
-        self, raster: NDArray, source: str, nodata: float | None = None, origin: tuple[int, int] = (0, 0)
+        self, raster: NDArray, source: str, valid: NDArray[np.bool_] | None = None, origin: tuple[int, int] = (0, 0)
     ) -> NDArray[np.uint8]:
         """Turn raster codes into class indices; nodata, NaN and the table's nodata codes become 255.
 
@@ -87,8 +87,8 @@ class ClassTable:
             Codes, of any number type and shape.
         source : str
             File and year, for errors.
-        nodata : float, optional
-            The raster's own nodata value.
+        valid : ndarray of bool, optional
+            Which cells have a code, where the raster says so.
         origin : tuple of int
             Row and column of the first cell in its file, for errors.
 
@@ -98,8 +98,8 @@ class ClassTable:
             If a code is not in the table; the message names the code, the first cell that has it, and the file.
         """
         void = ~np.isfinite(raster) if raster.dtype.kind == "f" else np.zeros(raster.shape, bool)
-        if nodata is not None and np.isfinite(nodata):
-            void |= raster == nodata
+        if valid is not None:
+            void |= ~valid
         found = np.full(raster.shape, NODATA, np.uint8)
         known = void.copy()
         for code in self.nodata_codes:

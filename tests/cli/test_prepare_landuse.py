@@ -345,7 +345,7 @@ def test_damaged_files(folder, refused):
     path.write_bytes(b"\x89HDF\r\n\x1a\n and no more")
     refused("classes_2002.tif: cannot be read as NetCDF")
     path.write_bytes(b"GIF89a")
-    refused("classes_2002.tif: is neither a GeoTIFF nor a NetCDF file")
+    refused("classes_2002.tif: cannot be read as a raster")
     path.unlink()
     refused("classes_2002.tif: no such file")
 
@@ -369,7 +369,6 @@ def test_years_of_names(folder, refused):
     [
         (-0.2, "c3per is -0.2 in 2002 at 51.375 N, 2.125 W, expected a fraction of 0 to 1"),
         (1.3, "c3per is 1.3 in 2002 at 51.375 N, 2.125 W"),
-        (np.inf, "c3per is inf in 2002 at 51.375 N, 2.125 W"),
         (0.99, "in 2002 at 51.375 N, 2.125 W, expected at most 1"),
     ],
 )
@@ -406,9 +405,9 @@ def test_steps_that_are_not_years(folder, refused):
     made["time"] = made.time.copy(data=[0, 1826, 3652])
     refused("states.nc: has a step every 5 years (2001, 2006", arguments=scenario(folder, made))
     made.time.attrs["calendar"] = "martian"
-    refused("states.nc: time: calendar 'martian' is unknown", arguments=scenario(folder, made))
+    refused("states.nc", "time: calendar 'martian' is unknown", arguments=scenario(folder, made))
     made.time.attrs["units"] = "fortnights since 2001-01-01"
-    refused("states.nc: time: time counts in 'fortnights'", arguments=scenario(folder, made))
+    refused("states.nc", "time: time counts in 'fortnights'", arguments=scenario(folder, made))
 
 
 def test_a_scenario_that_does_not_cover_the_tiles(folder, refused):
@@ -429,10 +428,10 @@ def test_axes_that_are_not_regular(folder, refused):
     made = states(range(2001, 2004))
     latitude = made.lat.values.copy()
     latitude[-1] -= 0.1
-    refused("states.nc: lat is not regular", "0.25", arguments=scenario(folder, made.assign_coords(lat=latitude)))
+    refused("states.nc", "lat is not regular", "0.25", arguments=scenario(folder, made.assign_coords(lat=latitude)))
     projected = made.rename(lat="y", lon="x")
     projected.x.attrs["units"] = projected.y.attrs["units"] = "m"
-    refused("states.nc: has no axis latitude among time, y, x", arguments=scenario(folder, projected))
+    refused("states.nc", "axes y and x", "no CRS", arguments=scenario(folder, projected))
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from earthsr.dem.predict.ensemble import halo_of
 from earthsr.dem.predict.raster_stats import survey
 from earthsr.errors import DataError, EarthsrWarning, InputError
 from earthsr.geo import Georeference, MemorySink, Window, array_source
-from earthsr.geo.georeference import read_around
+from earthsr.geo.georeference import read_window
 from earthsr.models import DemSRNetSpec, write_weights
 from tests.conftest import call_cli
 
@@ -119,7 +119,7 @@ def test_any_window_is_read_round_the_globe_and_blank_beyond_the_poles(window, p
     expected[(rows < 0) | (rows >= ROWS)] = np.nan
     if not periodic:
         expected[:, (columns < 0) | (columns >= COLUMNS)] = np.nan
-    np.testing.assert_array_equal(read_around(source, window), expected)
+    np.testing.assert_array_equal(read_window(source, window), expected)
     # Nothing is read twice, and nothing that is not wanted.
     inside = ((rows >= 0) & (rows < ROWS)).sum()
     wanted = len(np.unique(columns % COLUMNS)) if periodic else ((columns >= 0) & (columns < COLUMNS)).sum()

@@ -1,6 +1,7 @@
 """Reading archives: time axes, grids that are cut and rolled, rasters brought onto another grid."""
 
 import datetime
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,8 +12,10 @@ from scipy.spatial.distance import cdist
 
 from earthsr.errors import DataError
 from earthsr.geo.cf import regular_axis
+from earthsr.geo.georeference import Georeference
 from earthsr.geo.grid import Bounds, Grid, cut, difference, westward
-from earthsr.geo.lonlat_rasters import Raster, open_raster
+from earthsr.geo.memory import array_source
+from earthsr.geo.readers import LonLatRaster, open_lonlat
 from earthsr.geo.times import require_yearly, spans, years_of
 from earthsr.geo.window import Window
 from earthsr.landuse.classes import HILDA_PLUS
@@ -91,17 +94,9 @@ def test_cuts_across_the_dateline_and_between_conventions():
     assert difference(world, world) is None
 
 
-class Made(Raster):
-    """A raster in memory."""
-
-    def __init__(self, values, grid, nodata=None):
-        super().__init__(None, "made", grid, "EPSG:4326", False, nodata, "m")
-        self.array = values
-
-    def _stored(self, layer, window):
-        row, column, rows, columns = window
-        assert min(row, column) >= 0
-        return self.array[row : row + rows, column : column + columns]
+def in_memory(values, grid, nodata=None):
+    """Make a raster of an array."""
+    return LonLatRaster(array_source(values, Georeference.of(grid, nodata=nodata)), Path("in memory"))
 
 
 def test_finer_rasters_are_averaged_by_area():
@@ -110,7 +105,7 @@ def test_finer_rasters_are_averaged_by_area():
     values = rng.normal(size=(80, 96))
     values[rng.random(values.shape) < 0.2] = -9
     fine = Grid(10.3, 68.9, 0.3, 0.3, 20, 30)
-    found = resample(Made(values, Grid(10, 70, 0.125, 0.125, 80, 96), nodata=-9), fine, Window(3, 2, 12, 20))
+    found = resample(in_memory(values, Grid(10, 70, 0.125, 0.125, 80, 96), nodata=-9), fine, Window(3, 2, 12, 20))
     small = np.kron(values, np.ones((5, 5)))
     weight = np.cos(np.deg2rad(70 - (np.arange(400) + 0.5) / 40))[:, None] * (small != -9)
     row, column = 44 + 12 * 3, 12 + 12 * 2
@@ -124,7 +119,7 @@ def test_coarser_rasters_are_interpolated():
     grid = Grid(0, 60, 1, 1, 12, 15)
     fine = Grid(1.1, 58.7, 0.13, 0.17, 40, 70)
     window = Window(4, 9, 30, 50)
-    found = resample(Made(values, grid), fine, window)
+    found = resample(in_memory(values, grid), fine, window)
     oracle = RegularGridInterpolator((-grid.latitudes(), grid.longitudes()), values)
     y, x = np.meshgrid(-fine.latitudes(4, 30), fine.longitudes(9, 50), indexing="ij")
     np.testing.assert_allclose(found, oracle((y, x)), atol=1e-6)
@@ -132,7 +127,9 @@ def test_coarser_rasters_are_interpolated():
 
 def test_interpolation_beyond_the_outermost_centres_takes_the_outermost_cell():
     grid = Grid(0, 3, 1, 1, 3, 3)
-    found = resample(Made(np.arange(9.0).reshape(3, 3), grid), Grid(0, 3, 0.25, 0.25, 12, 12), Window(0, 0, 12, 12))
+    found = resample(
+        in_memory(np.arange(9.0).reshape(3, 3), grid), Grid(0, 3, 0.25, 0.25, 12, 12), Window(0, 0, 12, 12)
+    )
     np.testing.assert_allclose(found[0, [0, 1]], 0, atol=1e-6)
     np.testing.assert_allclose(found[-1, -1], 8, atol=1e-6)
 
@@ -141,7 +138,7 @@ def test_interpolation_goes_across_the_dateline():
     grid = Grid(-180, 90, 10, 10, 18, 36)
     values = np.tile(np.cos(np.deg2rad(grid.longitudes())), (18, 1))
     fine = Grid(170, 8, 1, 1, 16, 20)
-    found = resample(Made(values, grid), fine, Window(0, 0, 16, 20))
+    found = resample(in_memory(values, grid), fine, Window(0, 0, 16, 20))
     expected = np.interp(fine.longitudes(), 165 + 10.0 * np.arange(5), values[0, [34, 35, 0, 1, 2]])
     np.testing.assert_allclose(found, np.tile(expected, (16, 1)), atol=1e-6)
 
@@ -149,7 +146,7 @@ def test_interpolation_goes_across_the_dateline():
 def test_cells_that_no_value_reaches_have_none():
     values = np.array([[1.0, np.nan, np.nan, np.nan]])
     grid = Grid(0, 1, 1, 1, 1, 4)
-    found = resample(Made(values, grid), Grid(0, 1, 0.5, 1, 1, 8), Window(0, 0, 1, 8))
+    found = resample(in_memory(values, grid), Grid(0, 1, 0.5, 1, 1, 8), Window(0, 0, 1, 8))
     np.testing.assert_array_equal(found, [[1, 1, 1, np.nan, np.nan, np.nan, np.nan, np.nan]])
 
 
@@ -180,8 +177,8 @@ def test_packed_values_are_unpacked(tmp_path):
     path = write_tif(tmp_path / "packed.tif", np.array([[1, 2], [3, 255]], np.uint8), nodata=255)
     with rasterio.open(path, "r+") as file:
         file.scales, file.offsets, file.units = (0.5,), (10.0,), ("m",)
-    raster = open_raster(path)
-    np.testing.assert_array_equal(raster.values(Window(0, 0, 2, 2)), [[10.5, 11], [11.5, np.nan]])
+    raster = open_lonlat(path)
+    np.testing.assert_array_equal(raster.read(Window(0, 0, 2, 2)), [[10.5, 11], [11.5, np.nan]])
     assert raster.units == "m"
 
 
@@ -191,11 +188,11 @@ def test_variables_are_named_where_a_file_has_several(tmp_path):
     path = tmp_path / "two.nc"
     xarray.Dataset(fields, axes).to_netcdf(path, engine="h5netcdf")
     with pytest.raises(DataError, match=r"holds 2 fields \(a, b\); name the one to take as two\.nc:VARIABLE"):
-        open_raster(path)
-    with pytest.raises(DataError, match="has no variable c on its grid; it has a, b"):
-        open_raster(f"{path}:c")
-    assert open_raster(f"{path}:b").values(Window(0, 0, 1, 1)) == 2
-    assert open_raster(path, prefer="a").values(Window(0, 0, 1, 1)) == 1
+        open_lonlat(path)
+    with pytest.raises(DataError, match=r"two\.nc: has no field c, it has a, b"):
+        open_lonlat(f"{path}:c")
+    assert open_lonlat(f"{path}:b").read(Window(0, 0, 1, 1)) == 2
+    assert open_lonlat(path, prefer="a").read(Window(0, 0, 1, 1)) == 1
     classic = tmp_path / "classic.nc"
     xarray.Dataset({"a": fields["a"]}, axes).to_netcdf(classic, engine="scipy")
-    assert open_raster(classic).values(Window(0, 0, 2, 3)).shape == (2, 3)
+    assert open_lonlat(classic).read(Window(0, 0, 2, 3)).shape == (2, 3)

@@ -25,7 +25,7 @@ from earthsr.dem.predict.ensemble import Member, ensemble, halo_of
 from earthsr.dem.predict.raster_stats import require_plausible
 from earthsr.errors import InputError
 from earthsr.geo import Georeference, Sink, Source
-from earthsr.geo.georeference import read_around
+from earthsr.geo.georeference import read_window
 from earthsr.geo.window import Window
 from earthsr.inference.blend import ChunkSums, batch_size, batches, fill
 from earthsr.inference.pipeline import FlowTimes, flow
@@ -241,7 +241,7 @@ def enlarge(
         if sample is not None:
             wanted += list(plan.exact.tiles(sample))
         cover = covering(wanted)
-        values = read_around(plan.source, cover)
+        values = read_window(plan.source, cover)
         require_plausible(values, plan.source, cover)
         return _ChunkInput(area, tiles, cover, values, sample)
 

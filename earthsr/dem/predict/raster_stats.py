@@ -13,7 +13,7 @@ from tqdm import tqdm
 from earthsr.data.hdf5 import PLAUSIBLE_M
 from earthsr.errors import DataError
 from earthsr.geo import Source
-from earthsr.geo.georeference import read_around
+from earthsr.geo.georeference import read_window
 from earthsr.geo.window import Window
 from earthsr.inference.tiling import chunks
 
@@ -44,7 +44,7 @@ def survey(source: Source, window: Window | None = None) -> Survey:
     count, total, low, high = 0, 0.0, math.inf, -math.inf
     shown = None if len(blocks) > 16 else True
     for block in tqdm(blocks, desc="survey", unit="block", disable=shown):
-        values = read_around(source, block)
+        values = read_window(source, block)
         require_plausible(values, source, block)
         found = values[np.isfinite(values)]
         if found.size:

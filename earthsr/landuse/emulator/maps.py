@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from earthsr.errors import DataError, InputError, geo_module
 from earthsr.geo.areas import sample
 from earthsr.geo.grid import Grid
-from earthsr.geo.lonlat_rasters import open_raster
+from earthsr.geo.readers import open_lonlat
 from earthsr.geo.window import Window
 from earthsr.landuse.classes import NODATA, ClassTable
 from earthsr.landuse.emulator.places import cut_to, place, require_xarray, years_in
@@ -202,10 +202,10 @@ def read_protected(given: Any, grid: Grid) -> NDArray[np.bool_]:
 
 
 def _mask_of(path: str | Path, grid: Grid) -> NDArray[np.bool_]:
-    raster = open_raster(path)
+    raster = open_lonlat(path)
 
     def marked(window: Window) -> NDArray[np.bool_]:
-        values = raster.values(window)
+        values = raster.read(window)
         return ~np.isnan(values) & (values != 0)
 
     try:

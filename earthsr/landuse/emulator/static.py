@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthsr.errors import DataError, InputError, geo_module
+from earthsr.geo.fields import open_dataset
 from earthsr.geo.grid import Grid
-from earthsr.geo.lonlat_rasters import Raster, open_dataset, open_raster
+from earthsr.geo.readers import open_lonlat
 from earthsr.geo.window import Window
 from earthsr.landuse.emulator.places import Placed, cut_to, place
 from earthsr.landuse.sources.names import variable_name
@@ -85,7 +86,7 @@ def _given(given: Any, names: Sequence[str]) -> dict[str, Any]:
 
 
 def _variables(path: Path, names: Sequence[str]) -> list[str]:
-    if not path.is_file():
+    if not path.exists():
         raise DataError(f"{path}: no such file of static fields")
     dataset = open_dataset(path)
     try:
@@ -101,12 +102,12 @@ def _key(keys: Sequence[str], name: str) -> str:
 def _placed(field: Any, name: str) -> Placed:
     what = f"static field {name}"
     if isinstance(field, str | Path):
-        raster: Raster = open_raster(field, prefer=name)
+        raster = open_lonlat(field, prefer=name)
         try:
             if raster.years is not None and len(raster.years) > 1:
                 raise DataError(f"{raster.name}: {what} has {len(raster.years)} steps, expected one; take one out")
             whole = Window(0, 0, raster.grid.rows, raster.grid.columns)
-            return Placed(raster.grid, raster.values(whole))
+            return Placed(raster.grid, raster.read(whole))
         finally:
             raster.close()
     if not isinstance(field, geo_module("xarray").DataArray):

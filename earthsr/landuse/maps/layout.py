@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any, Final
 
@@ -60,8 +60,7 @@ def georeference(spec: MapsSpec) -> Georeference:
     wkt = wkt_of(crs)
     if not crs.is_geographic:
         raise InputError(f"maps: CRS is {crs_name(wkt)}, expected one of longitude and latitude, such as EPSG:4326")
-    g = spec.grid
-    return Georeference(g.west, g.north, g.cell_x, g.cell_y, g.rows, g.columns, wkt, units="1", nodata=float(NODATA))
+    return Georeference.of(replace(spec.grid, crs_wkt=wkt), units="1", nodata=float(NODATA))
 
 
 def coordinates(spec: MapsSpec) -> list[Coordinate]:

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthsr.errors import DataError, InputError
+from earthsr.geo.crs import same_crs
 from earthsr.geo.grid import Grid, difference
-from earthsr.geo.lonlat_rasters import Raster, open_raster
+from earthsr.geo.readers import LonLatRaster, open_lonlat
 from earthsr.geo.times import require_yearly, spans
 from earthsr.geo.window import Window
 from earthsr.landuse.classes import NODATA, ClassTable
@@ -30,7 +31,7 @@ _YEAR_IN_NAME = re.compile(r"(?<!\d)(1[5-9]\d\d|2[0-4]\d\d|2500)(?!\d)")
 
 
 class _Layer(NamedTuple):
-    raster: Raster
+    raster: LonLatRaster
     number: int
 
 
@@ -70,8 +71,8 @@ class ClassMaps:
     def __init__(self, specs: Sequence[str], table: ClassTable, pick: bool = False) -> None:
         self.table = table
         self._pick = pick
-        self._meanings: dict[tuple[np.dtype, float | None], NDArray[np.uint8]] = {}
-        self._rasters: list[Raster] = []
+        self._meanings: dict[np.dtype, NDArray[np.uint8]] = {}
+        self._rasters: list[LonLatRaster] = []
         self._layers: dict[int, _Layer] = {}
         self._cache: OrderedDict[tuple[int, int, int], NDArray[np.uint8]] = OrderedDict()
         try:
@@ -86,25 +87,25 @@ class ClassMaps:
     def _add(self, spec: str) -> None:
         match = _GIVEN_YEAR.match(spec)
         given = int(match[1]) if match else None
-        raster = open_raster(match[2] if match else spec, prefer="LULC_states")
+        raster = open_lonlat(match[2] if match else spec, prefer="LULC_states")
         self._rasters.append(raster)
         first = self._rasters[0]
         differs = difference(raster.grid, first.grid)
-        if differs is None and raster.crs != first.crs:
+        if differs is None and not same_crs(raster.crs, first.crs):
             differs = f"CRS {raster.crs} against {first.crs}"
         if differs is not None:
             raise DataError(
                 f"{raster.name} is not on the grid of {first.name}: {differs}; gdalwarp one onto the grid of the other "
                 "(-te, -ts, -r near)"
             )
-        if raster.scale != 1 or raster.offset != 0:
+        if raster.packed:
             raise DataError(f"{raster.name}: is packed with a scale, expected codes of classes")
         for year, number in self._years(raster, given).items():
             if year in self._layers:
                 raise InputError(f"{raster.name} and {self._layers[year].raster.name} are both of {year}; give one")
             self._layers[year] = _Layer(raster, number)
 
-    def _years(self, raster: Raster, given: int | None) -> dict[int, int]:
+    def _years(self, raster: LonLatRaster, given: int | None) -> dict[int, int]:
         """Number of the layer of each year."""
         if raster.years is None:
             return {year_of_name(raster.path) if given is None else given: 0}
@@ -189,26 +190,24 @@ class ClassMaps:
     def indices(self, year: int, window: Window) -> NDArray[np.uint8]:
         """As :meth:`read`, keeping nothing."""
         raster, layer = self._layers[year]
-        stored = raster.read(window, layer)
-        if stored.dtype.kind not in "iuf":
-            raise DataError(f"{raster.name}: holds {stored.dtype}, expected codes of classes as numbers")
+        stored, valid = raster.codes(window, layer)
         if stored.dtype.kind in "iu" and stored.dtype.itemsize == 1:
-            found = self._meaning(stored.dtype, raster.nodata)[stored.view(np.uint8)]
-            if not (found == _UNKNOWN).any():
-                return found
-        return self.table.index(stored, f"{raster.name} ({year})", raster.nodata, (window.row, window.column))
+            indices = self._meaning(stored.dtype)[stored.view(np.uint8)]
+            indices[~valid] = NODATA
+            if not (indices == _UNKNOWN).any():
+                return indices
+        return self.table.index(stored, f"{raster.name} ({year})", valid, (window.row, window.column))
 
-    def _meaning(self, kind: np.dtype, nodata: float | None) -> NDArray[np.uint8]:
+    def _meaning(self, kind: np.dtype) -> NDArray[np.uint8]:
         """Class index of each byte: looking it up takes a tenth of the time of comparing with every code."""
-        key = (kind, nodata)
-        if key not in self._meanings:
+        if kind not in self._meanings:
             found = np.full(256, _UNKNOWN, np.uint8)
             for byte in range(256):
                 code = np.full((1, 1), byte, np.uint8).view(kind)
                 with contextlib.suppress(DataError):
-                    found[byte] = self.table.index(code, "", nodata)[0, 0]
-            self._meanings[key] = found
-        return self._meanings[key]
+                    found[byte] = self.table.index(code, "")[0, 0]
+            self._meanings[kind] = found
+        return self._meanings[kind]
 
     def close(self) -> None:
         """Close all files."""

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthsr.errors import DataError
+from earthsr.geo.fields import field_of, open_dataset
 from earthsr.geo.grid import Cut, Grid, cut, difference
-from earthsr.geo.lonlat_rasters import NetCdf, open_dataset
+from earthsr.geo.readers import LonLatRaster, kind_of
 from earthsr.geo.times import require_yearly, spans
 from earthsr.geo.window import Window
 
@@ -32,7 +33,7 @@ class ScenarioFile:
 
     path: Path
     dataset: Any
-    fields: dict[str, NetCdf]
+    fields: dict[str, LonLatRaster]
     """By channel."""
     years: tuple[int, ...]
 
@@ -50,7 +51,7 @@ class ScenarioFile:
         """Fractions (C, rows, columns) of a layer; NaN where there is none."""
         found = np.empty((len(channels), window.rows, window.columns), np.float32)
         for values, channel in zip(found, channels, strict=True):
-            values[:] = self.fields[channel].values(window, layer)
+            values[:] = self.fields[channel].read(window, layer)
         found[np.isfinite(found) & (np.abs(found) > _FILL)] = np.nan
         return found
 
@@ -90,11 +91,16 @@ def close_files(files: Sequence[ScenarioFile]) -> None:
 
 
 def _open(path: Path, choose: Choose) -> ScenarioFile:
-    if not path.is_file():
+    if not path.exists():
         raise DataError(f"{path}: no such scenario file")
+    if kind_of(path) not in ("NetCDF", "Zarr"):
+        raise DataError(f"{path.name}: is neither NetCDF nor Zarr, in which scenarios have a layer a year")
     dataset = open_dataset(path)
     try:
-        fields = {channel: NetCdf(path, name, dataset) for channel, name in choose(path.name, dataset).items()}
+        fields = {
+            channel: LonLatRaster(field_of(path, name, dataset, layers=True), path)
+            for channel, name in choose(path.name, dataset).items()
+        }
         first = next(iter(fields.values()))
         for field in fields.values():
             if field.years is None:

@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 
 from earthsr.errors import DataError, InputError, geo_module
 from earthsr.geo.areas import aligned, fill, overlap, window_matrix
+from earthsr.geo.georeference import Georeference
 from earthsr.geo.grid import Grid, centres_of, covers, cut
-from earthsr.geo.lonlat_rasters import Raster, open_raster
+from earthsr.geo.memory import array_source
+from earthsr.geo.readers import LonLatRaster, open_lonlat
 from earthsr.geo.window import Window
 from earthsr.landuse.fields import Channel
 from earthsr.landuse.sources.class_maps import ClassMaps
@@ -51,24 +53,12 @@ class StaticFields:
     """Static channels in the order in which they were asked for."""
 
     fields: list[StaticField]
-    rasters: list[Raster]
+    rasters: list[LonLatRaster]
 
     def close(self) -> None:
         """Close all files."""
         for raster in self.rasters:
             raster.close()
-
-
-class _InMemory(Raster):
-    """A field that was computed on a grid."""
-
-    def __init__(self, name: str, values: NDArray[np.float32], grid: Grid) -> None:
-        super().__init__(Path(name), name, grid, "", False, None, COMPUTED[name])
-        self._values = values
-
-    def _stored(self, layer: int, window: Window) -> NDArray:
-        row, column, rows, columns = window
-        return self._values[row : row + rows, column : column + columns]
 
 
 def open_statics(
@@ -146,9 +136,9 @@ def _unready(window: Window) -> NDArray[np.float32]:
 
 
 def _from_raster(
-    name: str, units: str | None, text: str, fine: Grid, rasters: list[Raster], notes: list[str]
+    name: str, units: str | None, text: str, fine: Grid, rasters: list[LonLatRaster], notes: list[str]
 ) -> StaticField:
-    raster = open_raster(text, prefer=name)
+    raster = open_lonlat(text, prefer=name)
     rasters.append(raster)
     if raster.years is not None and len(raster.years) > 1:
         raise DataError(f"{raster.name}: static field {name} has {len(raster.years)} steps, expected one; take one out")
@@ -166,26 +156,22 @@ def _from_raster(
     return StaticField(Channel(name, raster.units or units or "1"), read, raster.path, way)
 
 
-def _onto(raster: Raster, fine: Grid) -> tuple[Field, str]:
+def _onto(raster: LonLatRaster, fine: Grid) -> tuple[Field, str]:
     """How windows of the fine grid are read from a raster that covers it, and what that is in words."""
     place = aligned(fine, raster.grid)
     if place is not None:
         top, left = place
-        return lambda w: _finite(raster.values(w._replace(row=w.row + top, column=w.column + left))), ""
+        return lambda w: raster.read(w._replace(row=w.row + top, column=w.column + left)), ""
     ways = [_way(raster.grid.cell_y, fine.cell_y), _way(raster.grid.cell_x, fine.cell_x)]
     note = f"{ways[0]} onto the fine grid" if ways[0] == ways[1] else f"{ways[0]} along rows, {ways[1]} along columns"
     return lambda window: resample(raster, fine, window), note
-
-
-def _finite(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.where(np.isfinite(values), values, np.float32(np.nan))
 
 
 def _way(cell: float, fine_cell: float) -> str:
     return "averaged by area" if cell < fine_cell * (1 - 1e-6) else "interpolated bilinearly"
 
 
-def resample(raster: Raster, fine: Grid, window: Window) -> NDArray[np.float32]:
+def resample(raster: LonLatRaster, fine: Grid, window: Window) -> NDArray[np.float32]:
     """Bring a window of a raster on another grid onto the fine one.
 
     Parameters
@@ -215,7 +201,7 @@ def resample(raster: Raster, fine: Grid, window: Window) -> NDArray[np.float32]:
     else:
         first = float(source.longitudes()[0])
         columns = _bilinear(target.longitudes(), first, source.cell_x, source.columns)
-    values = raster.values(part.window).astype(np.float64)
+    values = raster.read(part.window).astype(np.float64)
     valid = np.isfinite(values)
     reached = rows @ valid.astype(np.float64) @ columns.T
     sums = rows @ np.where(valid, values, 0.0) @ columns.T
@@ -267,7 +253,9 @@ def _distance(maps: ClassMaps, year: int, fine: Grid) -> StaticField:
     transform = geo_module("scipy.ndimage").distance_transform_edt
     distance = transform(np.pad(land, ((0, 0), (turn, turn)), mode="wrap"), sampling=spacing)
     values = distance[:, turn : turn + grid.columns].astype(np.float32)
-    read, way = _onto(_InMemory("distance_to_coast", values, grid), fine)
+    place = Georeference.of(grid, units=COMPUTED["distance_to_coast"])
+    raster = LonLatRaster(array_source(values, place, "distance_to_coast"), Path("distance_to_coast"))
+    read, way = _onto(raster, fine)
     note = (
         f"distance of each cell to the nearest one without a class in {year}, cells being {spacing[0]:.4f} km high and "
         f"{spacing[1]:.4f} km wide everywhere (those of the raster's middle latitude); what lies beyond the raster's "

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from earthsr.errors import DataError, InputError
 from earthsr.geo.areas import Read, fill, sample
 from earthsr.geo.grid import Grid, centres_of, covers, cut
-from earthsr.geo.lonlat_rasters import Raster, open_raster
+from earthsr.geo.readers import LonLatRaster, open_lonlat
 from earthsr.geo.window import Window
 from earthsr.landuse.classes import NODATA, ClassTable
 from earthsr.landuse.fields import Channel
@@ -51,7 +51,7 @@ class WorldInputs:
     """In the order of the model's channels."""
     sources: tuple[StaticField, ...]
     """These, and what some are computed from."""
-    masks: tuple[Raster, ...]
+    masks: tuple[LonLatRaster, ...]
     """Protected areas, each on its own grid."""
     _stack: ExitStack
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -106,9 +106,9 @@ class WorldInputs:
                 found |= fill(_blank(window, False, bool), self.grid, window, self._reader(raster))
         return found
 
-    def _reader(self, raster: Raster) -> Read:
+    def _reader(self, raster: LonLatRaster) -> Read:
         def marked(part: Window) -> NDArray[np.bool_]:
-            values = raster.values(part)
+            values = raster.read(part)
             return ~np.isnan(values) & (values != 0)
 
         return lambda part: sample(_blank(part, False, bool), self.grid, part, raster.grid, marked)
@@ -233,8 +233,8 @@ def _require_fields(specs: Sequence[str], names: Sequence[str]) -> None:
         raise InputError(f"{reads}; it does not know {', '.join(extra)}: leave out --static {' and '.join(extra)}")
 
 
-def _open_mask(spec: str, grid: Grid, stack: ExitStack, notes: list[str]) -> Raster:
-    raster = open_raster(spec)
+def _open_mask(spec: str, grid: Grid, stack: ExitStack, notes: list[str]) -> LonLatRaster:
+    raster = open_lonlat(spec)
     stack.callback(raster.close)
     if raster.years is not None and len(raster.years) > 1:
         raise DataError(f"{raster.name}: --protected has {len(raster.years)} steps, expected one; take one out")
