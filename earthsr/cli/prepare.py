@@ -17,6 +17,7 @@ _STATIC = (
     "Raster of a static field, averaged or interpolated onto the classes' grid; or latitude, longitude, "
     "distance_to_coast, or slope (of elevation), which need no file; repeat for more."
 )
+_FILL = "nearest: what the scenario lacks over land is that of the nearest coarse cell; an error where absent."
 _SCENARIO = (
     "states.nc of LUH2; repeat for files that follow each other. Without one, fractions are aggregated from the "
     "classes, and the files say forcing: oracle."
@@ -37,6 +38,7 @@ def landuse(
     classes: Annotated[list[str], typer.Option("--classes", metavar="[YEAR=]PATH", help=_CLASSES)],
     static: Annotated[list[str], typer.Option("--static", metavar="NAME[:UNITS][=PATH]", help=_STATIC)],
     scenario: Annotated[list[Path] | None, typer.Option("--scenario", metavar="FILE", help=_SCENARIO)] = None,
+    fill_scenario: Annotated[str | None, typer.Option("--fill-scenario", metavar="nearest", help=_FILL)] = None,
     table: Annotated[Path | None, typer.Option("--table", metavar="YAML", help="Class table; else HILDA+'s.")] = None,
     tile: Annotated[int, typer.Option("--tile", help="Fine cells per tile side.")] = 256,
     stride: Annotated[
@@ -100,6 +102,7 @@ def landuse(
         hold_out=[_span("--hold-out", text) for text in hold_out or ()],
         coarse_cell_deg=coarse_cell,
         overwrite=overwrite,
+        fill_scenario=fill_scenario,  # type: ignore[arg-type]  # checked where it is read
     )
     values = {
         "folder": str(folder),

@@ -10,6 +10,7 @@ import typer
 from earthsr.cli.options import Backend, Checkpoint, Device, Json, show
 
 _SCENARIO = "states.nc of LUH2, or of its form; repeat for files that follow each other: the first has the overlap."
+_FILL = "nearest: what the scenario lacks over land is that of the nearest coarse cell; an error where absent."
 _FIXED = "Class whose cells never change; repeat for more."
 _BBOX = "Part to map, degrees; W > E is across the dateline."
 _TABLE = "Class table; else the model's."
@@ -55,6 +56,7 @@ def reconstruct(
     overlap: Annotated[float, typer.Option("--overlap", help="Share of its side that a window shares.")] = 0.25,
     chunk: Annotated[int, typer.Option("--chunk", help=_CHUNK)] = 2048,
     batch_size: Annotated[int | None, typer.Option("--batch-size", help="Windows at once.")] = None,
+    fill_scenario: Annotated[str | None, typer.Option("--fill-scenario", metavar="nearest", help=_FILL)] = None,
     rank: Annotated[int | None, typer.Option("--rank", help=_RANK)] = None,
     world_size: Annotated[int | None, typer.Option("--world-size", help="Processes that share the work.")] = None,
     patience: Annotated[float, typer.Option("--patience", help="Minutes to wait for another process's chunk.")] = 60.0,
@@ -87,7 +89,16 @@ def reconstruct(
     set_up_logger()
     place = work.rank_of() if rank is None or world_size is None else work.Rank(rank, world_size)
     span = _years(years)
-    inputs = work.Inputs(anchor, tuple(scenario), tuple(static), tuple(protected or ()), table, box_of(bbox), cell_size)
+    inputs = work.Inputs(
+        anchor,
+        tuple(scenario),
+        tuple(static),
+        tuple(protected or ()),
+        table,
+        box_of(bbox),
+        cell_size,
+        fill_scenario,  # type: ignore[arg-type]  # checked where it is read
+    )
     options = work.Options(tile, overlap, chunk, batch_size, match_areas, tuple(fixed or ()), tuple(keep or ()))
     precision = Precision(amp_level or "O0")  # type: ignore[arg-type]
     model = from_pretrained(checkpoint, backend=backend, device=work.device_of(device or "auto"), precision=precision)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -17,6 +17,10 @@ from earthsr.errors import DataError, InputError
 
 #: Value of cells without a class in arrays of class indices.
 NODATA: Final = 255
+
+#: States that one generation of scenarios has and another has not, with the state that holds them where they are not
+#: told apart: LUH2 counts LUH3's forest plantations as secondary forest.
+OPTIONAL_STATES: Final[dict[str, str]] = {"pltns": "secdf"}
 
 _COLOUR = re.compile(r"^#[0-9a-fA-F]{6}$")
 
@@ -32,6 +36,12 @@ class LandClass:
     """``#rrggbb``."""
     forcing: tuple[str, ...] = ()
     """Channels of a scenario whose fractions add up to this class; empty where the scenario does not know it."""
+
+    def tied(self, channels: Collection[str]) -> tuple[str, ...]:
+        """Those of ``channels`` that add up to the class; none where one is missing that every scenario has."""
+        if any(channel not in channels for channel in self.forcing if channel not in OPTIONAL_STATES):
+            return ()
+        return tuple(channel for channel in self.forcing if channel in channels)
 
     @property
     def code(self) -> int:
@@ -194,14 +204,17 @@ class ClassTable:
         return cls.from_mapping(values, str(path))
 
 
-#: HILDA+ (Winkler et al., 2021) with its forest types as one class; LUH2's states (Hurtt et al., 2020) beside it.
+#: HILDA+ (Winkler et al., 2021) of v1 and v2.1 with its crop and forest types as one class each; beside it the states
+#: of LUH2 (Hurtt et al., 2020) and LUH3. Codes are those of the readme of v2.1 (hildap_vGLOB-2.1-crop): 22 annual
+#: crops (v1: cropland), 23 tree crops, 24 agroforestry; 40 to 45 forest, unknown or other, evergreen needle leaf,
+#: evergreen broad leaf, deciduous needle leaf, deciduous broad leaf, mixed; 0 ocean, 99 no data.
 HILDA_PLUS: Final = ClassTable(
     "HILDA+",
     (
         LandClass("urban", (11,), "#d7191c", ("urban",)),
-        LandClass("cropland", (22,), "#f4c542", ("c3ann", "c4ann", "c3per", "c4per", "c3nfx")),
+        LandClass("cropland", (22, 23, 24), "#f4c542", ("c3ann", "c4ann", "c3per", "c4per", "c3nfx")),
         LandClass("pasture", (33,), "#c8e07a", ("pastr", "range")),
-        LandClass("forest", (40, 41, 42, 43, 44, 45), "#1b7837", ("primf", "secdf")),
+        LandClass("forest", (40, 41, 42, 43, 44, 45), "#1b7837", ("primf", "secdf", "pltns")),
         LandClass("grass/shrub", (55,), "#a08a4f", ("primn", "secdn")),
         LandClass("sparse", (66,), "#bdb7ad"),
         LandClass("water", (77,), "#3a7ebf"),

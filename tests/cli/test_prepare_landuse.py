@@ -44,7 +44,7 @@ def states(years=range(2000, 2004), west=-6.0, north=54.0, rows=24, columns=32, 
     """Return fractions of LUH2's form, with an ocean in the first row, as a data set with the time axis of LUH2."""
     years = np.array(years)
     values = np.random.default_rng(5).dirichlet(np.ones(13), (len(years), rows, columns)).astype(np.float32)[..., :12]
-    values[:, :9] = np.nan
+    values[:, :6] = np.nan
     coordinates = {
         "time": ("time", (years - reference).astype(float)),
         "lat": ("lat", north - cell * (np.arange(rows) + 0.5)),
@@ -155,8 +155,101 @@ def test_from_rasters_and_luh2(folder):
     assert np.isnan(expected).any()
     np.testing.assert_array_equal(data["coarse"], np.nan_to_num(expected))
     notes = json.loads(attributes["provenance"])["notes"]
-    assert any(note.startswith("ocean cells filled with 0: up to 44 of") for note in notes)
+    assert any(note.startswith("ocean cells filled with 0: up to 11 of") for note in notes)
     assert json.loads(attributes["provenance"])["scenario"][0]["name"] == "states.nc"
+
+
+@pytest.mark.parametrize("units", ["1", ""])
+def test_plantations_of_luh3_are_forest(folder, units):
+    """LUH3 has a thirteenth state, mean ages that are no fractions, and time in days since 850."""
+    made, share = states(range(2001, 2004)), np.float32(0.05)
+    made["pltns"] = (made.secdf * 0 + share).assign_attrs(units=units)
+    made["secma"] = (made.secdf * 0 + 37).assign_attrs(units="years")
+    made["primf_to_urban"] = made.secdf * 0 + share
+    for name in STATES:
+        made[name] *= 1 - share
+    days = (made.time.values * 365).astype(float)
+    made = made.assign_coords(time=("time", days, {"units": "days since 0850-01-01", "calendar": "noleap"}))
+    write_nc(folder / "luh3.nc", made)
+    done = prepare(folder, "--scenario", folder / "luh3.nc")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == "", "nothing is left out"
+    data, attributes = read(folder, "train")
+    channels = json.loads(attributes["coarse_channels"])
+    assert channels == [*STATES, "pltns"]
+    assert json.loads(attributes["forcing_classes"])["forest"] == ["primf", "secdf", "pltns"]
+    wanted = made.sel(lat=data["coarse_latitude"], lon=data["coarse_longitude"])
+    np.testing.assert_array_equal(data["coarse"][:, 12], np.nan_to_num(wanted.pltns.values))
+
+
+def test_states_that_no_class_is_tied_to_are_warned_of_with_their_share(folder):
+    made = states(range(2001, 2004))
+    made["agrof"] = made.urban * 0 + np.float32(0.125)
+    made["empty"] = made.urban * 0
+    made["secmb"] = made.urban * 0 + np.float32(0.5)
+    made["irrig_c3ann"] = made.urban * 0 + np.float32(0.5)
+    done = prepare(folder, "--scenario", write_nc(folder / "states.nc", made))
+    assert done.returncode == 0, done.stderr
+    (line,) = done.stderr.strip().splitlines()
+    for word in ("states.nc", "agrof", "12.50%", "HILDA+", "--table"):
+        assert word in line
+    notes = json.loads(read(folder, "train")[1]["provenance"])["notes"]
+    assert any("empty (0.00% of the land" in note for note in notes)
+
+
+def test_land_without_a_scenario_value_is_refused_or_filled(folder, refused):
+    """Where the map has land by more than half of a coarse cell, and no fraction: zeros would be an invention."""
+    made = states(range(2001, 2004))
+    for name in STATES:
+        made[name][:, 10, 14] = np.nan
+    write_nc(folder / "states.nc", made)
+    where = ("states.nc", "primf", "2001", "51.375 N", "-2.375 E", "--fill-scenario nearest")
+    refused(*where, arguments=("--scenario", folder / "states.nc"))
+    refused("--fill-scenario", "'zero'", "nearest", arguments=("--fill-scenario", "zero"))
+    done = prepare(folder, "--scenario", folder / "states.nc", "--fill-scenario", "nearest")
+    assert done.returncode == 0, done.stderr
+    data, attributes = read(folder, "train")
+    row = int(np.argmin(np.abs(data["coarse_latitude"] - 51.375)))
+    column = int(np.argmin(np.abs(data["coarse_longitude"] + 2.375)))
+    filled, beside = data["coarse"][:, :, row, column], data["coarse"][:, :, row, [column - 1, column + 1]]
+    assert filled.any()
+    assert (filled[..., None] == beside).all(axis=(0, 1)).any(), "of the same latitude those beside are the nearest"
+    assert any("1 coarse cells with land" in note for note in json.loads(attributes["provenance"])["notes"])
+
+
+def test_a_coarse_cell_that_is_mostly_sea_needs_no_value(folder):
+    made = states(range(2001, 2004))
+    for name in STATES:
+        made[name][:, 10, 14] = np.nan
+    write_nc(folder / "states.nc", made)
+    for year in (2001, 2002, 2003):
+        codes = code_map(year)
+        latitude = NORTH - CELL * (np.arange(ROWS) + 0.5)
+        longitude = WEST + CELL * (np.arange(COLUMNS) + 0.5)
+        cell = np.ix_(np.abs(latitude - 51.375) < 0.125, np.abs(longitude + 2.375) < 0.125)
+        codes[cell] = 0
+        codes[cell][:1] = 0
+        first = (
+            np.argwhere(np.abs(latitude - 51.375) < 0.125)[0, 0],
+            np.argwhere(np.abs(longitude + 2.375) < 0.125)[0, 0],
+        )
+        codes[first] = 40
+        write_tif(folder / f"20221006_classes_{year}.tif", codes)
+    done = prepare(folder, "--scenario", folder / "states.nc")
+    assert done.returncode == 0, done.stderr
+    notes = json.loads(read(folder, "train")[1]["provenance"])["notes"]
+    assert any("1 coarse cells with a little land" in note for note in notes)
+
+
+def test_tree_crops_and_agroforestry_of_hilda_2_1_are_cropland(folder):
+    codes = code_map(2001)
+    codes[20, :30], codes[21, :30] = 23, 24
+    write_tif(folder / "20221006_classes_2001.tif", codes)
+    done = prepare(folder, years=(2001,))
+    assert done.returncode == 0, done.stderr
+    data, _ = read(folder, "train")
+    row, column = data["tile_index"][0]
+    assert (data["classes"][0, 0, 20 - row : 22 - row, : 30 - column] == 1).all()
 
 
 def test_scenario_files_that_follow_each_other(folder):

@@ -11,13 +11,16 @@ from earthsr.geo.areas import window_matrix
 from earthsr.geo.fields import FieldSource
 from earthsr.geo.grid import Grid
 from earthsr.landuse.classes import HILDA_PLUS, ClassTable, LandClass
-from earthsr.landuse.sources.luh2 import read_scenario
+from earthsr.landuse.prepare import read_scenario
+from earthsr.landuse.sources.gaps import Gaps, close_gaps
 from earthsr.landuse.sources.scenario import open_scenario
 from tests.cli.test_prepare_landuse import STATES, write_nc
 from tests.cli.test_prepare_landuse import states as all_states
 
 #: Fewer are read sooner.
 SOME = ["primf", "urban", "c3per"]
+#: A table that ties each of them to a class, so that nothing is said of them.
+TIED = ClassTable("tied", tuple(LandClass(name, (i,), "#000000", (name,)) for i, name in enumerate(SOME, 1)))
 FINE = Grid(-3.71, 52.28, 0.03, 0.03, 40, 72)
 WORLD = {"west": -180.0, "north": 90.0, "rows": 18, "columns": 36, "cell": 10.0}
 
@@ -31,7 +34,7 @@ def opened(tmp_path):
     """Open data sets as files a.nc, b.nc … around a fine grid."""
     scenarios = []
 
-    def work(*made, channels=SOME, table=HILDA_PLUS, fine=FINE, notes=None):
+    def work(*made, channels=SOME, table=TIED, fine=FINE, notes=None):
         while scenarios:
             scenarios.pop().close()
         paths = [write_nc(tmp_path / f"{name}.nc", each) for name, each in zip("abc", made, strict=False)]
@@ -91,7 +94,7 @@ def test_a_year_is_read_when_it_is_asked_for_and_two_are_kept(opened, layers_rea
 def test_it_is_what_prepare_reads(opened, tmp_path):
     made = all_states(range(2000, 2003))
     whole = read_scenario(write_nc(tmp_path / "whole.nc", made), (2000, 2001, 2002), FINE, HILDA_PLUS)
-    scenario = opened(made, channels=whole.channels)
+    scenario = opened(made, channels=whole.channels, table=HILDA_PLUS)
     assert scenario.grid == whole.grid
     np.testing.assert_array_equal([scenario.fractions(year) for year in whole.years], whole.fractions)
     assert scenario.of_class == whole.of_class
@@ -208,15 +211,15 @@ def test_a_global_scenario_goes_around_the_earth(opened):
 
 
 def test_classes_know_their_channels_by_the_table_or_by_their_own_name(opened):
-    by_table = opened(all_states([2000]), channels=STATES).of_class
+    by_table = opened(all_states([2000]), channels=STATES, table=HILDA_PLUS).of_class
     assert by_table["pasture"] == ("pastr", "range")
     assert set(by_table) == set(HILDA_PLUS.names) - {"sparse", "water"}
-    some = opened(all_states([2000]), channels=["urban", "pastr", "primf", "secdf"]).of_class
+    some = opened(all_states([2000]), channels=["urban", "pastr", "primf", "secdf"], table=HILDA_PLUS).of_class
     assert some == {"urban": ("urban",), "forest": ("primf", "secdf")}
     # NetCDF allows no slash in names of variables.
     made = all_states([2000])
     own = made[[]].assign(urban=made.urban, forest=made.primf, grass_shrub=made.range, water=made.primn)
-    scenario = opened(own, channels=["water", "grass/shrub", "forest", "urban"])
+    scenario = opened(own, channels=["water", "grass/shrub", "forest", "urban"], table=HILDA_PLUS)
     names = ("urban", "forest", "grass/shrub", "water")
     assert scenario.of_class == {name: (name,) for name in names}
     np.testing.assert_array_equal(
@@ -288,3 +291,54 @@ def test_files_that_do_not_fit(opened, tmp_path):
     flat = states([2000]).isel(time=0, drop=True)
     with pytest.raises(DataError, match=r"a\.nc: primf has no dimension time"):
         opened(flat)
+
+
+def luh3(years):
+    made, share = all_states(years), np.float32(0.1)
+    for name in STATES:
+        made[name] *= 1 - share
+    return made.assign(pltns=made.secdf * 0 + share)
+
+
+def test_plantations_count_with_secondary_forest_for_a_model_that_does_not_know_them(opened, caplog):
+    """A model that was trained on LUH2, driven by LUH3: nothing of the land is lost, and it is said."""
+    made, notes = luh3([2000]), []
+    scenario = opened(made, channels=STATES, table=HILDA_PLUS, notes=notes)
+    assert scenario.of_class["forest"] == ("primf", "secdf")
+    both = made.assign(secdf=made.secdf + made.pltns)
+    np.testing.assert_allclose(scenario.fractions(2000), expected(both, 2000, scenario, STATES), rtol=1e-6)
+    (note,) = notes
+    assert all(word in note for word in ("b.nc" if "b.nc" in note else "a.nc", "pltns (10.00%", "added to secdf"))
+    assert note in caplog.text
+
+
+def test_plantations_that_a_scenario_lacks_are_none(opened):
+    """A model that was trained on LUH3, driven by LUH2's past and LUH3's future."""
+    early, late, notes = all_states([2000, 2001]), luh3([2002, 2003]), []
+    scenario = opened(early, late, channels=[*STATES, "pltns"], table=HILDA_PLUS, notes=notes)
+    assert scenario.of_class["forest"] == ("primf", "secdf", "pltns")
+    early = early.assign(pltns=early.secdf * 0)
+    for made, year in ((early, 2001), (late, 2002)):
+        np.testing.assert_array_equal(scenario.fractions(year), expected(made, year, scenario, [*STATES, "pltns"]))
+    assert any("a.nc has no pltns" in note for note in notes)
+
+
+def test_gaps_are_refused_by_share_of_land_and_filled_from_the_nearest():
+    """Land by more than half needs some value, any land needs all or none, the sea needs nothing."""
+    grid = Grid(170.0, 10.0, 5.0, 5.0, 2, 4)  # across the dateline
+    share = np.array([[0.6, 0.5, 0.0, 0.2], [1.0, 1.0, 1.0, 1.0]])
+    values = np.arange(16, dtype=np.float32).reshape(2, 2, 4) / 100
+    values[:, 0, 1] = np.nan  # half land, nothing: left
+    values[0, 0, 2] = np.nan  # sea, a part: 0
+    kept = values.copy()
+    assert close_gaps(values, share, ("a", "b"), 2000, grid, "s.nc") == Gaps(left=1)
+    np.testing.assert_array_equal(values, np.nan_to_num(kept))
+    for place, channels in (((slice(None), 0, 0), "a, b"), ((1, 0, 3), "b")):
+        values = kept.copy()
+        values[place] = np.nan
+        with pytest.raises(DataError, match=rf"s\.nc has no value \(NaN\) for {channels} in 2000 at 7\.5 N"):
+            close_gaps(values, share, ("a", "b"), 2000, grid, "s.nc")
+    assert close_gaps(values, share, ("a", "b"), 2000, grid, "s.nc", "nearest") == Gaps(filled=2)
+    # South of it are whole cells, and nothing nearer.
+    np.testing.assert_array_equal(values[:, 0, 3], kept[:, 1, 3])
+    assert not np.isnan(values).any()

@@ -12,6 +12,7 @@ from pydantic import Field, ValidationError
 from earthsr.config.messages import config_error
 from earthsr.config.section import Count, Section
 from earthsr.errors import ConfigError
+from earthsr.models.checkpoint import pretrained_names
 
 _DATED = re.compile(r"^(?P<year>\d{1,4})=(?P<path>.+)$", re.DOTALL)
 
@@ -20,7 +21,7 @@ class BmiConfig(Section):
     """What ``initialize`` reads. Paths are relative to the file's own folder."""
 
     checkpoint: str
-    """Run folder, checkpoint folder or weights file."""
+    """Run folder, checkpoint folder, weights file, exported model, or the name of a pretrained model."""
     static: str | dict[str, str]
     """NetCDF file with the model's static fields, or a file for each."""
     anchor: str
@@ -80,8 +81,14 @@ class BmiConfig(Section):
         static = at(self.static) if isinstance(self.static, str) else {k: at(v) for k, v in self.static.items()}
         dated = _DATED.match(self.anchor)
         anchor = f"{dated['year']}={at(dated['path'])}" if dated else at(self.anchor)
-        paths = {"checkpoint": at(self.checkpoint), "static": static, "anchor": anchor}
+        # What is not there may be the name of a model that travels with the package; a file of that name goes first.
+        checkpoint = at(self.checkpoint) if (folder / self.checkpoint).exists() else self._named(folder)
+        paths = {"checkpoint": checkpoint, "static": static, "anchor": anchor}
         return self.model_copy(update={**paths, "protected": [at(text) for text in self.protected]})
+
+    def _named(self, folder: Path) -> str:
+        """Name of a pretrained model, or, of anything else, the path that will be said not to be there."""
+        return self.checkpoint if self.checkpoint in pretrained_names() else str(folder / self.checkpoint)
 
     @property
     def options(self) -> dict[str, Any]:

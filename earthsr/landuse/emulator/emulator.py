@@ -31,7 +31,7 @@ from earthsr.landuse.reconstruct.drift import yearly
 from earthsr.landuse.reconstruct.inputs import warn_of_cells
 from earthsr.landuse.reconstruct.plan import CHUNK, Options, Step, make_method, require_land_use
 from earthsr.landuse.sources.output_grid import BBox
-from earthsr.landuse.sources.scenario import channels_of_classes
+from earthsr.landuse.sources.states import channels_of_classes
 from earthsr.models import Precision
 
 #: What is told of a step, of what :func:`earthsr.landuse.reconstruct.drift.yearly` finds.
@@ -131,6 +131,7 @@ class Emulator:
         self._state: State | None = None
         self._dataset: Any = None
         self._warned: set[str] = set()
+        self._notes: list[str] = []
 
     @classmethod
     def load(
@@ -278,7 +279,7 @@ class Emulator:
         before = self._state if prior is None else self._state_of(prior, None, "prior")
         years = self._years_to(before, year)
         land = self._land(before)
-        given = read_forcing(forcing, years, self.channels, self.forcing_grid, self.grid, land)
+        given = read_forcing(forcing, years, self.channels, self.table, self.forcing_grid, self.grid, land, self._notes)
         if before is None:
             before = self._blank(given[years[0]], years[0])
         result = self._roll_out(before, years, given)

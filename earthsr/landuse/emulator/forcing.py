@@ -19,18 +19,22 @@ from earthsr.geo.areas import cells_of
 from earthsr.geo.grid import Grid
 from earthsr.geo.times import spans
 from earthsr.geo.window import Window
+from earthsr.landuse.classes import OPTIONAL_STATES, ClassTable
 from earthsr.landuse.emulator.places import Placed, cut_to, place, require_xarray, years_in
 from earthsr.landuse.fields import COARSE_CELL_DEG, Forcing
-from earthsr.landuse.sources.names import variable_name
+from earthsr.landuse.sources.gaps import LAND, close_gaps, land_share
 from earthsr.landuse.sources.scenario_files import around
+from earthsr.landuse.sources.states import (
+    FRACTION_UNITS,
+    held_states,
+    looks_like_state,
+    note_untied,
+    variable_name,
+)
 
-#: Units of fractions, as files of the field write them.
-_ONE: Final = ("", "1", "fraction", "m2 m-2", "m2/m2", "km2 km-2", "km2/km2")
 _PERCENT: Final = ("%", "percent", "per cent", "percentage")
 #: Over land fractions add up to nearly 1, ice and lakes left out: below this they are in another unit.
 _LEAST_MEAN: Final = 0.1
-#: Share of a coarse cell above which it counts as land, where a forcing has to have a value.
-_LAND: Final = 0.5
 
 
 @dataclass(eq=False)
@@ -79,7 +83,14 @@ def coarse_grid(fine: Grid, cell_deg: tuple[float, float] | None) -> Grid:
 
 
 def read_forcing(
-    forcing: Any, years: Sequence[int], channels: Sequence[str], coarse: Grid, fine: Grid, land: NDArray[np.bool_]
+    forcing: Any,
+    years: Sequence[int],
+    channels: Sequence[str],
+    table: ClassTable,
+    coarse: Grid,
+    fine: Grid,
+    land: NDArray[np.bool_],
+    notes: list[str],
 ) -> dict[int, NDArray[np.float32]]:
     """Read the fractions of years.
 
@@ -92,10 +103,14 @@ def read_forcing(
         Those that are needed, in the order of the steps.
     channels : sequence of str
         C channels of the model.
+    table : ClassTable
+        Of the checkpoint, for what is said of states that none of its classes is tied to.
     coarse, fine : Grid
         Of the emulator.
     land : ndarray of shape (rows, columns)
         Fine cells with a class that the forcing knows.
+    notes : list of str
+        States that no class is tied to are added, and warned of once.
 
     Returns
     -------
@@ -107,7 +122,7 @@ def read_forcing(
     InputError, DataError
         If channels, units, years, grid or values do not fit.
     """
-    array = _channels_of(require_xarray(forcing, "forcing"), channels)
+    array = _channels_of(require_xarray(forcing, "forcing"), channels, table, years[-1], notes)
     axis, there = years_in(array, "forcing")
     if axis is None and len(years) > 1:
         raise InputError(_gap(years))
@@ -143,8 +158,11 @@ def _gap(years: Sequence[int]) -> str:
     )
 
 
-def _channels_of(forcing: Any, channels: Sequence[str]) -> Any:
-    """One array with the model's channels in its order, along ``channel``; units are checked."""
+def _channels_of(forcing: Any, channels: Sequence[str], table: ClassTable, year: int, notes: list[str]) -> Any:
+    """One array with the model's channels in its order, along ``channel``; units are checked.
+
+    States that the channels lack are added to the channel that holds them in LUH2, and others are warned of.
+    """
     xarray = geo_module("xarray")
     if isinstance(forcing, xarray.DataArray):
         if "channel" not in forcing.dims or "channel" not in forcing.coords:
@@ -155,16 +173,34 @@ def _channels_of(forcing: Any, channels: Sequence[str]) -> Any:
         names = [str(name) for name in forcing["channel"].values]
         _require_channels(names, channels)
         _require_fractions(str(forcing.attrs.get("units", "")), "forcing")
-        return forcing.isel(channel=[_find(names, channel) for channel in channels])
-    names = [str(name) for name in forcing.data_vars]
-    _require_channels(names, channels)
-    picked = [forcing[names[_find(names, channel)]] for channel in channels]
-    for channel, each in zip(channels, picked, strict=True):
-        _require_fractions(str(each.attrs.get("units", "")), f"forcing: {channel}")
-    if any(each.dims != picked[0].dims for each in picked):
-        listed = "; ".join(f"{name} ({', '.join(map(str, e.dims))})" for name, e in zip(channels, picked, strict=True))
+        fields = {name: forcing.isel(channel=i, drop=True) for i, name in enumerate(names)}
+    else:
+        fields = {str(name): field for name, field in forcing.data_vars.items()}
+        _require_channels(list(fields), channels)
+    names = list(fields)
+    like = fields[names[_find(names, next(c for c in channels if c not in OPTIONAL_STATES))]]
+    picked = {
+        channel: fields[names[_find(names, channel)]] if _held_in(names, channel) else like * 0 for channel in channels
+    }
+    for channel, field in picked.items():
+        _require_fractions(str(field.attrs.get("units", "")), f"forcing: {channel}")
+    if any(field.dims != like.dims for field in picked.values()):
+        listed = "; ".join(f"{name} ({', '.join(map(str, field.dims))})" for name, field in picked.items())
         raise DataError(f"forcing: its channels have different axes: {listed}")
-    return forcing[[each.name for each in picked]].to_dataarray("channel")
+    taken = {name for channel in channels for name in (channel, variable_name(channel))}
+    held = held_states(channels)
+    for name, field in fields.items():
+        if name in taken or not looks_like_state(name, field, like):
+            continue
+        if name in held:
+            picked[held[name]] = picked[held[name]] + field
+        share = float(np.where(np.isfinite(field), field, 0).sum() / max(int(np.isfinite(like).sum()), 1))
+        note_untied("forcing", name, share, year, table, held.get(name), False, notes)
+    return xarray.concat([picked[channel] for channel in channels], "channel").assign_coords(channel=list(channels))
+
+
+def _held_in(names: Sequence[str], channel: str) -> bool:
+    return channel in names or variable_name(channel) in names
 
 
 def _find(names: Sequence[str], channel: str) -> int:
@@ -172,7 +208,7 @@ def _find(names: Sequence[str], channel: str) -> int:
 
 
 def _require_channels(names: Sequence[str], channels: Sequence[str]) -> None:
-    missing = [channel for channel in channels if channel not in names and variable_name(channel) not in names]
+    missing = [channel for channel in channels if not _held_in(names, channel) and channel not in OPTIONAL_STATES]
     if missing:
         raise InputError(
             f"forcing has no {', '.join(missing)}; the model reads {', '.join(channels)}, it has "
@@ -184,7 +220,7 @@ def _require_fractions(units: str, what: str) -> None:
     text = units.strip().lower()
     if text in _PERCENT:
         raise DataError(f"{what} is in {units}, expected fractions of 0 to 1 (units 1); divide by 100")
-    if text not in _ONE:
+    if text not in FRACTION_UNITS:
         raise DataError(f"{what} is in {units!r}, expected fractions of the cell's area of 0 to 1 (units 1)")
 
 
@@ -204,20 +240,11 @@ def _checked(
             f"{wanted.south:g} to {wanted.north:g} N, {wanted.west:g} to {wanted.east:g} E; give the whole region"
         )
     values = _spread(values, there)
-    share = _land_share(land, rows, columns, values.shape[1:])
-    void = np.isnan(values)
-    bad = np.where(void.all(axis=0), share > _LAND, void.any(axis=0) & (share > 0))
-    if bad.any():
-        i, j = (int(k) for k in np.argwhere(bad)[0])
-        names = [channel for channel, empty in zip(channels, void[:, i, j], strict=True) if empty]
-        raise DataError(
-            f"forcing has no value (NaN) for {', '.join(names)} in {year} at {coarse.latitudes()[i]:g} N, "
-            f"{coarse.longitudes()[j]:g} E and {int(bad.sum()) - 1} more coarse cells with land; fill them, or take "
-            "the land out of the map"
-        )
-    values[void] = 0
+    whole = Window(0, 0, fine.rows, fine.columns)
+    share = land_share(coarse, fine, [whole], lambda _: land)
+    close_gaps(values, share, channels, year, coarse, "forcing", remedy="fill them")
     Forcing("scenario", coarse, tuple(channels), (year,), values[None]).check("forcing")
-    sums = values.sum(axis=0)[share > _LAND]
+    sums = values.sum(axis=0)[share > LAND]
     if sums.size and sums.mean() < _LEAST_MEAN:
         raise DataError(
             f"forcing adds up to {sums.mean():.3g} over land in {year}, expected nearly 1; are these fractions of the "
@@ -235,16 +262,3 @@ def _spread(values: NDArray[np.float32], there: NDArray[np.bool_]) -> NDArray[np
     i = np.clip(np.arange(there.shape[0]), rows[0], rows[-1])
     j = np.clip(np.arange(there.shape[1]), columns[0], columns[-1])
     return values[:, i[:, None], j]
-
-
-def _land_share(
-    land: NDArray[np.bool_], rows: NDArray[np.int64], columns: NDArray[np.int64], shape: tuple[int, ...]
-) -> NDArray[np.float64]:
-    """Share (h, w) of a coarse cell's fine cells that are land."""
-    height, width = shape
-    count = np.zeros((height, width))
-    for i in np.unique(rows):
-        lines = land[rows == i]
-        count[i] = np.bincount(columns, lines.sum(axis=0), width)
-    whole = np.outer(np.bincount(rows, minlength=height), np.bincount(columns, minlength=width))
-    return count / np.maximum(whole, 1)

@@ -15,8 +15,8 @@ from earthsr.geo.grid import Grid
 from earthsr.geo.readers import open_lonlat
 from earthsr.geo.window import Window
 from earthsr.landuse.emulator.places import Placed, cut_to, place
-from earthsr.landuse.sources.names import variable_name
 from earthsr.landuse.sources.output_grid import BBox, output_grid
+from earthsr.landuse.sources.states import variable_name
 
 #: Fields that need no file.
 _COMPUTED: Final = ("latitude", "longitude")

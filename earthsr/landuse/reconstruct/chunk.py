@@ -190,7 +190,9 @@ class Maker:
         )
         # Those at the chunk's border are decoded for the chunks beside it too, and counted once.
         own = begun_in(self._inside(chunk), index, piece.marks != VOID, fractions[0].size)
-        return found.classes, {"coarse_cells": int(own.sum()), "coarse_cells_unmet": int(own[found.unmet].sum())}
+        unmet = asks_nothing(found.classes, index, fractions, plan.known)
+        unmet[found.unmet] = True
+        return found.classes, {"coarse_cells": int(own.sum()), "coarse_cells_unmet": int((own & unmet).sum())}
 
     def cells(
         self, window: Window, coarse: NDArray[np.float32]
@@ -302,6 +304,16 @@ def _index(cells: tuple[NDArray[np.int64], NDArray[np.int64]], fractions: NDArra
     """Number of the coarse cell of every cell (rows, columns), -1 for none."""
     rows, columns = cells
     return np.where((rows < 0)[:, None] | (columns < 0), -1, rows[:, None] * fractions.shape[2] + columns)
+
+
+def asks_nothing(
+    classes: NDArray[np.uint8], index: NDArray[np.int64], fractions: NDArray[np.float32], known: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Coarse cells that have fine cells of classes which the scenario knows, and of which it says nothing."""
+    told = np.zeros(256, bool)
+    told[: len(known)] = known
+    with_land = np.bincount(index[(index >= 0) & told[classes]], minlength=fractions[0].size) > 0
+    return with_land & ~(np.nan_to_num(fractions) > 0).any(axis=0).ravel()
 
 
 def begun_in(

@@ -11,6 +11,7 @@ from earthsr.errors import InputError
 from earthsr.geo.grid import Grid
 from earthsr.landuse.classes import ClassTable
 from earthsr.landuse.reconstruct.plan import require_land_use
+from earthsr.landuse.sources.gaps import Fill, require_fill
 from earthsr.landuse.sources.output_grid import BBox
 from earthsr.landuse.sources.world_inputs import WorldInputs, open_world
 
@@ -35,6 +36,8 @@ class Inputs:
     """West, south, east, north, degrees; west beyond east goes across the dateline."""
     cell_size_deg: float | None = None
     """Size of the maps' cells; the anchor's where absent."""
+    fill_scenario: Fill | None = None
+    """``nearest``: what stands for fractions that the scenario lacks over land; an error where absent."""
 
 
 def open_inputs(model: Model, inputs: Inputs) -> WorldInputs:
@@ -46,6 +49,7 @@ def open_inputs(model: Model, inputs: Inputs) -> WorldInputs:
         If something is missing or does not fit; the message names file, channel and year.
     """
     require_land_use(model)
+    require_fill(inputs.fill_scenario, "--fill-scenario")
     source = str(model.metadata.get("source", "the model"))
     if inputs.table is None:
         table = ClassTable.from_json(model.metadata["class_table"], source)
@@ -67,6 +71,7 @@ def open_inputs(model: Model, inputs: Inputs) -> WorldInputs:
         protected=inputs.protected,
         bbox=inputs.bbox,
         cell_size_deg=inputs.cell_size_deg,
+        fill_scenario=inputs.fill_scenario,
     )
     warn_of_cells(model, world.grid)
     return world

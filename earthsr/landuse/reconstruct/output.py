@@ -87,6 +87,9 @@ def finish(
     totals = {year: add_up(progress.records(year, plan.lattice)) for year in plan.years}
     years = yearly(totals, plan.world.table.names)
     provenance = describe(plan, manifest["identity"]["checkpoint"])
+    gaps = manifest.get("gaps", {})
+    provenance["coarse_cells_filled"] = int(gaps.get("filled", 0))
+    provenance["coarse_cells_without_scenario"] = int(gaps.get("left", 0))
     files = files_of(work.target, plan)
     report = {
         "task": "land_use",

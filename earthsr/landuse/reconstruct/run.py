@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from tqdm import tqdm
 
 from earthsr.backend import Model
@@ -29,6 +30,7 @@ from earthsr.landuse.reconstruct.progress import Chunk, Progress
 from earthsr.landuse.reconstruct.ranks import shares
 from earthsr.landuse.reconstruct.work import SharedFolder
 from earthsr.landuse.sources.fine import fingerprint
+from earthsr.landuse.sources.gaps import Gaps, land_share
 from earthsr.ranks import Rank
 
 _logger = logging.getLogger("earthsr")
@@ -66,6 +68,34 @@ def survey(plan: Plan) -> tuple[list[int], list[bool]]:
         tiles = plan.tiles.tiles(area) if free.any() else ()
         windows.append(sum(bool(free[slices(tile.keep, area)].any()) for tile in tiles))
     return windows, valid
+
+
+def require_forcing(plan: Plan, share: NDArray[np.floating]) -> Gaps:
+    """Hold the scenario to having a value over land, and see whether it has: in the first and the last year to be made.
+
+    All others are looked at when they are read.
+
+    Raises
+    ------
+    DataError
+        If it has none, and none is to be filled in.
+    """
+    scenario, world = plan.world.scenario, plan.world
+    scenario.require_land(share, world.fill_scenario)
+    made = [step.year for step in plan.steps[1:]]
+    gaps = [scenario.gaps(year) for year in sorted({min(made), max(made)})] if made else [Gaps()]
+    most = max(gaps, key=lambda counted: counted.filled + counted.left)
+    notes = most.note(", ".join(path.name for path in scenario.paths))
+    world.notes += [note for note in notes if note not in world.notes]
+    return most
+
+
+def forced_land(plan: Plan) -> NDArray[np.float64]:
+    """Share (h, w) of each coarse cell that the anchor gives a class which the scenario knows; reads the anchor."""
+    known = np.zeros(256, bool)
+    known[: len(plan.known)] = plan.known
+    windows = (plan.window(chunk) for chunk in plan.lattice)
+    return land_share(plan.world.scenario.grid, plan.grid, windows, lambda window: known[plan.world.anchor(window)])
 
 
 @dataclass(frozen=True)
@@ -241,13 +271,17 @@ def _begun(
 def _begin(plan: Plan, work: SharedFolder, identity: Mapping[str, Any]) -> dict[str, Any]:
     """Make everything that processes share."""
     windows, valid = survey(plan)
+    share = forced_land(plan)
+    gaps = require_forcing(plan, share)
     if not any(valid):
         raise InputError(f"{plan.world.maps.paths([plan.world.anchor_year])[0]}: no cell of the maps has a class")
     layers = ("land_use", *plan.options.keep)
     spec = MapsSpec(plan.grid, plan.world.crs, plan.years, plan.world.table, plan.side, layers)
     create_maps(work.maps, spec, {"title": "earthsr reconstruct, not finished"})
     Scratch.create_or_open(work.scratch, plan.grid, len(plan.world.static_channels) + 1, plan.side)
+    np.save(work.land, share)
     manifest = {"identity": dict(identity), "windows": windows, "valid": valid, "begun": time.time()}
+    manifest["gaps"] = asdict(gaps)
     work.begin(manifest)
     found = work.read_manifest()
     assert found is not None
@@ -260,6 +294,7 @@ def _roll_out(share: Share, patience_s: float) -> tuple[FlowTimes, int]:
     items = [(step, chunk) for step in plan.steps for chunk in own if not progress.done(step.year, chunk)]
     if not items:
         return FlowTimes(), 0  # others may be finishing, and have moved the maps
+    require_forcing(plan, np.load(work.land) if work.land.exists() else forced_land(plan))
     scratch = Scratch.create_or_open(work.scratch, plan.grid, len(plan.world.static_channels) + 1, plan.side)
     worker = Worker(plan, open_maps(work.maps), scratch)
 

@@ -48,6 +48,11 @@ class SharedFolder(WorkFolder):
         return self.path / "static"
 
     @property
+    def land(self) -> Path:
+        """Share of land of each coarse cell, where the scenario has to have a value; written before the manifest."""
+        return self.path / "land_share.npy"
+
+    @property
     def done(self) -> Path:
         """Markers."""
         return self.path / "done"

@@ -21,10 +21,11 @@ from numpy.typing import NDArray
 from earthsr.errors import DataError, InputError
 from earthsr.geo.grid import Cut, Grid, centres_of, covers
 from earthsr.geo.times import spans
-from earthsr.landuse.classes import ClassTable
+from earthsr.landuse.classes import OPTIONAL_STATES, ClassTable
 from earthsr.landuse.fields import Forcing
-from earthsr.landuse.sources.names import variable_name
+from earthsr.landuse.sources.gaps import Fill, Gaps, close_gaps
 from earthsr.landuse.sources.scenario_files import Place, ScenarioFile, around, close_files, open_files, place_years
+from earthsr.landuse.sources.states import channels_of_classes, held_states, report_untied, variable_name
 
 #: Years that stay in memory: windows of this year and the next one take turns.
 _KEPT_YEARS: Final = 2
@@ -61,7 +62,9 @@ class _Year(NamedTuple):
     fractions: NDArray[np.float32]
     """(C, h, w), 0 in the ocean."""
     land: NDArray[np.bool_]
-    """(h, w), cells with any value."""
+    """(h, w), cells with any value in the file."""
+    gaps: Gaps
+    """Cells with land among the others."""
 
 
 class Scenario:
@@ -95,6 +98,9 @@ class Scenario:
         self.of_class = dict(of_class)
         self.joins: tuple[Join, ...] = ()
         self._files, self._places, self._window = tuple(files), dict(places), part.window
+        self._held = held_states(self.channels)
+        self._land_share: NDArray[np.floating] | None = None
+        self._fill: Fill | None = None
         self._kept: OrderedDict[int, _Year] = OrderedDict()
         self._lock = threading.Lock()
         self._remarked: set[str] = set()
@@ -114,7 +120,26 @@ class Scenario:
         """
         place = self._place(year)
         with self._lock:
-            return place.file.read(self.channels, self._window, place.layer)
+            return self._stored(place)
+
+    def require_land(self, share: NDArray[np.floating], fill: Fill | None = None) -> None:
+        """Refuse, or fill, what has no value over land from now on; without this it is 0.
+
+        Parameters
+        ----------
+        share : ndarray of shape (h, w)
+            Share of each coarse cell that is land, as :func:`earthsr.landuse.sources.gaps.land_share` gives it.
+        fill : {"nearest"}, optional
+            What stands for a value that is not there; an error names the cell where absent.
+        """
+        with self._lock:
+            self._land_share, self._fill = share, fill
+            self._kept.clear()
+
+    def gaps(self, year: int) -> Gaps:
+        """Coarse cells with land of which the scenario says nothing in a year; none where nothing was required."""
+        with self._lock:
+            return self._year(year).gaps
 
     def fractions(self, year: int) -> NDArray[np.float32]:
         """Fractions of a year, (C, h, w), 0 to 1 of the area of the coarse cell; 0 in the ocean.
@@ -126,8 +151,8 @@ class Scenario:
         InputError
             If the scenario does not have the year.
         DataError
-            If the file is damaged, a fraction is outside 0 to 1, or those of a cell add up to more; the message names
-            file, variable, cell and year.
+            If the file is damaged, a fraction is outside 0 to 1, those of a cell add up to more, or land has none
+            (:meth:`require_land`); the message names file, variable, cell and year.
         """
         with self._lock:
             return self._year(year).fractions
@@ -152,20 +177,51 @@ class Scenario:
             self._kept[year] = self._read(self._place(year), year)
         return self._kept[year]
 
+    def _stored(self, place: Place) -> NDArray[np.float32]:
+        """Fractions (C, h, w) as a file has them, NaN where there is none.
+
+        Of states that not every scenario has, those that this one lacks are 0, and those that the channels lack are
+        added to the state that holds them elsewhere.
+        """
+        file = place.file
+        present = [name for name in (*self.channels, *self._held) if name in file.fields]
+        stored = file.read(present, self._window, place.layer)
+        if present == list(self.channels):
+            return stored
+        by_name = dict(zip(present, stored, strict=True))
+        blank = np.where(np.isnan(stored).all(axis=0), np.float32(np.nan), np.float32(0))
+        values = np.stack([by_name.get(channel, blank) for channel in self.channels])
+        for state, holder in self._held.items():
+            if state in by_name:
+                values[self.channels.index(holder)] += by_name[state]
+        return values
+
     def _read(self, place: Place, year: int) -> _Year:
         file = place.file
-        values = file.read(self.channels, self._window, place.layer)
+        values = self._stored(place)
         void = np.isnan(values)
         land = ~void.all(axis=0)
-        partial = int((void.any(axis=0) & land).sum())
-        if partial and file.name not in self._remarked:
-            self._remarked.add(file.name)
-            said = "some, not all fractions have no value in %d cells of %d: taken as 0"
-            _logger.warning(f"%s: {said}", file.name, partial, year)
-        values[void] = 0
+        gaps = Gaps()
+        if self._land_share is not None:
+            gaps = close_gaps(values, self._land_share, self.channels, year, self.grid, file.name, self._fill)
+            self._remark(gaps.note(file.name))
+        else:
+            partial = int((void.any(axis=0) & land).sum())
+            if partial:
+                self._remark(
+                    [f"{file.name}: some, not all fractions have no value in {partial} cells of {year}: taken as 0"]
+                )
+            values[void] = 0
         Forcing("scenario", self.grid, self.channels, (year,), values[None]).check(file.name)
         values.flags.writeable = False
-        return _Year(values, land)
+        return _Year(values, land, gaps)
+
+    def _remark(self, notes: Sequence[str]) -> None:
+        """Warn once."""
+        for note in notes:
+            if note not in self._remarked:
+                self._remarked.add(note)
+                _logger.warning(note)
 
 
 def open_scenario(
@@ -180,7 +236,7 @@ def open_scenario(
         first one gives it.
     channels : sequence of str
         Variables to read, in this order; of names that NetCDF does not allow (``grass/shrub``) the variable is
-        :func:`~earthsr.landuse.sources.names.variable_name`.
+        :func:`~earthsr.landuse.sources.states.variable_name`.
     table : ClassTable
         Whose classes the channels stand for: those of a class's ``forcing`` where they are all there, else the channel
         that has the class's own name.
@@ -205,7 +261,9 @@ def open_scenario(
         places = place_years(files, notes)
         _require_joined(places)
         _note_missing(files, places, notes)
-        scenario = Scenario(files, places, channels, _part(files[0], fine), channels_of_classes(table, channels))
+        part, of_class = _part(files[0], fine), channels_of_classes(table, channels)
+        scenario = Scenario(files, places, channels, part, of_class)
+        report_states(files, places, channels, of_class, table, part, notes)
         _note_overlaps(scenario, notes)
         years = scenario.years
         changes = [b for a, b in itertools.pairwise(years) if places[a].file is not places[b].file]
@@ -219,13 +277,13 @@ def open_scenario(
 def _variables(name: str, dataset: Any, channels: Sequence[str]) -> dict[str, str]:
     """Variable of each channel."""
     found, missing = {}, []
-    for channel in channels:
+    for channel in (*channels, *held_states(channels)):
         names = (channel, variable_name(channel))
-        variable = next((each for each in names if each in dataset.data_vars), None)
-        if variable is None:
-            missing.append(channel)
-        else:
+        variable = next((key for key in names if key in dataset.data_vars), None)
+        if variable is not None:
             found[channel] = variable
+        elif channel not in OPTIONAL_STATES:
+            missing.append(channel)
     if missing or not found:
         held = [str(key) for key in dataset.data_vars]
         listed = ", ".join(held[:20]) + (f" and {len(held) - 20} more" if len(held) > 20 else "")
@@ -236,15 +294,24 @@ def _variables(name: str, dataset: Any, channels: Sequence[str]) -> dict[str, st
     return found
 
 
-def channels_of_classes(table: ClassTable, channels: Sequence[str]) -> dict[str, tuple[str, ...]]:
-    """Forcing channels that make up each class; classes that the channels do not cover are left out."""
-    found = {}
-    for each in table.classes:
-        if each.forcing and set(each.forcing) <= set(channels):
-            found[each.name] = each.forcing
-        elif each.name in channels:
-            found[each.name] = (each.name,)
-    return found
+def report_states(
+    files: Sequence[ScenarioFile],
+    places: Mapping[int, Place],
+    channels: Sequence[str],
+    of_class: Mapping[str, tuple[str, ...]],
+    table: ClassTable,
+    part: Cut,
+    notes: list[str],
+) -> None:
+    """Note the states that a file lacks, and those that no class is tied to; warn where these hold land."""
+    layers: dict[int, dict[int, int]] = {number: {} for number in range(len(files))}
+    for year, place in places.items():
+        layers[[place.file is file for file in files].index(True)][year] = place.layer
+    for file in files:
+        for state in OPTIONAL_STATES:
+            if state in channels and state not in file.fields:
+                notes.append(f"{file.name} has no {state}: taken as 0 (LUH2 counts it with {OPTIONAL_STATES[state]})")
+    report_untied(files, layers, channels, of_class, table, part.window, part.grid, notes)
 
 
 def _part(file: ScenarioFile, fine: Grid) -> Cut:

@@ -27,6 +27,7 @@ from earthsr.landuse.classes import NODATA, ClassTable
 from earthsr.landuse.fields import Channel
 from earthsr.landuse.sources.class_maps import ClassMaps, open_anchor
 from earthsr.landuse.sources.fine import describe_statics, fingerprint
+from earthsr.landuse.sources.gaps import Fill
 from earthsr.landuse.sources.output_grid import BBox, output_grid
 from earthsr.landuse.sources.scenario import Scenario, open_scenario
 from earthsr.landuse.sources.statics import COMPUTED, StaticField, StaticFields, open_statics
@@ -45,6 +46,8 @@ class WorldInputs:
     """What was assumed, for the provenance."""
     bbox: BBox | None
     cell_size_deg: float | None
+    fill_scenario: Fill | None
+    """What stands for fractions that the scenario lacks over land."""
     maps: ClassMaps
     """The anchor, on its own grid."""
     fields: tuple[StaticField, ...]
@@ -127,6 +130,7 @@ class WorldInputs:
             "protected": [fingerprint(raster.path) for raster in self.masks],
             "bbox": None if self.bbox is None else list(self.bbox),
             "cell_size_deg": self.cell_size_deg,
+            **({"fill_scenario": self.fill_scenario} if self.fill_scenario else {}),
         }
 
     def close(self) -> None:
@@ -149,6 +153,7 @@ def open_world(
     protected: Sequence[str] = (),
     bbox: BBox | None = None,
     cell_size_deg: float | None = None,
+    fill_scenario: Fill | None = None,
 ) -> WorldInputs:
     """Open what a reconstruction reads, and check that it fits the model and the grid.
 
@@ -172,6 +177,8 @@ def open_world(
         :func:`earthsr.landuse.sources.output_grid.touched`.
     cell_size_deg : float, optional
         Side of the maps' cells; the anchor's where absent.
+    fill_scenario : {"nearest"}, optional
+        What stands for fractions that the scenario lacks over land.
 
     Raises
     ------
@@ -204,6 +211,7 @@ def open_world(
             notes=notes,
             bbox=bbox,
             cell_size_deg=cell_size_deg,
+            fill_scenario=fill_scenario,
             maps=maps,
             fields=tuple(by_name[name] for name in static_names),
             sources=tuple(statics.fields),

@@ -79,6 +79,18 @@ def test_forcings_that_do_not_fit(started, scenario, case):
     refused(started, match, change(forcing_of(scenario, 1994)), 1994)
 
 
+def test_states_that_no_class_is_tied_to_are_warned_of_once(started, scenario, caplog):
+    given = forcing_of(scenario, 1994)
+    given = given.assign(agrof=given["urban"] * 0 + 0.25, secma=given["urban"] * 0 + 37)
+    before = started.state
+    with_them = started.step(given, 1994, prior=before)
+    started.step(given, 1994, prior=before)
+    assert same(with_them, started.step(forcing_of(scenario, 1994), 1994, prior=before))
+    (warning,) = [text for text in caplog.messages if "agrof" in text]
+    assert "25.00%" in warning
+    assert "secma" not in caplog.text
+
+
 @pytest.mark.parametrize("year", [1994.5, "1994", None, 1, 3000, True, np.nan])
 def test_years_that_are_none(started, scenario, year):
     refused(started, "expected a calendar year", forcing_of(scenario, 1994), year)

@@ -10,7 +10,7 @@ import pytest
 
 from earthsr import Emulator
 from earthsr.errors import EarthsrError
-from earthsr.landuse.sources.names import variable_name
+from earthsr.landuse.sources.states import variable_name
 from tests.conftest import REPOSITORY
 from tests.landuse.emulator.cases import PART, forcing_of
 
@@ -33,6 +33,26 @@ def write_config(path, world, backend, **more):
     }
     path.write_text(json.dumps({key: value for key, value in values.items() if value is not None}))  # JSON is YAML
     return str(path)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ("demo-landuse", "demo-landuse"),
+        ("run", "{folder}/run"),
+        ("../run/checkpoints/best", "{folder}/../run/checkpoints/best"),
+        ("demo-lnduse", "{folder}/demo-lnduse"),
+    ],
+)
+def test_checkpoints_are_paths_or_names_of_pretrained_models(tmp_path, given, expected):
+    from earthsr.landuse.emulator.bmi_config import BmiConfig
+
+    path = tmp_path / "bmi.yaml"
+    path.write_text(f"checkpoint: {given}\nstatic: static.nc\nanchor: 1993=anchor.tif\nend_year: 1995\n")
+    assert BmiConfig.read(path).checkpoint == expected.format(folder=tmp_path)
+    if given == "demo-landuse":
+        (tmp_path / given).mkdir()
+        assert BmiConfig.read(path).checkpoint == str(tmp_path / given), "what lies there goes first"
 
 
 @pytest.fixture

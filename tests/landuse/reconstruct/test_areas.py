@@ -4,8 +4,9 @@ import dataclasses
 
 import numpy as np
 import pytest
+import xarray
 
-from earthsr.errors import WorkError
+from earthsr.errors import DataError, WorkError
 from earthsr.geo import Window
 from earthsr.geo.areas import cells_of
 from earthsr.landuse.maps import open_maps
@@ -189,3 +190,31 @@ def test_backwards_a_region_of_one_tile_is_what_the_evaluation_rolls_out(model, 
     # An untrained network may give little for the direction.
     seen = composer.fields(tile, 1992, source.classes(tile, 1993), 1, -1)["scalars"]
     np.testing.assert_array_equal(scalars_of(model.normalisation, 1992, 1993), seen)
+
+
+def test_land_without_a_scenario_value_is_refused_or_filled(model, world, part, tmp_path):
+    """The scenario says nothing of a coarse cell in which the anchor has land: no map is invented there."""
+    place = {"lat": 1, "lon": 2}
+    files = []
+    for path in part.scenario:
+        with xarray.open_dataset(path, decode_times=False) as dataset:
+            made = dataset.load()
+        for name, field in made.data_vars.items():
+            if {"time", "lat", "lon"} <= set(field.dims):
+                made[name][{**place}] = np.nan
+        files.append(tmp_path / path.name)
+        made.to_netcdf(files[-1], engine="h5netcdf")
+    latitude, longitude = float(made.lat[1]), float(made.lon[2])
+    lacking = dataclasses.replace(part, scenario=tuple(files))
+    options = dataclasses.replace(SMALL, match_areas=True)
+    target = tmp_path / "maps.zarr"
+    with pytest.raises(DataError, match=rf"no value .* at {latitude:g} N, {longitude:g} E .*--fill-scenario nearest"):
+        reconstruct(model, lacking, (1993, 1994), target, options)
+    assert not target.exists()
+    assert not target.with_name("maps.zarr.work").exists(), "nothing half-written stays"
+    filled = dataclasses.replace(lacking, fill_scenario="nearest")
+    report = reconstruct(model, filled, (1993, 1994), target, options)
+    assert report["provenance"]["coarse_cells_filled"] == 1
+    assert report["provenance"]["coarse_cells_without_scenario"] == 0
+    assert any("1 coarse cells with land" in note for note in report["notes"])
+    assert report["years"]["1994"]["coarse_cells_unmet"] == 0
