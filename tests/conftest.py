@@ -191,7 +191,7 @@ def run_cli(*arguments, check=None, timeout=300, **options):
     return done
 
 
-def call_cli(*arguments, cwd=None):
+def call_cli(*arguments, check=None, cwd=None):
     """Run the command line in this process, which is faster; the result looks like a finished process."""
     out, err = io.StringIO(), io.StringIO()
     with contextlib.ExitStack() as stack:
@@ -201,6 +201,8 @@ def call_cli(*arguments, cwd=None):
             stack.enter_context(contextlib.chdir(cwd))
         code = main([str(word) for word in arguments])
     logging.getLogger("earthsr").handlers.clear()
+    if check is not None:
+        assert code == check, f"exit {code}\n{out.getvalue()}\n{err.getvalue()}"
     return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 
 

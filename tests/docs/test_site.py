@@ -86,31 +86,47 @@ def test_roles_of_docstrings_are_links_or_names(site):
         assert not re.search(r":(?:class|func|meth|mod|data|attr):", path.read_text("utf-8")), path
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("text", "words"),
-    [
-        ("[gone](gone.md)\n", "gone.md"),
-        ("[gone](index.md#gone)\n", "#gone"),
-        ("[gone](../configs/gone.yaml)\n", "gone.yaml"),
-        ("[gone][earthsr.gone]\n", "earthsr.gone"),
-        ("::: earthsr.gone\n", "earthsr.gone"),
-    ],
-)
-def test_what_leads_nowhere_fails_the_build(tmp_path, text, words):
-    docs = tmp_path / "docs"
+#: Pages that lead nowhere, and what a strict build has to say of each.
+NOWHERE = {
+    "page": ("[gone](gone.md)", "gone.md"),
+    "anchor": ("[gone](index.md#gone)", "#gone"),
+    "file": ("[gone](../configs/gone.yaml)", "gone.yaml"),
+    "name": ("[gone][earthsr.lost]", "earthsr.lost"),
+}
+
+
+def build_of(folder, pages):
+    """Build pages with this site's settings, less what hooks add: its links lead to pages that are not here."""
+    docs = folder / "docs"
     docs.mkdir()
-    (docs / "index.md").write_text(f"# Home\n\n{text}", encoding="utf-8")
+    (docs / "index.md").write_text("# Home\n", encoding="utf-8")
+    for name, text in pages.items():
+        (docs / f"{name}.md").write_text(f"# {name}\n\n{text}\n", encoding="utf-8")
     settings = (REPOSITORY / "mkdocs.yml").read_text(encoding="utf-8")
-    settings = re.sub(r"^nav:\n(?:  .*\n)+", "nav: [index.md]\n", settings, flags=re.M)
+    nav = ", ".join(["index.md", *(f"{name}.md" for name in pages)])
+    settings = re.sub(r"^nav:\n(?:  .*\n)+", f"nav: [{nav}]\n", settings, flags=re.M)
     settings = settings.replace("docs_dir: docs", f"docs_dir: {docs}").replace("tools/", f"{REPOSITORY}/tools/")
     settings = settings.replace("paths: [., backends]", f"paths: [{REPOSITORY}]")
-    # Of the pages that hooks add, none: their links lead to pages that are not here.
     settings = re.sub(r"^hooks:\n(?:  .*\n)+", "", settings, flags=re.M)
-    (tmp_path / "mkdocs.yml").write_text(settings, encoding="utf-8")
-    done = build(tmp_path / "mkdocs.yml", tmp_path / "site")
+    (folder / "mkdocs.yml").write_text(settings, encoding="utf-8")
+    return build(folder / "mkdocs.yml", folder / "site")
+
+
+@pytest.mark.slow
+def test_what_leads_nowhere_fails_the_build(tmp_path):
+    """All of it is said in one build: a page with each."""
+    done = build_of(tmp_path, {name: text for name, (text, _) in NOWHERE.items()})
     assert done.returncode != 0
-    assert words in done.stdout + done.stderr, done.stdout + done.stderr
+    warned = [line for line in (done.stdout + done.stderr).splitlines() if line.startswith("WARNING")]
+    for name, (_, words) in NOWHERE.items():
+        assert any(words in line and f"{name}.md" in line for line in warned), (name, warned)
+
+
+@pytest.mark.slow
+def test_a_reference_to_a_name_that_is_gone_ends_the_build(tmp_path):
+    done = build_of(tmp_path, {"reference": "::: earthsr.gone"})
+    assert done.returncode != 0
+    assert "earthsr.gone" in done.stdout + done.stderr, done.stdout + done.stderr
 
 
 def test_links_of_a_page_point_at_what_travels_with_the_site():
