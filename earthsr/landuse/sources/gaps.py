@@ -13,10 +13,9 @@ from typing import Final, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from earthsr.errors import DataError, InputError
+from earthsr.errors import DataError, InputError, geo_module
 from earthsr.geo.areas import cells_of
 from earthsr.geo.grid import Grid
-from earthsr.geo.lonlat_rasters import geo_module
 from earthsr.geo.window import Window
 
 #: What may stand for a value that a scenario has not: that of the nearest coarse cell that has all.

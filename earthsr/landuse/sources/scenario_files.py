@@ -47,6 +47,10 @@ class ScenarioFile:
         """Grid of all variables."""
         return next(iter(self.fields.values())).grid
 
+    def field(self, variable: str) -> LonLatRaster:
+        """View of any variable of the file, a layer a year."""
+        return LonLatRaster(field_of(self.path, variable, self.dataset, layers=True), self.path)
+
     def read(self, channels: Sequence[str], window: Window, layer: int) -> NDArray[np.float32]:
         """Fractions (C, rows, columns) of a layer; NaN where there is none."""
         found = np.empty((len(channels), window.rows, window.columns), np.float32)

@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthsr.geo.grid import Grid
-from earthsr.geo.lonlat_rasters import NetCdf
 from earthsr.geo.window import Window
 from earthsr.landuse.classes import OPTIONAL_STATES, ClassTable
 from earthsr.landuse.sources.scenario_files import ScenarioFile
@@ -129,11 +128,11 @@ def report_untied(
         for name in map(str, file.dataset.data_vars):
             if name in known or not looks_like_state(name, file.dataset[name], like):
                 continue
-            field, shares = NetCdf(file.path, name, file.dataset), {}
+            field, shares = file.field(name), {}
             for year in sorted({min(years), max(years)}):
                 if year not in lands:
-                    lands[year] = np.isfinite(first.values(window, years[year]))
-                shares[year] = share_of_land(field.values(window, years[year]), lands[year], grid)
+                    lands[year] = np.isfinite(first.read(window, years[year]))
+                shares[year] = share_of_land(field.read(window, years[year]), lands[year], grid)
             year = max(shares, key=lambda y: shares[y])
             note_untied(file.name, name, shares[year], year, table, held.get(name), name in channels, notes)
 
