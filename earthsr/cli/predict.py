@@ -44,7 +44,10 @@ def predict(
         bool, typer.Option("--compare-exact", help="Compare with the exact mode everywhere, not at nine places.")
     ] = False,
     batch_size: Annotated[int | None, typer.Option("--batch-size", help="Windows at once.")] = None,
-    nodata: Annotated[float | None, typer.Option("--nodata", help="Value that stands for none in INPUT.")] = None,
+    nodata: Annotated[
+        list[float] | None,
+        typer.Option("--nodata", help="A further stored number that stands for no value in INPUT; may be repeated."),
+    ] = None,
     units: Annotated[str | None, typer.Option("--units", help="Units of INPUT, in place of its own tag.")] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say tiles, time and disk space, and write nothing.")
@@ -124,7 +127,7 @@ def _raster(
     target: Path,
     options: PredictOptions,
     bbox: tuple[float, float, float, float] | None,
-    nodata: float | None,
+    nodata: list[float] | None,
     units: str | None,
     dry: bool,
     overwrite: bool,

@@ -68,10 +68,11 @@ def dem(
     coast: Annotated[str, typer.Option("--coast", metavar="LOW,HIGH", help=_COAST)] = "0.05,0.95",
     flat_sea: Annotated[str, typer.Option("--flat-sea", metavar="mask|fill|keep", help=_FLAT_SEA)] = "mask",
     nodata: Annotated[
-        float | None, typer.Option("--nodata", help="Stored number without a value in fine rasters, whatever they say.")
+        list[float] | None,
+        typer.Option("--nodata", help="A further stored number without a value in fine rasters; may be repeated."),
     ] = None,
     lr_nodata: Annotated[
-        float | None, typer.Option("--lr-nodata", help="Stored number without a value in coarse rasters.")
+        list[float] | None, typer.Option("--lr-nodata", help="The same of coarse rasters; may be repeated.")
     ] = None,
     units: Annotated[str | None, typer.Option("--units", help="Units of all rasters, whatever they say: m.")] = None,
     crs: Annotated[

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from earthsr.errors import DataError
 from earthsr.geo.crs import crs_name, parse_crs, wkt_of
 from earthsr.geo.georeference import Georeference
+from earthsr.geo.grid import columns_once
 
 _NAMES: Final = {
     "lat": ("lat", "latitude"),
@@ -134,15 +135,16 @@ def grid_of(
         )
         if max(map(abs, differences)) < _EXACT:
             west, cell_x, north, cell_y = exact
+    geographic = axes.degrees if crs is None else bool(crs.is_geographic)
     return Georeference(
         rows=y.cells,
-        columns=x.cells,
+        columns=columns_once(x.cells, cell_x) if geographic else x.cells,
         west=west,
         north=north,
         cell_x=cell_x,
         cell_y=cell_y,
         crs_wkt="" if crs is None else wkt_of(crs),
-        geographic=axes.degrees if crs is None else bool(crs.is_geographic),
+        geographic=geographic,
         units=units,
         nodata=nodata,
         attributes=attributes,

@@ -5,19 +5,23 @@ xarray opens them; stored numbers are decoded here, so that codes of classes sta
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from earthsr.errors import DataError, geo_module
+from earthsr.errors import DataError, EarthsrWarning, geo_module
 from earthsr.geo.cf import Axes, axes_of, grid_of
 from earthsr.geo.georeference import Codes, Georeference
 from earthsr.geo.times import years_of
-from earthsr.geo.values import kept_attributes, physical, unreadable, void_cells
+from earthsr.geo.values import Packing, Voids, kept_attributes, packing_of, unreadable
 from earthsr.geo.window import Window
+
+#: Key of the encoding under which a reader leaves what it has to say of a field.
+_NOTE: Final = "earthsr_note"
 
 
 class FieldSource:
@@ -30,20 +34,19 @@ class FieldSource:
         georeference: Georeference,
         axes: Axes,
         layer: dict[str, int],
-        nodata: tuple[float, ...],
+        packing: Packing,
         layers: str | None = None,
     ) -> None:
-        self.name, self.georeference = name, georeference
+        self.name, self.georeference, self.packing = name, georeference, packing
         self.layers = layers
         """Dimension of the layers; None where there is but one."""
-        self._open, self._axes, self._layer, self._nodata = open_array, axes, layer, nodata
+        self._open, self._axes, self._layer = open_array, axes, layer
         self._opened: tuple[Any, Callable[[], None]] | None = None
 
     @property
     def packed(self) -> bool:
         """Whether values are stored numbers times a scale, or with an offset."""
-        said = self._array().attrs
-        return (float(said.get("scale_factor", 1.0)), float(said.get("add_offset", 0.0))) != (1.0, 0.0)
+        return (self.packing.scale, self.packing.offset) != (1.0, 0.0)
 
     def read(self, window: Window, layer: int = 0) -> NDArray[np.float32]:
         """Read (rows, columns) from north to south, NaN where there is no value.
@@ -53,9 +56,7 @@ class FieldSource:
         DataError
             If the file is damaged.
         """
-        stored = self._stored(window, layer)
-        said = self._array().attrs
-        return physical(stored, self._nodata, float(said.get("scale_factor", 1.0)), float(said.get("add_offset", 0.0)))
+        return self.packing.decode(self._stored(window, layer))
 
     def codes(self, window: Window, layer: int = 0) -> Codes:
         """Read stored numbers as they are, and which of them are values.
@@ -66,7 +67,7 @@ class FieldSource:
             If the file is damaged.
         """
         stored = self._stored(window, layer)
-        return Codes(stored, ~void_cells(stored, self._nodata))
+        return Codes(stored, ~self.packing.void(stored))
 
     def years(self) -> tuple[int, ...] | None:
         """Years of the layers; None where there is but one without a time.
@@ -102,8 +103,7 @@ class FieldSource:
             raise
         except Exception as error:  # every library has errors of its own for a damaged block
             raise unreadable(self.name, window, error) from error
-        if _unsigned(array.attrs, stored.dtype):
-            stored = stored.view(f"u{stored.dtype.itemsize}")
+        stored = self.packing.stored(stored)
         return np.ascontiguousarray(stored[::-1]) if self._axes.ascending else stored
 
     def release(self) -> None:
@@ -123,7 +123,7 @@ def field_source(
     variables: Any,
     open_array: Callable[[], tuple[Any, Callable[[], None]]],
     *,
-    nodata: float | None,
+    nodata: Voids,
     units: str | None,
     band: int | None,
     need_crs: bool = True,
@@ -155,36 +155,34 @@ def field_source(
     layer = {} if along is not None else _layer(array, axes, name, band)
     if along is not None:
         layer = dict.fromkeys((str(dim) for dim in array.dims if dim not in (axes.y, axes.x, along)), 0)
-    voids = _voids(array) if nodata is None else (nodata,)
+    # A field that xarray has decoded keeps in its encoding what it was packed with; its voids are NaN.
+    packing = packing_of(array.attrs, array.dtype, name, given=nodata, decoded=array.encoding)
     georeference = grid_of(
         array,
         variables,
         axes,
         name,
         units=str(array.attrs.get("units", "")) if units is None else units,
-        nodata=voids[0] if voids else None,
+        nodata=packing.nodata[0] if packing.nodata else None,
         attributes=kept_attributes(array.attrs),
         need_crs=need_crs,
     )
-    return FieldSource(name, open_array, georeference, axes, layer, voids, along)
+    for text in (array.encoding.get(_NOTE), _lost_zeros(array, packing)):
+        if text:
+            warnings.warn(f"{name}: {text}", EarthsrWarning, stacklevel=3)
+    return FieldSource(name, open_array, georeference, axes, layer, packing, along)
 
 
-def _voids(array: Any) -> tuple[float, ...]:
-    """Stored numbers that mean no value; a decoded field has NaN there and remembers them in its encoding."""
-    found: list[float] = []
-    for key in ("_FillValue", "missing_value"):
-        said = array.attrs.get(key, array.encoding.get(key))
-        if said is not None and np.asarray(said).dtype.kind in "iuf":
-            found += [float(number) for number in np.ravel(said)]
-    if _unsigned(array.attrs, array.dtype):
-        # NetCDF 3 has no unsigned type: fill values are stored as signed as the values are.
-        found = [number + 256**array.dtype.itemsize if number < 0 else number for number in found]
-    return tuple(dict.fromkeys(found))
-
-
-def _unsigned(said: Mapping[str, Any], dtype: np.dtype) -> bool:
-    """Whether stored integers are unsigned though their type is not."""
-    return str(said.get("_Unsigned", "")).lower() == "true" and dtype.kind == "i"
+def _lost_zeros(array: Any, packing: Packing) -> str:
+    """What is said of a field in which xarray took zeros for voids when it decoded it."""
+    fill = array.encoding.get("_FillValue")
+    packed = {"scale_factor", "add_offset"} & set(array.encoding)
+    if "_FillValue" in array.attrs or fill is None or packed or np.ndim(fill) or fill != 0:
+        return ""
+    return (
+        "its fill value is 0, so that cells of 0 m, the sea, were made voids when it was opened; "
+        "xarray.open_dataset(..., mask_and_scale=False) keeps them, and so does the path of the file"
+    )
 
 
 def _layers(array: Any, axes: Axes, name: str) -> str | None:
@@ -240,7 +238,7 @@ def open_dataset(path: Path) -> Any:
 def open_field(
     path: Path,
     variable: str | None,
-    nodata: float | None = None,
+    nodata: Voids = None,
     units: str | None = None,
     band: int | None = None,
     *,
@@ -276,7 +274,7 @@ def field_of(
     dataset: Any,
     *,
     shared: bool = True,
-    nodata: float | None = None,
+    nodata: Voids = None,
     units: str | None = None,
     band: int | None = None,
     layers: bool = False,
@@ -303,17 +301,47 @@ def field_of(
 
 
 def _open_store(path: Path) -> Any:
-    xarray = geo_module("xarray")
-    geo_module("zarr")
-    import warnings
-
+    xarray, zarr = geo_module("xarray"), geo_module("zarr")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that metadata are not consolidated concerns nobody here
-            return xarray.open_dataset(path, engine="zarr", chunks=None, cache=False, decode_cf=False)
+            dataset = xarray.open_dataset(path, engine="zarr", chunks=None, cache=False, decode_cf=False)
+            group = zarr.open_group(path, mode="r")
     except Exception as error:  # zarr has many errors for stores that are no groups of arrays
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(f"{path.name}: cannot be read as a Zarr store ({reason})") from None
+    for key, array in dataset.data_vars.items():
+        note = _zero_fill(array, group[key])
+        if note:
+            array.encoding[_NOTE] = note
+    return dataset
+
+
+def _zero_fill(array: Any, stored: Any) -> str:
+    """Keep sea level where 0 is merely what Zarr fills with: it is the default of arrays of version 2.
+
+    xarray takes any fill value of version 2 for a void. A fill value of 0 m is one here only where the attributes say
+    so; what is said of it is returned, with the chunks that nobody wrote.
+    """
+    fill = np.asarray(0 if stored.fill_value is None else stored.fill_value)
+    said = array.attrs
+    if fill.dtype.kind not in "iuf" or float(fill) * _plain(said, "scale_factor", 1) + _plain(said, "add_offset", 0):
+        return ""
+    own = {key: stored.attrs[key] for key in ("_FillValue", "missing_value") if key in stored.attrs}
+    if any(_plain(own, key, 1) == float(fill) for key in own):
+        return ""
+    missing = stored.nchunks - stored.nchunks_initialized
+    absent = f"; {missing} of {stored.nchunks} chunks were never written and count as 0" if missing else ""
+    if said.pop("_FillValue", None) is None:
+        return absent[2:] and f"{absent[2:]}; --nodata 0 makes them voids, and every other 0"
+    return f"the fill value of the Zarr store is 0, and 0 m is taken for sea level; --nodata 0 makes it a void{absent}"
+
+
+def _plain(said: Any, key: str, otherwise: float) -> float:
+    try:
+        return float(np.ravel(said.get(key, otherwise))[0])
+    except (TypeError, ValueError):
+        return otherwise
 
 
 def _choose(dataset: Any, variable: str | None, name: str, prefer: str = "") -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import html
 import os
+import re
 import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -17,8 +19,9 @@ from earthsr.errors import DataError, EarthsrError, InputError, geo_module
 from earthsr.geo.cf_write import plain_attributes
 from earthsr.geo.crs import crs_name, gdal, parse_crs, wkt_of
 from earthsr.geo.georeference import Codes, Georeference
+from earthsr.geo.grid import columns_once
 from earthsr.geo.sinks import FileSink
-from earthsr.geo.values import kept_attributes, physical, unreadable, void_cells
+from earthsr.geo.values import Packing, Voids, kept_attributes, unreadable, voids_of
 from earthsr.geo.window import Window
 from earthsr.store import cannot_write
 
@@ -35,6 +38,11 @@ _COG: Final[dict[str, Any]] = {
     "BIGTIFF": "IF_SAFER",
     "NUM_THREADS": min(4, os.cpu_count() or 1),
 }
+#: What to do about a file without a CRS; ``rio`` comes with rasterio.
+SET_CRS: Final = "rio edit-info --crs EPSG:4326 FILE sets it if it is that (rio comes with rasterio)"
+#: A VRT that is larger is left to GDAL.
+_VRT_BYTES: Final = 2**26
+_VRT_FILE: Final = re.compile(r'<SourceFilename(?:\s+relativeToVRT="([01])"|[^>])*>([^<]*)</SourceFilename>')
 
 
 class GdalSource:
@@ -46,15 +54,14 @@ class GdalSource:
     def __init__(
         self,
         path: Path,
-        nodata: float | None = None,
+        nodata: Voids = None,
         units: str | None = None,
         band: int | None = None,
         warp: Callable[[Any, int], Any] | None = None,
     ) -> None:
         self._path, self._band, self._warp = path, 1, warp
         self._files: list[Any] = []
-        self._scale, self._offset, self._masked, self._flipped = 1.0, 0.0, False, False
-        self._nodata: float | None = None
+        self._masked, self._flipped, self.packing = False, False, Packing()
         self.name = path.name
         try:
             with gdal():
@@ -63,50 +70,59 @@ class GdalSource:
             self.close()
             raise
 
-    def _describe(self, nodata: float | None, units: str | None, band: int | None) -> Georeference:
+    def _describe(self, nodata: Voids, units: str | None, band: int | None) -> Georeference:
         name = self.name
         file = self._open()
         self._band = _band_of(file, band, name)
         index = self._band - 1
         if not file.crs:
-            raise DataError(f"{name}: has no CRS; gdal_edit.py -a_srs EPSG:4326 FILE sets it if it is that")
+            raise DataError(f"{name}: has no CRS; {SET_CRS}")
         if np.dtype(file.dtypes[index]).kind not in "iuf":
             raise DataError(f"{name}: holds {file.dtypes[index]}, expected real numbers")
         tags = {**file.tags(), **file.tags(self._band)}
         said = file.units[index] or tags.get("units") or ""
-        # The file's own word on voids; another's goes before it.
-        self._nodata = file.nodatavals[index] if nodata is None else nodata
         masks = [flag.name for flag in file.mask_flag_enums[index]]
         self._masked = "per_dataset" in masks
-        self._scale, self._offset = file.scales[index], file.offsets[index]
+        scale, offset = float(file.scales[index]), float(file.offsets[index])
+        if not scale or not np.isfinite([scale, offset]).all():
+            raise DataError(
+                f"{name}: scale is {scale:g} and offset {offset:g}, expected numbers and no scale of 0; python -c "
+                "\"import rasterio; f = rasterio.open('FILE', 'r+'); f.scales, f.offsets = [1], [0]\" takes them out"
+            )
+        self.packing = Packing(voids_of(file.nodatavals[index]) + voids_of(nodata), scale, offset)
         if self._warp is not None:
             file = self._warped(file)
         wkt = wkt_of(file.crs)
         t = file.transform
         if t.b or t.d or t.a <= 0 or not t.e:
             raise DataError(
-                f"{name}: the grid is rotated or mirrored, expected north up; gdalwarp -t_srs {crs_name(wkt)} IN "
-                "OUT.tif"
+                f"{name}: the grid is rotated or mirrored, expected north up; rio warp IN OUT.tif --dst-crs "
+                f"{crs_name(wkt)} (or gdalwarp -t_srs) turns it"
             )
         if t.is_identity:
-            raise DataError(f"{name}: has a CRS and no place on it; gdal_edit.py -a_ullr WEST NORTH EAST SOUTH FILE")
+            raise DataError(
+                f"{name}: has a CRS and no place on it; rio edit-info --transform "
+                "'[WIDTH, 0, WEST, 0, -HEIGHT, NORTH]' FILE sets it, with width and height of a cell"
+            )
         self._flipped = t.e > 0
+        geographic = bool(file.crs.is_geographic)
         return Georeference(
             rows=file.height,
-            columns=file.width,
+            columns=columns_once(file.width, t.a) if geographic else file.width,
             west=t.c,
             north=t.f + t.e * file.height if self._flipped else t.f,
             cell_x=t.a,
             cell_y=abs(t.e),
             crs_wkt=wkt,
-            geographic=bool(file.crs.is_geographic),
+            geographic=geographic,
             units=said if units is None else units,
-            nodata=self._nodata,
+            nodata=self.packing.nodata[0] if self.packing.nodata else None,
             attributes=kept_attributes(tags),
         )
 
     def _open(self) -> Any:
         rasterio = geo_module("rasterio")
+        _require_tiles(self._path)
         try:
             with warnings.catch_warnings():
                 # A file without a place is refused above, in our words.
@@ -130,7 +146,7 @@ class GdalSource:
     @property
     def packed(self) -> bool:
         """Whether values are stored numbers times a scale, or with an offset."""
-        return (self._scale, self._offset) != (1.0, 0.0)
+        return (self.packing.scale, self.packing.offset) != (1.0, 0.0)
 
     def read(self, window: Window) -> NDArray[np.float32]:
         """Read (rows, columns) from north to south, NaN where there is no value.
@@ -141,7 +157,7 @@ class GdalSource:
             If the file is damaged.
         """
         stored, masked = self._stored(window)
-        values = physical(stored, () if self._nodata is None else (self._nodata,), self._scale, self._offset)
+        values = self.packing.decode(stored)
         if masked is not None:
             values[masked] = np.nan
         return values
@@ -155,7 +171,7 @@ class GdalSource:
             If the file is damaged.
         """
         stored, masked = self._stored(window)
-        void = void_cells(stored, () if self._nodata is None else (self._nodata,))
+        void = self.packing.void(stored)
         return Codes(stored, ~(void if masked is None else void | masked))
 
     def _stored(self, window: Window) -> tuple[NDArray, NDArray[np.bool_] | None]:
@@ -176,6 +192,7 @@ class GdalSource:
         except DataError:
             raise
         except Exception as error:  # GDAL has many errors for a damaged block
+            _require_tiles(self._path)
             raise unreadable(self.name, window, error) from error
         if self._flipped:
             stored, void = np.ascontiguousarray(stored[::-1]), None if void is None else void[::-1]
@@ -191,6 +208,28 @@ class GdalSource:
         self.release()
 
 
+def _require_tiles(path: Path) -> None:
+    """Raise a :class:`DataError` where a file that a VRT is made of is missing: GDAL only says that reading failed."""
+    try:
+        with path.open("rb") as handle:
+            start = handle.read(64).lstrip()
+            if not start.startswith(b"<VRTDataset") or path.stat().st_size > _VRT_BYTES:
+                return
+        text = path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return
+    for relative, name in _VRT_FILE.findall(text):
+        name = html.unescape(name)
+        if not name or name.startswith(("/vsi", "<")) or "://" in name or (":" in name and not Path(name).suffix):
+            continue  # no plain file: GDAL's own places, and parts of files
+        tile = path.parent / name if relative == "1" else Path(name)
+        if not tile.exists():
+            raise DataError(
+                f"{path.name}: its tile {tile} is missing; put it back, or make the VRT again of the files that are "
+                "there (gdalbuildvrt), or name them one after the other instead of the VRT"
+            )
+
+
 def _band_of(file: Any, band: int | None, name: str) -> int:
     bands = [
         number + 1
@@ -198,7 +237,7 @@ def _band_of(file: Any, band: int | None, name: str) -> int:
         if colour.name != "alpha" or file.count == 1  # alpha is a mask, no values
     ]
     if band is None and len(bands) != 1:
-        raise DataError(f"{name}: has {len(bands)} bands, expected one; gdal_translate -b 1 IN OUT.tif takes one out")
+        raise DataError(f"{name}: has {len(bands)} bands, expected one; rio stack IN --bidx 1 OUT.tif takes one out")
     if band is not None and not 1 <= band <= file.count:
         raise DataError(f"{name}: has no band {band}, it has {file.count}; they count from 1")
     return bands[0] if band is None else band

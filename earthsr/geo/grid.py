@@ -218,6 +218,23 @@ class Grid:
         return cls(west, north, width, height, int(values["rows"]), int(values["columns"]))
 
 
+def columns_once(columns: int, cell_x: float) -> int:
+    """Columns of a grid of longitudes without one that repeats the first.
+
+    Grids whose cells are nodes have a row on each pole, and once round the globe their last column lies where the first
+    one does, as in ETOPO's files of 10,801 x 21,601.
+
+    Parameters
+    ----------
+    columns : int
+        Of a file.
+    cell_x : float
+        Their width in degrees.
+    """
+    whole = columns > 2 and math.isclose((columns - 1) * cell_x, 360.0, rel_tol=0, abs_tol=cell_x / 20)
+    return columns - 1 if whole else columns
+
+
 class Cut(NamedTuple):
     """A part of a grid."""
 

@@ -13,7 +13,7 @@ from earthsr.geo.cf import axes_of, grid_mapping_name
 from earthsr.geo.cf_write import axis_attributes, crs_attributes
 from earthsr.geo.fields import FieldSource, field_source
 from earthsr.geo.georeference import Codes, Georeference
-from earthsr.geo.values import physical, void_cells
+from earthsr.geo.values import Packing, Voids, voids_of
 from earthsr.geo.window import Window
 
 
@@ -26,15 +26,14 @@ class ArraySource:
     def read(self, window: Window) -> NDArray[np.float32]:
         """Copy (rows, columns); NaN where there is no value."""
         row, column, rows, columns = self.georeference.check(window)
-        nodata = self.georeference.nodata
-        return physical(self._values[row : row + rows, column : column + columns], () if nodata is None else (nodata,))
+        voids = Packing(voids_of(self.georeference.nodata))
+        return voids.decode(self._values[row : row + rows, column : column + columns])
 
     def codes(self, window: Window) -> Codes:
         """Copy (rows, columns) as they are, and which of them are values."""
         row, column, rows, columns = self.georeference.check(window)
         values = self._values[row : row + rows, column : column + columns].copy()
-        nodata = self.georeference.nodata
-        return Codes(values, ~void_cells(values, () if nodata is None else (nodata,)))
+        return Codes(values, ~Packing(voids_of(self.georeference.nodata)).void(values))
 
     def close(self) -> None:
         """Let the array go."""
@@ -98,7 +97,7 @@ class MemorySink:
 
 
 def dataarray_source(
-    array: Any, *, nodata: float | None = None, units: str | None = None, name: str | None = None
+    array: Any, *, nodata: Voids = None, units: str | None = None, name: str | None = None
 ) -> FieldSource:
     """Read a DataArray as a raster, window by window: only what a window touches is loaded or computed.
 
@@ -108,8 +107,8 @@ def dataarray_source(
         On axes of latitude and longitude, or of y and x, in either order and with rows either way up; other
         dimensions have length one. Its CRS is that of its coordinate ``spatial_ref`` or of its ``grid_mapping``, else
         its attribute ``crs``, else EPSG:4326 where the axes are latitude and longitude, else none.
-    nodata : float, optional
-        Number that stands for no value besides NaN.
+    nodata : float or sequence of float, optional
+        Numbers that stand for no value besides NaN.
     units : str, optional
         In place of the attribute ``units``.
     name : str, optional

@@ -149,7 +149,7 @@ def _place(source: Source, first: Source) -> tuple[int, int]:
     if here.units != there.units:
         raise DataError(
             f"{beside}: its units are {here.units or 'not said'} against {there.units or 'not said'}; --units says "
-            "which they are, or convert one (gdal_calc.py)"
+            "which they are, or convert one (rio calc, or cdo mulc)"
         )
     for word, a, b in (("wide", here.cell_x, there.cell_x), ("high", here.cell_y, there.cell_y)):
         if abs(a - b) > _SAME_SIZE * b:

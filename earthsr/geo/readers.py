@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import html
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +20,7 @@ from earthsr.geo.georeference import Codes, Georeference, Source, read_window
 from earthsr.geo.geotiff import GdalSource
 from earthsr.geo.grid import westward
 from earthsr.geo.mosaic import mosaic
+from earthsr.geo.values import Voids, end_of_float32, voids_of
 from earthsr.geo.window import Window, pieces
 from earthsr.store import is_zarr
 
@@ -33,7 +36,7 @@ class Opener(Protocol):
         path: Path,
         variable: str | None,
         *,
-        nodata: float | None = None,
+        nodata: Voids = None,
         units: str | None = None,
         band: int | None = None,
     ) -> Source:
@@ -92,17 +95,15 @@ def split_variable(text: str | Path) -> tuple[Path, str | None]:
     return whole, None
 
 
-def open_source(
-    text: str | Path, *, nodata: float | None = None, units: str | None = None, band: int | None = None
-) -> Source:
+def open_source(text: str | Path, *, nodata: Voids = None, units: str | None = None, band: int | None = None) -> Source:
     """Open a raster in any CRS, by what the file is and not by its suffix.
 
     Parameters
     ----------
     text : str or Path
         GeoTIFF or another raster file of GDAL, NetCDF, or a Zarr store; ``FILE.nc:VARIABLE`` names a variable.
-    nodata : float, optional
-        Stored number that stands for no value, in place of what the file says.
+    nodata : float or sequence of float, optional
+        Stored numbers that stand for no value, besides those that the file names.
     units : str, optional
         Of the values, in place of what the file says.
     band : int, optional
@@ -131,7 +132,7 @@ def open_source(
 
 
 def open_sources(
-    texts: Sequence[str | Path], *, nodata: float | None = None, units: str | None = None, band: int | None = None
+    texts: Sequence[str | Path], *, nodata: Voids = None, units: str | None = None, band: int | None = None
 ) -> Source:
     """Open one raster, or several tiles of one product as one; see :func:`open_source` and :func:`mosaic`.
 
@@ -139,8 +140,8 @@ def open_sources(
     ----------
     texts : sequence of str or Path
         Files, or ``FILE.nc:VARIABLE``.
-    nodata : float, optional
-        Value that stands for none; that of the file where absent.
+    nodata : float or sequence of float, optional
+        Stored numbers that stand for no value, besides those that the files name.
     units : str, optional
         Units of the values; those of the file where absent.
     band : int, optional
@@ -290,7 +291,7 @@ def reprojected(
     anchor: tuple[float, float] = (0.0, 0.0),
     onto: Georeference | None = None,
     resampling: str = "bilinear",
-    nodata: float | None = None,
+    nodata: Voids = None,
     units: str | None = None,
     band: int | None = None,
 ) -> GdalSource:
@@ -342,7 +343,7 @@ def _warp(
     anchor: tuple[float, float],
     onto: Georeference | None,
     resampling: str,
-    nodata: float | None,
+    nodata: Voids,
 ) -> Any:
     rasterio, vrt, warping = geo_module("rasterio"), geo_module("rasterio.vrt"), geo_module("rasterio.warp")
     if onto is not None:
@@ -353,9 +354,15 @@ def _warp(
         )
         if resolution is not None:
             transform, columns, rows = _anchored(transform, columns, rows, anchor)
-    void = file.nodatavals[band - 1] if nodata is None else nodata
-    if void is None and np.dtype(file.dtypes[band - 1]).kind == "f":
-        void = float("nan")  # else a void of NaN spreads over all cells that it has the least weight in
+    voids = [*voids_of(file.nodatavals[band - 1]), *voids_of(nodata)]
+    kind = np.dtype(file.dtypes[band - 1]).kind
+    if kind == "f" and not any(map(math.isnan, voids)):
+        voids.append(math.nan)  # else a void of NaN spreads over all cells that it has the least weight in
+    void = None
+    if voids:
+        void, *others = dict.fromkeys(end_of_float32(number) if kind == "f" else number for number in voids)
+        for other in others:
+            file, band = _with_void(file, band, other, void), 1
     return vrt.WarpedVRT(
         file,
         crs=crs,
@@ -369,6 +376,20 @@ def _warp(
         dtype="float32",
         # The straight lines by which GDAL approximates a projection may be off by an eighth of a cell.
         tolerance=0.01,
+    )
+
+
+def _with_void(file: Any, band: int, other: float, void: float) -> Any:
+    """View of one band in which one more number stands for no value: a view that is warped knows a single one."""
+    rasterio = geo_module("rasterio")
+    source = html.escape(file.name)
+    transform = ", ".join(repr(number) for number in file.transform.to_gdal())
+    return rasterio.open(
+        f'<VRTDataset rasterXSize="{file.width}" rasterYSize="{file.height}">'
+        f"<SRS>{html.escape(file.crs.to_wkt())}</SRS>"
+        f'<GeoTransform>{transform}</GeoTransform><VRTRasterBand dataType="Float64" band="1">'
+        f"<NoDataValue>{void!r}</NoDataValue><ComplexSource><SourceFilename>{source}</SourceFilename>"
+        f"<SourceBand>{band}</SourceBand><NODATA>{other!r}</NODATA></ComplexSource></VRTRasterBand></VRTDataset>"
     )
 
 

@@ -329,10 +329,10 @@ def test_rasters_that_cannot_be_placed(weights, any_backend, tmp_path):
     from affine import Affine
 
     no_crs = write_tif(tmp_path / "no.tif", hills(), crs=None)
-    refused(weights, any_backend, no_crs, tmp_path / "o.tif", "no.tif", "CRS", "gdal_edit")
+    refused(weights, any_backend, no_crs, tmp_path / "o.tif", "no.tif", "CRS", "rio edit-info --crs")
     rotated = Affine.translation(WEST, NORTH) * Affine.rotation(20) * Affine.scale(CELL, -CELL)
     turned = write_tif(tmp_path / "turned.tif", hills(), transform=rotated)
-    refused(weights, any_backend, turned, tmp_path / "o.tif", "turned.tif", "rotated", "gdalwarp")
+    refused(weights, any_backend, turned, tmp_path / "o.tif", "turned.tif", "rotated", "rio warp")
 
 
 def test_values_that_are_no_elevations_in_metres(weights, any_backend, tmp_path):

@@ -192,10 +192,10 @@ def damage(folder, **options):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"crs": None}, "alps.tif: has no CRS; gdal_edit.py -a_srs EPSG:4326"),
+        ({"crs": None}, "alps.tif: has no CRS; rio edit-info --crs EPSG:4326"),
         ({"transform": Affine(CELL, CELL / 9, WEST, CELL / 9, -CELL, NORTH)}, "rotated or mirrored, expected north up"),
         ({"transform": Affine(-CELL, 0, WEST, 0, -CELL, NORTH)}, "rotated or mirrored, expected north up"),
-        ({"units": "ft"}, "alps.tif: units are 'ft', expected metres; gdal_calc.py -A IN --calc=\"A*0.3048\""),
+        ({"units": "ft"}, "alps.tif: units are 'ft', expected metres; rio calc '(* 0.3048 (read 1))'"),
         ({"values": np.full((200, 300), -9999, np.float32), "nodata": -9999}, "region alps: holds no value, all is"),
         ({"values": np.full((200, 300), np.nan, np.float32)}, "region alps: holds no value, all is nodata"),
         (

@@ -594,7 +594,7 @@ def test_nan_may_be_called_nodata(tmp_path, alps):
     path = write_dem(tmp_path / "nan.tif", values)
     prepare_dem(tmp_path / "out", [path], plan=DemPlan(patch=8, shares=(1, 0, 0), minimum_valid=0), nodata=np.nan)
     data, attributes = read(tmp_path / "out", "train")
-    assert json.loads(attributes["provenance"])["parameters"]["nodata"] == "nan"
+    assert json.loads(attributes["provenance"])["parameters"]["nodata"] == ["nan"]
     assert 0 < data["mask_40"].mean() < 1
 
 
@@ -606,7 +606,7 @@ def test_provenance_names_files_and_not_where_they_lie(tmp_path, alps):
     (file,) = said["files"]
     assert (file["name"], file["bytes"], len(file["sha256"])) == ("alps.tif", path.stat().st_size, 64)
     assert said["parameters"]["patch"] == 8
-    assert said["parameters"]["nodata"] == -9999
+    assert said["parameters"]["nodata"] == [-9999]
     assert said["earthsr"]
     assert said["result"]["counts"].keys() == {"train", "valid", "test"}
     assert str(tmp_path) not in json.dumps(said)

@@ -173,11 +173,10 @@ def test_packed_values_with_two_kinds_of_voids(tmp_path):
     attributes = {"scale_factor": 0.5, "add_offset": -100.0, "_FillValue": np.int16(4), "missing_value": np.int16(9)}
     dataset_of(DEGREES, stored, **attributes).to_netcdf(tmp_path / "a.nc", engine="h5netcdf")
     expected = stored * 0.5 - 100
-    expected[stored == 9] = np.nan
-    given = open_source(tmp_path / "a.nc", nodata=9)
-    np.testing.assert_array_equal(whole(given), expected)  # the argument goes before both tags
-    expected[stored == 4] = np.nan
+    expected[np.isin(stored, (4, 9))] = np.nan
     np.testing.assert_array_equal(whole(open_source(tmp_path / "a.nc")), expected)
+    expected[np.isin(stored, (6, 7))] = np.nan  # numbers that are given add to both tags
+    np.testing.assert_array_equal(whole(open_source(tmp_path / "a.nc", nodata=[6, 7])), expected)
 
 
 def test_unsigned_values_have_unsigned_voids(tmp_path):
@@ -221,7 +220,7 @@ def test_arguments_go_before_what_a_file_says(tmp_path):
     values[1, 0, 0] = 0
     path = write_tif(tmp_path / "a.tif", values, DEGREES)
     source = open_source(path, nodata=0, units="metre", band=2)
-    assert (source.georeference.units, source.georeference.nodata) == ("metre", 0)
+    assert (source.georeference.units, source.georeference.nodata) == ("metre", -32768)
     read = whole(source)
     assert np.isnan(read[0, 0])
     assert np.nansum(read) == 6 * 62
@@ -332,17 +331,17 @@ BAD = {
     ),
     "no CRS": (
         lambda p: write_tif(p / "a", np.ones((7, 9), np.float32), replace(DEGREES, crs_wkt="")),
-        "a: has no CRS; gdal_edit.py -a_srs",
+        "a: has no CRS; rio edit-info --crs EPSG:4326",
     ),
     "no place": (
         lambda p: write_tif(p / "a", np.ones((7, 9), np.float32), DEGREES, transform=None),
-        "has a CRS and no place on it; gdal_edit.py -a_ullr",
+        "has a CRS and no place on it; rio edit-info --transform",
     ),
-    "rotated": (rotated, "a: the grid is rotated or mirrored, expected north up; gdalwarp -t_srs EPSG:4326"),
+    "rotated": (rotated, "a: the grid is rotated or mirrored, expected north up; rio warp .* --dst-crs EPSG:4326"),
     "mirrored": (mirrored, "a: the grid is rotated or mirrored"),
     "bands": (
         lambda p: write_tif(p / "a", np.ones((3, 7, 9), np.float32), DEGREES),
-        "a: has 3 bands, expected one; gdal_translate -b 1",
+        "a: has 3 bands, expected one; rio stack .*--bidx 1",
     ),
     "complex": (lambda p: write_tif(p / "a", np.ones((7, 9), np.complex64), DEGREES), "holds complex64"),
     "columns from the east": (backwards, "lon goes from east to west; turn it round"),
@@ -430,10 +429,10 @@ def test_metres_pass(units):
     [
         (
             "ft",
-            "units are 'ft', expected metres; gdal_calc.py .*0.3048.*cdo mulc,0.3048.*--units m if the tag is wrong",
+            "units are 'ft', expected metres; rio calc .*0.3048.*cdo -setunit,m -mulc,0.3048.*--units m if the tag is",
         ),
         ("US survey foot", "0.3048006096"),
-        ("km", r"A\*1000"),
+        ("km", r"\* 1000 "),
         ("K", "elevations in metres are needed"),
         ("degrees", "units are 'degrees', expected metres"),
         ("m s-1", "units are 'm s-1', expected metres"),

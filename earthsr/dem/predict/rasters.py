@@ -30,6 +30,8 @@ from earthsr.geo import (
     require_metres,
     to_dataarray,
 )
+from earthsr.geo.crs import metres_per_unit
+from earthsr.geo.values import Voids
 from earthsr.models import DemSRNetSpec
 
 
@@ -117,7 +119,7 @@ def predict_raster(
     options: PredictOptions | None = None,
     *,
     bbox: Box | None = None,
-    nodata: float | None = None,
+    nodata: Voids = None,
     units: str | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
@@ -137,7 +139,9 @@ def predict_raster(
     bbox : tuple of float, optional
         West, south, east, north in units of the CRS; west > east goes across the dateline of a global raster, and the
         output's longitudes are then contiguous, such as 170 to 190.
-    nodata, units : optional
+    nodata : float or sequence of float, optional
+        Stored numbers that stand for no value, besides those that the file names.
+    units : str, optional
         In place of what the file says.
     overwrite : bool
         Replace a target that is there.
@@ -217,7 +221,7 @@ def dry_run(
     options: PredictOptions | None = None,
     *,
     bbox: Box | None = None,
-    nodata: float | None = None,
+    nodata: Voids = None,
     units: str | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
@@ -233,8 +237,8 @@ def dry_run(
         How to predict.
     bbox : tuple of float, optional
         West, south, east, north, in units of the CRS.
-    nodata : float, optional
-        Value that stands for none in the source.
+    nodata : float or sequence of float, optional
+        Stored numbers that stand for no value, besides those that the source names.
     units : str, optional
         Units of the source, in place of its own.
     overwrite : bool
@@ -295,7 +299,7 @@ def _warn_of_cells(model: Model, raster: Source) -> None:
     trained, grid = model.metadata.get("input_cell_size_deg"), raster.georeference
     if not trained or not (grid.crs_wkt or grid.geographic):
         return
-    cell = grid.cell_y if grid.geographic else grid.cell_y / _METRES_PER_DEGREE
+    cell = grid.cell_y if grid.geographic else grid.cell_y * metres_per_unit(grid.crs_wkt) / _METRES_PER_DEGREE
     if not 0.8 < cell / trained < 1.25:
         warnings.warn(
             f"{raster.name}: cells of {cell:.6g} degrees; the model was trained on {trained:.6g}",

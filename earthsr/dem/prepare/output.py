@@ -14,7 +14,6 @@ import numpy as np
 from earthsr.data.normalise import Statistics
 from earthsr.data.patches import Patches
 from earthsr.dem.prepare.pairs import TOLERANCE
-from earthsr.dem.prepare.patches import metres_per_unit
 from earthsr.dem.prepare.plan import DemPlan, Job, Layout, Split
 from earthsr.dem.prepare.provenance import MOST_BYTES, Provenance
 from earthsr.dem.prepare.sources import Archive
@@ -24,6 +23,7 @@ from earthsr.dem.write import Split as Pieces
 from earthsr.dem.write import write_pieces
 from earthsr.errors import DataError, listed
 from earthsr.geo import crs_name
+from earthsr.geo.crs import metres_per_unit
 from earthsr.store import require_room
 
 #: Patches whose statistics are made together, in float64.

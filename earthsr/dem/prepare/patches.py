@@ -82,8 +82,3 @@ def degrees_of(corners: NDArray[np.float64], wkt: str) -> NDArray[np.float64]:
     with gdal():
         longitude, latitude = warp.transform(parse_crs(wkt, "raster"), "EPSG:4326", corners[:, 0], corners[:, 1])
     return np.stack([longitude, latitude], axis=1)
-
-
-def metres_per_unit(wkt: str) -> float:
-    """Metres per unit of a projection."""
-    return float(parse_crs(wkt, "raster").linear_units_factor[1])

@@ -27,6 +27,7 @@ from earthsr.dem.prepare.register import MODES, Mode, Registration, measure_sea,
 from earthsr.dem.prepare.sources import Archive, Reading, require_one_size
 from earthsr.dem.prepare.work import Shards, leftovers, move_into_place, write_shard
 from earthsr.errors import EarthsrWarning, InputError
+from earthsr.geo.values import Voids, voids_of
 from earthsr.store import disk_errors, finish_placing, owned, require_free, require_writable
 
 _logger = logging.getLogger("earthsr")
@@ -62,8 +63,8 @@ def prepare_dem(
     lr: Sequence[str | Path] = (),
     *,
     plan: DemPlan | None = None,
-    nodata: float | None = None,
-    lr_nodata: float | None = None,
+    nodata: Voids = None,
+    lr_nodata: Voids = None,
     units: str | None = None,
     crs: str | None = None,
     register: Mode = "auto",
@@ -86,8 +87,8 @@ def prepare_dem(
         ``[REGION=]PATH`` of an independent coarse product.
     plan : DemPlan, optional
         Scale, patches and splits.
-    nodata, lr_nodata : float, optional
-        Stored numbers of fine and of coarse rasters that stand for no value, in place of what the files say.
+    nodata, lr_nodata : float or sequence of float, optional
+        Stored numbers of fine and of coarse rasters that stand for no value, besides those that the files name.
     units : str, optional
         Of all rasters, in place of what the files say.
     crs : str, optional
@@ -130,7 +131,7 @@ def prepare_dem(
     _require_no_files(root)
     if not resume and not leftovers(root):
         require_free(root, SPLITS, overwrite)
-    reading = Reading(nodata, lr_nodata, units, crs)
+    reading = Reading(voids_of(nodata), voids_of(lr_nodata), units, crs)
     archive = Archive(hr, lr, reading, plan.scale)
     if not plan.mix_cell_sizes:
         require_one_size(archive.grids)

@@ -36,8 +36,8 @@ class Provenance:
         """Collect it; reads every file once for its checksum."""
         parameters = {**asdict(plan), **asdict(reading), "register": mode}
         for name in ("nodata", "lr_nodata"):
-            if parameters[name] is not None and not math.isfinite(parameters[name]):
-                parameters[name] = str(parameters[name])  # JSON has no word for it
+            # JSON has no word for some.
+            parameters[name] = [number if math.isfinite(number) else str(number) for number in parameters[name]]
         return cls(archive.files(), parameters, _sentence(archive, plan))
 
     @property

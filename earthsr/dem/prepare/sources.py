@@ -25,6 +25,7 @@ from earthsr.geo import (
     same_crs,
 )
 from earthsr.geo.crs import parse_crs, wkt_of
+from earthsr.geo.geotiff import SET_CRS
 from earthsr.landuse.sources.fine import fingerprint
 
 
@@ -42,9 +43,9 @@ class Region:
 class Reading:
     """How files are read."""
 
-    nodata: float | None = None
-    """Stored number of fine rasters that stands for no value, in place of what the files say."""
-    lr_nodata: float | None = None
+    nodata: tuple[float, ...] = ()
+    """Stored numbers of fine rasters that stand for no value, besides those that the files name."""
+    lr_nodata: tuple[float, ...] = ()
     units: str | None = None
     """In place of what the files say."""
     crs: str | None = None
@@ -252,7 +253,7 @@ class Archive:
         grid = source.georeference
         try:
             if not grid.crs_wkt:
-                raise DataError(f"{source.name}: has no CRS; gdal_edit.py -a_srs EPSG:4326 FILE sets it if it is that")
+                raise DataError(f"{source.name}: has no CRS; {SET_CRS}")
             if grid.units.strip():
                 require_metres(grid.units, source.name)
             elif (name := path_of(text).name) not in self.silent:
