@@ -95,7 +95,9 @@ class _Step(nn.Cell):
 
         def loss(target: Tensor, weight: Tensor, *inputs: Tensor) -> tuple[Tensor, Tensor]:
             weighed = weigh(objective, target, weight)
-            total = ops.maximum(ops.stop_gradient(shared_sum(weighed.sum())), self.one)
+            total = ops.stop_gradient(shared_sum(weighed.sum()))
+            # Whatever it is; where nothing counts, 1 makes loss and gradient 0.
+            total = ops.select(total > 0, total, self.one)
             prediction = network(*inputs).astype(mstype.float32)
             value = (point_loss(objective, prediction, target) * weighed).sum() / total
             if objective.slope:
