@@ -12,14 +12,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from earthsr.backend import Engine, Pending, StepValues
-from earthsr.backend.interface import NativeLoss, Peaks, PhaseTimes, Resources
+from earthsr.backend import Pending, StepValues, TrainingEngine
+from earthsr.backend.interface import NativeLoss
 from earthsr.data.batch import Batch, Earlier
 from earthsr.errors import BackendError
 from earthsr.models import NetworkSpec, Objective, OptimizerSpec, Precision, State
 from earthsr.models.state import Weights
 from earthsr.ranks import Rank
-from earthsr_torch import timing
 from earthsr_torch.device import numerics
 from earthsr_torch.group import Group, share_statistics, watched
 from earthsr_torch.networks import build, hold_norms, parameters
@@ -30,8 +29,8 @@ from earthsr_torch.precision import plan, store
 from earthsr_torch.tensors import read, write
 
 
-class TorchEngine(Engine):
-    """See :class:`earthsr.backend.Engine`."""
+class TorchEngine(TrainingEngine):
+    """See :class:`earthsr.backend.TrainingEngine`."""
 
     def __init__(
         self,
@@ -238,24 +237,6 @@ class TorchEngine(Engine):
         """Values of every rank; see the base class."""
         with watched(self._group):
             return self._group.gather(values)
-
-    # Measuring
-
-    def time_phases(self, batches: Sequence[Batch], learning_rates: Sequence[float]) -> PhaseTimes:
-        """Tell the phases of a step apart; see the base class."""
-        return timing.time_phases(self, batches, learning_rates)
-
-    def measure_peaks(self, samples: int, rows: int, columns: int, channels: int = 256) -> Peaks:
-        """Measure bare operators; see the base class."""
-        return timing.measure_peaks(self, samples, rows, columns, channels)
-
-    def use_plain_layout(self) -> str:
-        """Keep weights and inputs contiguous; see the base class."""
-        return timing.use_plain_layout(self)
-
-    def resources(self) -> Resources:
-        """Return what is computed with; see the base class."""
-        return timing.resources(self)
 
     # State
 

@@ -141,7 +141,7 @@ PROGRAM = """
 import dataclasses, sys
 import numpy as np
 from earthsr.backend import get_backend
-from earthsr.data import Batch
+from earthsr.data.batch import Batch
 from earthsr.ranks import Rank, launched_rank
 from tests.backends.test_loss import CLASS_WEIGHTS, MAPS
 from earthsr.models import CrossEntropyLoss, OptimizerSpec, initial_weights
