@@ -9,18 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from earthsr.backend import Model, choose_backend, choose_runner, is_exported, read_model
-from earthsr.config import Config, from_mapping, load_yaml_config
-from earthsr.data.hdf5 import patch_size_of
+from earthsr.config import Config, find_workload, from_mapping, load_yaml_config
 from earthsr.dem.predict.arrays import predict_array
 from earthsr.dem.predict.enlarge import PredictOptions
 from earthsr.dem.predict.rasters import predict_dataarray
 from earthsr.errors import CheckpointError, ConfigError, InputError
-from earthsr.inference.evaluate import evaluate_split
-from earthsr.inference.evaluation import Evaluation
-from earthsr.landuse.split_file import tile_size_of
+from earthsr.inference.evaluate import Evaluation, evaluate_split
 from earthsr.models import (
     Precision,
-    UNetSpec,
     resolve_checkpoint,
 )
 from earthsr.models.checkpoint import STATE, evaluation_folder, is_pretrained
@@ -99,8 +95,9 @@ def train(
         config = load_yaml_config(config)
     if config.train.run_mode == "test":
         raise ConfigError("train.run_mode is test: use earthsr evaluate, or set it to train or finetune")
-    model = initial_model(config, backend, device)
-    trainer = Trainer(config, model, task_for(config).objective(), logger)
+    task = task_for(config)
+    model = initial_model(config, backend, device, task=task)
+    trainer = Trainer(config, model, task.objective(), logger, task=task)
     return Run(trainer.run.path, trainer.train(resume=resume, overwrite=overwrite), model.backend.name)
 
 
@@ -202,14 +199,9 @@ def config_of(checkpoint: str | Path, data: str | Path | None = None) -> Config:
         spec = file.spec.to_dict()
         if data is None:
             raise CheckpointError(f"{weights}: does not say where its data are; name the folder with --data")
-        kind, root = spec.pop("kind"), Path(data)
-        size = tile_size_of(root) if kind == UNetSpec.kind else patch_size_of(root, spec["scale"])
-        values: dict[str, Any] = {"patch_size": size}
-        if file.metadata.get("coarse_interpolation"):
-            values["coarse_interpolation"] = file.metadata["coarse_interpolation"]
-        if file.metadata.get("field"):
-            values["target"] = file.metadata["field"]
-        config = from_mapping({"model": {"name": kind, **spec}, "data": values})
+        workload, name = find_workload(spec.pop("kind"))
+        values = workload.data_keys(spec, file.metadata, Path(data))
+        config = from_mapping({"model": {"name": name, **spec}, "data": values})
     if data is not None:
         config.data.root_dir = str(data)
     return config
@@ -262,10 +254,11 @@ def evaluate(
     """
     config = config_of(checkpoint, data)
     weights = resolve_checkpoint(checkpoint)
-    # An exported model computes in its own precision and on what runs it, whatever the run was trained in and on.
-    exported = is_exported(weights)
-    chosen = choose_runner(weights, backend) if exported else choose_backend(backend, config.backend)
-    level = amp_level or ("O0" if exported else config.train.amp_level)
+    if is_exported(weights):
+        # It computes in its own precision and on what runs it, whatever the run was trained in and on.
+        chosen, level = choose_runner(weights, backend), amp_level or "O0"
+    else:
+        chosen, level = choose_backend(backend, config.backend), amp_level or config.train.amp_level
     precision = Precision(level, config.train.amp_dtype)  # type: ignore[arg-type]
     model = Model.from_checkpoint(checkpoint, backend=chosen, device=device, precision=precision)
     if output is None:

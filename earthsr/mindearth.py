@@ -19,11 +19,10 @@ from numpy.typing import NDArray
 from earthsr.backend import Backend, Model
 from earthsr.backend.interface import NativeLoss
 from earthsr.config import Config, load_yaml_config
-from earthsr.data.dataset import Dataset
+from earthsr.data.dataset import Dataset, SampleSet
 from earthsr.dem.split import DemData
 from earthsr.errors import ConfigError, EarthsrWarning, InputError
 from earthsr.evaluation.figures import ELEVATION_COLOURS
-from earthsr.landuse.dataset import LandUseDataset
 from earthsr.log import set_up_logger
 from earthsr.models import MSELoss, Objective, OptimizerSpec, read_weights, resolve_checkpoint
 from earthsr.models.state import Weights
@@ -296,7 +295,7 @@ class EvaluateCallBack(Validation):
     ----------
     model : Model
         The model that trains.
-    valid_dataset : Dataset or LandUseDataset
+    valid_dataset : SampleSet
         What it is scored on.
     config : Config
         ``summary.valid_frequency`` says how often, in epochs.
@@ -590,12 +589,12 @@ class InferenceModule:
         """
         return self.model.submit(np.asarray(inputs, np.float32)).result()
 
-    def eval(self, dataset: Dataset | LandUseDataset) -> dict[str, Any]:
+    def eval(self, dataset: SampleSet) -> dict[str, Any]:
         """Score the model and the baselines over all of ``dataset``; returns the contents of ``metrics.json``."""
         task = task_for(self.config)
         metrics: dict[str, Any] = task.score(self.model, dataset).to_dict()
         for method, values in metrics["scores"].items():
-            self.logger.info(f"{metrics['split']}: {method} {task.row_words(values)}")
+            self.logger.info(f"{metrics['split']}: {method} {task.describe_scores(values)}")
         return metrics
 
 

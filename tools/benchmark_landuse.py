@@ -139,13 +139,12 @@ def per_sample(root: Path, coarse_bytes: int) -> None:
 
 def loader(tile: int) -> None:
     from earthsr.landuse.dataset import LandUseDataset, LandUseOptions
-    from earthsr.landuse.normalise import ChannelNormalisation
     from earthsr.landuse.split import LandUseData
 
     with tempfile.TemporaryDirectory() as folder:
         root = world(tile, Path(folder) / "world")
         source = LandUseData({"root_dir": str(root), "patch_size": tile}, "train")
-        normalisation = ChannelNormalisation.choose(source.layout.statistics, None)
+        normalisation = source.layout.statistics.normalisation(None)
         batch = 16
         print(f"{len(source)} samples of {tile} x {tile}, batches of {batch}, shuffled and augmented")
         for workers in (0, 1, 2):
@@ -161,7 +160,7 @@ def loader(tile: int) -> None:
 
 
 def steps(path: str, size: int | None) -> None:
-    from earthsr.backend import available_backends, choose_backend
+    from earthsr.backend import available_backends, get_backend
     from earthsr.config import load_yaml_config
     from earthsr.models import OptimizerSpec, Precision, initial_weights
     from earthsr.tasks import task_for
@@ -169,15 +168,15 @@ def steps(path: str, size: int | None) -> None:
     config = load_yaml_config(path, [] if size is None else [f"data.batch_size={size}", "train.class_weights=none"])
     task = task_for(config)
     spec = task.spec()
-    batches = task.made_batches(4).batches
+    batches = task.synthetic_batches(4).batches
     count = config.data.batch_size
     print(f"{path}: {spec.parameter_count:,} parameters, {count} samples of {config.data.patch_size}² per step")
     engines = []
     for name in available_backends():
-        if not choose_backend(name).installed():
+        if not get_backend(name).installed():
             continue
         for level in ("O0", "O2") if name == "torch" else ("O0",):
-            engine = choose_backend(name).engine(spec, initial_weights(spec, 0), precision=Precision(level))
+            engine = get_backend(name).engine(spec, initial_weights(spec, 0), precision=Precision(level))
             engine.prepare_training(task.objective(), OptimizerSpec())
             begun = time.perf_counter()
             engine.run(batches[:1], [1e-4]).result()

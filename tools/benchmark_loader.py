@@ -42,7 +42,6 @@ from earthsr.dem.split import DemData
 from earthsr.dem.write import Split, write_split
 from earthsr.geo.resample import block_mean
 from earthsr.landuse.dataset import LandUseDataset, LandUseOptions
-from earthsr.landuse.normalise import ChannelNormalisation
 from earthsr.landuse.samples import PriorPlan
 from earthsr.landuse.split import LandUseData
 from earthsr.samples.landuse import write_sample_landuse
@@ -134,7 +133,7 @@ def landuse_epochs(folder: Path, batch: int, tile: int) -> tuple[int, Epoch]:
     )
     options = LandUseOptions(tuple(section.directions), plan, buffer_tiles=section.buffer_tiles)
     data = LandUseData({"root_dir": str(folder), "patch_size": tile}, "train")
-    normalisation = ChannelNormalisation.choose(data.layout.statistics, None)
+    normalisation = data.layout.statistics.normalisation(None)
 
     def epoch(number: int, workers: int) -> Iterator[Batch]:
         dataset = LandUseDataset(data, options, num_workers=workers, augment=True).create_dataset(batch)

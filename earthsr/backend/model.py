@@ -11,13 +11,11 @@ from numpy.typing import NDArray
 
 from earthsr.backend.exported import is_exported, read_model
 from earthsr.backend.framework import Backend
-from earthsr.backend.interface import Engine, Pending, TrainingEngine
-from earthsr.backend.registry import choose_backend, choose_runner, training_backends
-from earthsr.data.normalisations import read_normalisation
-from earthsr.data.normalise import Normalisation
-from earthsr.errors import BackendError, CheckpointError
+from earthsr.backend.interface import Engine, Pending
+from earthsr.backend.registry import choose_backend, choose_runner
+from earthsr.data.normalise import AnyNormalisation, Normalisation, read_normalisation
+from earthsr.errors import CheckpointError
 from earthsr.geo.voids import fill_voids
-from earthsr.landuse.normalise import ChannelNormalisation
 from earthsr.models import NetworkSpec, Precision
 from earthsr.models.state import Weights
 
@@ -64,7 +62,9 @@ class Model:
         self._weights = weights
         self._exported = exported
         self.metadata = dict(metadata or {})
-        self.backend: Backend = choose_backend(backend) if exported is None else choose_runner(exported, backend)
+        if not isinstance(backend, Backend):
+            backend = choose_backend(backend) if exported is None else choose_runner(exported, backend)
+        self.backend = backend
         self.device = device
         self.precision = precision or Precision()
         self.graph = graph
@@ -115,42 +115,27 @@ class Model:
     @property
     def engine(self) -> Engine:
         """The engine; made on first use."""
+        if self._engine is None and self._exported is not None:
+            self._engine = self.backend.open_engine(
+                self._exported, self.spec, device=self.device, precision=self.precision
+            )
         if self._engine is None:
-            options: dict[str, Any] = {"device": self.device, "precision": self.precision}
-            if self._exported is not None:
-                runner = choose_runner(self._exported, self.backend)
-                self._engine = runner.open_engine(self._exported, self.spec, **options)
-            else:
-                options |= {"graph": self.graph, "distribute": self.distribute}
-                self._engine = choose_backend(self.backend).engine(self.spec, self._weights, **options)
+            self._engine = self.backend.engine(
+                self.spec,
+                self._weights,
+                device=self.device,
+                precision=self.precision,
+                graph=self.graph,
+                distribute=self.distribute,
+            )
         return self._engine
-
-    @property
-    def training_engine(self) -> TrainingEngine:
-        """The engine, where it is one that learns and gives its weights back.
-
-        Raises
-        ------
-        BackendError
-            If it predicts only.
-        """
-        if self._exported is None and isinstance(self.engine, TrainingEngine):
-            return self.engine
-        others = ", ".join(name for name in training_backends() if name != self.backend.name)
-        if self._exported is None:
-            raise BackendError(f"backend {self.backend.name} predicts only; choose one that trains ({others})")
-        raise BackendError(
-            f"{self._exported}: is an exported model, made for prediction: it cannot be trained, and its weights are "
-            "part of its graph; use the checkpoint that it was exported from, with a backend that trains "
-            f"({', '.join(training_backends())})"
-        )
 
     @property
     def weights(self) -> Weights:
         """Parameters under canonical names, as they are now."""
-        if self._exported is None and not isinstance(self._engine, TrainingEngine):
+        if self._engine is None and self._exported is None:
             return self._weights
-        return self.training_engine.export_state().weights
+        return self.engine.export_state().weights
 
     def load_weights(self, weights: Weights) -> None:
         """Take over weights.
@@ -160,10 +145,10 @@ class Model:
         CheckpointError
             If names or shapes do not fit.
         """
-        self.training_engine.load_weights(weights)
+        self.engine.load_weights(weights)
 
     @property
-    def normalisation(self) -> Normalisation | ChannelNormalisation:
+    def normalisation(self) -> AnyNormalisation:
         """The numbers that the weights were trained with.
 
         Raises
@@ -177,7 +162,7 @@ class Model:
         return read_normalisation(values, str(self.metadata.get("source", "model")))
 
     @normalisation.setter
-    def normalisation(self, value: Normalisation | ChannelNormalisation) -> None:
+    def normalisation(self, value: AnyNormalisation) -> None:
         self.metadata["normalisation"] = value.to_dict()
 
     @property
@@ -212,8 +197,8 @@ class Model:
         normalisation = self.normalisation
         if not isinstance(normalisation, Normalisation):
             raise CheckpointError(
-                f"{self.metadata.get('source', 'the model')}: is a model of land use, which takes a forcing, static "
-                "fields and a map; this asks for one of elevations"
+                f"{self.metadata.get('source', 'the model')}: is a model of other fields "
+                f"({', '.join(field.name for field in self.spec.inputs)}); this asks for one of elevations"
             )
         coarse = np.asarray(coarse, np.float32)
         offsets = normalisation.offsets(coarse)

@@ -15,22 +15,20 @@ from numpy.typing import NDArray
 
 import earthsr
 from earthsr.backend import (
+    Backend,
     Engine,
-    ExportedBackend,
-    WeightsBackend,
     available_backends,
-    choose_backend,
     choose_runner,
     exported_suffixes,
+    get_backend,
     read_model,
-    weights_backends,
+    training_backends,
 )
 from earthsr.backend.exported import EXPORTED
 from earthsr.check.parity.compare import BY_NAME, relative
 from earthsr.errors import BackendError, CheckpointError, InputError, WorkError, already_there, install_hint
-from earthsr.landuse.sources.fine import fingerprint
-from earthsr.models import NetworkSpec, Precision, UNetSpec, WeightsFile
-from earthsr.store import atomic_file
+from earthsr.models import Precision, WeightsFile
+from earthsr.store import atomic_file, fingerprint
 
 #: Batches, and multiples of the smallest height and width, that are compared: no two extents of a case are the same,
 #: and both cases differ in all of them, so that no extent can have become a constant.
@@ -110,20 +108,20 @@ def export(
     }
 
 
-def _writer(target: Path, wish: str | None) -> WeightsBackend:
+def _writer(target: Path, wish: str | None) -> Backend:
     suffix = target.suffix.lower()
-    kinds = weights_backends()
-    writers = [name for name, kind in kinds.items() if suffix in kind.export_suffixes]
+    writers = [name for name in training_backends() if suffix in available_backends()[name].export_suffixes]
     if not writers:
-        known = sorted({known for kind in kinds.values() for known in kind.export_suffixes})
+        known = sorted({each for kind in available_backends().values() for each in kind.export_suffixes})
         raise InputError(f"{target}: unknown suffix {target.suffix or 'none'!r}; expected {' or '.join(known)}")
     if wish is not None:
-        if wish in available_backends() and wish not in writers:
+        chosen = get_backend(wish)
+        if wish not in writers:
             raise BackendError(f"backend {wish} does not write {suffix} files; use --backend {' or '.join(writers)}")
-        return choose_backend(wish)
-    installed = [name for name in writers if kinds[name].installed()]
+        return chosen
+    installed = [name for name in writers if available_backends()[name].installed()]
     if len(installed) == 1:
-        return choose_backend(installed[0])
+        return get_backend(installed[0])
     if installed:
         raise BackendError(f"{' and '.join(installed)} both write {suffix} files; choose with --backend")
     raise BackendError(f"no backend that writes {suffix} files is installed: {_extras(target, writers[-1])}")
@@ -135,7 +133,7 @@ def _extras(target: Path, *writers: str) -> str:
     return install_hint(*dict.fromkeys((*writers, *runners[:1], "export")))
 
 
-def _runner(target: Path) -> ExportedBackend:
+def _runner(target: Path) -> Backend:
     """Return the backend that runs the file for the comparison, without which nothing is written."""
     runners = exported_suffixes().get(target.suffix.lower(), [])
     if not any(available_backends()[name].installed() for name in runners):
@@ -145,7 +143,7 @@ def _runner(target: Path) -> ExportedBackend:
     return choose_runner(target)
 
 
-def _check_metadata(runner: ExportedBackend, written: Path, target: Path, file: WeightsFile) -> None:
+def _check_metadata(runner: Backend, written: Path, target: Path, file: WeightsFile) -> None:
     """Read back what the file says of itself: a caller who finds other numbers there scales its inputs wrongly."""
     spec, metadata = runner.read_model(written)
     if spec != file.spec or {**metadata, EXPORTED: file.metadata[EXPORTED]} != file.metadata:
@@ -153,13 +151,13 @@ def _check_metadata(runner: ExportedBackend, written: Path, target: Path, file: 
 
 
 def _check_outputs(
-    writer: WeightsBackend, runner: ExportedBackend, written: Path, target: Path, file: WeightsFile, device: str
+    writer: Backend, runner: Backend, written: Path, target: Path, file: WeightsFile, device: str
 ) -> dict[str, Any]:
     """Compare the file with the engine that trains, on made inputs of several shapes."""
     spec, contract = file.spec, BY_NAME["raster"]
-    ours = writer.training_engine(spec, file.weights, device=device, precision=Precision("O0", strict=True))
+    ours = writer.engine(spec, file.weights, device=device, precision=Precision("O0", strict=True))
     theirs = runner.open_engine(written, spec, device=device)
-    cases = [made_inputs(spec, *case, seed=number) for number, case in enumerate(CASES)]
+    cases = [spec.random_inputs(*case, seed=number) for number, case in enumerate(CASES)]
     expected = [ours.submit(inputs).result() for inputs in cases]
     found = [theirs.submit(inputs).result() for inputs in cases]
     ours.load_weights({k: np.ascontiguousarray(v) for k, v in spec.transpose_weights(file.weights).items()})
@@ -195,37 +193,3 @@ def _mirrored(engine: Engine, inputs: Mapping[str, NDArray]) -> NDArray[np.float
     turned = engine.spec.transpose_inputs(inputs)
     outputs = engine.submit({name: np.ascontiguousarray(value) for name, value in turned.items()}).result()
     return outputs.swapaxes(-1, -2)
-
-
-def made_inputs(spec: NetworkSpec, batch: int, rows: int, columns: int, seed: int = 0) -> dict[str, NDArray]:
-    """Make normalised inputs of a network.
-
-    Parameters
-    ----------
-    spec : NetworkSpec
-        The network.
-    batch, rows, columns : int
-        Samples, and height and width in multiples of the smallest that a U-Net takes, else of 4 cells.
-    seed : int
-        Of NumPy's generator.
-    """
-    rng = np.random.default_rng(seed)
-    multiple = spec.multiple if isinstance(spec, UNetSpec) else 4
-    height, width = rows * multiple, columns * multiple
-    window = {"rows": rows + 1, "columns": columns + 3}
-    made: dict[str, NDArray] = {}
-    for field in spec.inputs:
-        if isinstance(spec, UNetSpec) and field.name in ("wy", "wx"):
-            fine, coarse = (height, window["rows"]) if field.name == "wy" else (width, window["columns"])
-            # Rows that add up to 1, as those of an interpolation do.
-            made[field.name] = rng.dirichlet(np.full(coarse, 0.3), (batch, fine)).astype(np.float32)
-            continue
-        free = iter(window.values() if field.name == "coarse" else (height, width))
-        shape = (batch, *(next(free) if extent is None else extent for extent in field.shape))
-        if field.dtype == "uint8":
-            # Classes, some cells without one; a mask takes 0 and 1 of them.
-            most = 2 if field.name.endswith("mask") else getattr(spec, "classes", 1) + 1
-            made[field.name] = rng.integers(0, most, shape).astype(np.uint8)
-        else:
-            made[field.name] = rng.normal(size=shape).astype(np.float32)
-    return made

@@ -28,10 +28,10 @@ def validate(
     spec.select(loaded.train.freeze)
     samples = None
     if data:
-        sources = {split: task.data(split) for split in ("train", "valid")}
-        for source in sources.values():
-            source.scan()
-        samples = {split: len(task.dataset(split)) for split in sources}
+        datasets = {split: task.dataset(split) for split in ("train", "valid")}
+        for dataset in datasets.values():
+            dataset.scan()
+        samples = {split: len(dataset) for split, dataset in datasets.items()}
     checked = "" if samples is None else f"; data: {samples['train']} train, {samples['valid']} valid samples"
     values = {"valid": True, "config": str(config), "parameters": spec.parameter_count, "samples": samples}
     show(values, as_json, f"{config}: valid, {spec.parameter_count:,} parameters{checked}")
@@ -49,6 +49,6 @@ def show_config(config: ConfigFile, overrides: Set = None, as_json: Json = False
 @app.command("schema")
 def schema() -> None:
     """Print the JSON schema of configurations, for editors and other tools."""
-    from earthsr.config import Config
+    from earthsr.config import json_schema
 
-    show(Config.model_json_schema(), True, "")
+    show(json_schema(), True, "")

@@ -5,15 +5,26 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import yaml
 from pydantic import ValidationError
+from pydantic.json_schema import models_json_schema
 
 from earthsr.config.messages import config_error, unknown_key
-from earthsr.config.model_sections import DemSRNetModel
 from earthsr.config.schema import Config
+from earthsr.config.workloads import (
+    Workload,
+    find_workload,
+    installed_workloads,
+    owners,
+    section_classes,
+    whose,
+)
 from earthsr.errors import ConfigError, EarthsrWarning
+
+#: What a file without ``model.name`` is of, as MindEarth's are.
+DEFAULT_MODEL: Final = "demsrnet"
 
 
 class _Loader(yaml.SafeLoader):
@@ -77,20 +88,27 @@ def from_mapping(values: Mapping[str, Any], source: str | None = None) -> Config
     ConfigError
         If a key is unknown (the nearest known one is named), out of range or of the wrong type.
     """
+    return _validated(values, source, frozenset())
+
+
+def _validated(values: Mapping[str, Any], source: str | None, typed: frozenset[str]) -> Config:
+    """Validate; ``typed`` are the keys that somebody has just typed."""
     plain = {key: dict(value) if isinstance(value, Mapping) else value for key, value in values.items()}
-    model = plain.get("model")
-    if isinstance(model, dict):
-        # The general model is the default; the discriminator has to be there before validation.
-        name = model.setdefault("name", DemSRNetModel.model_fields["name"].default)
-        if isinstance(name, str) and name.lower() in ("demsrnet", "dem-srnet"):
-            model["name"] = "demsrnet"
-    for section in ("model", "data", "optimizer", "summary", "train"):
-        if section in plain and plain[section] is None:
-            del plain[section]
+    # A run's own copy has all of them, and so had those of earlier versions, with the keys of every workload.
+    saved = set(plain) >= set(Config.model_fields)
+    plain = {key: value for key, value in plain.items() if value is not None or key not in Config.model_fields}
+    model = plain.setdefault("model", {})
+    name = model.get("name", DEFAULT_MODEL) if isinstance(model, dict) else DEFAULT_MODEL
     try:
-        config = Config.model_validate(plain)
+        workload, name = find_workload(name)
+        if isinstance(model, dict):
+            model["name"] = name
+        _settle_foreign_keys(plain, workload, name, saved, typed)
+        config: Config = workload.config.model_validate(plain)
     except ValidationError as error:
-        raise config_error(error, Config, where="", source=source) from None
+        raise config_error(error, workload.config, where="", source=source) from None
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}" if source else str(error)) from None
     given = {
         name: value
         for name, value in (
@@ -101,9 +119,27 @@ def from_mapping(values: Mapping[str, Any], source: str | None = None) -> Config
         if value is not None
     }
     if len(set(given.values())) > 1:
-        found = ", ".join(f"{name} = {value}" for name, value in given.items())
-        warnings.warn(f"{found} disagree; {next(iter(given))} is used", EarthsrWarning, stacklevel=3)
+        listed = ", ".join(f"{name} = {value}" for name, value in given.items())
+        warnings.warn(f"{listed} disagree; {next(iter(given))} is used", EarthsrWarning, stacklevel=4)
     return config
+
+
+def _settle_foreign_keys(
+    plain: dict[str, Any], workload: Workload, name: str, saved: bool, typed: frozenset[str]
+) -> None:
+    """Refuse keys of other workloads; where a run saved them at their defaults, as earlier versions did, drop them."""
+    for section, keys in plain.items():
+        if not isinstance(keys, dict) or section not in Config.model_fields:
+            continue
+        own = {key for member in section_classes(workload.config, section) for key in member.model_fields}
+        for key in [key for key in keys if key not in own]:
+            defaults = [default for _, default in owners(section, key)]
+            if not defaults:
+                continue
+            if saved and keys[key] in defaults and f"{section}.{key}" not in typed:
+                del keys[key]
+                continue
+            raise ConfigError(f"{whose(section, key)}; this configuration is of {name}: remove it")
 
 
 def _override(values: dict[str, Any], assignment: str) -> None:
@@ -116,7 +152,7 @@ def _override(values: dict[str, Any], assignment: str) -> None:
         values["backend"] = value
         return
     if len(parts) != 2:
-        homes = [f"{name}.{parts[0]}" for name, section in Config().items() if parts[0] in (section or ())]
+        homes = [f"{name}.{parts[0]}" for name in Config.model_fields if _is_key(name, parts[0])]
         hint = f"; did you mean {' or '.join(homes)}?" if len(parts) == 1 and homes else ""
         raise ConfigError(
             f"--set {assignment}: expected section.key=value, found {len(parts)} level(s) in {key!r}{hint}"
@@ -130,6 +166,15 @@ def _override(values: dict[str, Any], assignment: str) -> None:
     if not isinstance(inner, dict):
         raise ConfigError(f"{section} is {inner!r}, expected a section of keys and values")
     inner[name] = value
+
+
+def _is_key(section: str, key: str) -> bool:
+    """Whether any workload's section has a key."""
+    return any(
+        key in member.model_fields
+        for workload in installed_workloads().values()
+        for member in section_classes(workload.config, section)
+    )
 
 
 def load_yaml_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
@@ -164,9 +209,18 @@ def load_yaml_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
         values = {}
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected sections such as model and data, found {type(values).__name__}")
+    typed = set()
     for assignment in overrides:
         _override(values, assignment)
-    return from_mapping(values, source=str(path))
+        typed.add(assignment.partition("=")[0].strip())
+    return _validated(values, str(path), frozenset(typed))
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON schema of configurations: those of any workload that is installed."""
+    classes = [workload.config for workload in installed_workloads().values()]
+    schemas, definitions = models_json_schema([(kind, "validation") for kind in classes])
+    return {"title": "Configuration", "anyOf": [schemas[kind, "validation"] for kind in classes], **definitions}
 
 
 def to_yaml(config: Config) -> str:

@@ -8,13 +8,17 @@ from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
+from earthsr.config.workloads import section_classes, whose
 from earthsr.errors import ConfigError
 
 
 def unknown_key(key: str, known: Iterable[str], section: str) -> str:
-    """Text for a key that a section does not have, with the nearest key that it has."""
+    """Text for a key that a section does not have: whose it is, or the nearest key that the section has."""
     known = list(known)
     where = f"{section}.{key}" if section else key
+    foreign = whose(section, key)
+    if foreign is not None:
+        return f"{foreign}, which this configuration is not of: leave it out"
     lowered = {name.lower(): name for name in known}
     word = str(key).lower()
     initials = [name for name in lowered if "_" in name and word == "".join(part[:1] for part in name.split("_"))]
@@ -43,7 +47,7 @@ def _fields_at(model: type[BaseModel], location: tuple[Any, ...]) -> Iterable[st
 
 def _model_names(model: type[BaseModel]) -> list[str]:
     """Names that the model section answers to."""
-    members = get_args(model.model_fields["model"].annotation) if "model" in model.model_fields else ()
+    members = section_classes(model, "model")
     return [name for member in members for name in get_args(member.model_fields["name"].annotation)]
 
 
@@ -60,8 +64,8 @@ def config_error(error: ValidationError, model: type[BaseModel], where: str, sou
         section = path.rpartition(".")[0]
         text = unknown_key(str(location[-1]), _fields_at(model, location[:-1]), section)
     elif problem["type"] in ("union_tag_invalid", "union_tag_not_found"):
-        found = problem["input"].get("name") if isinstance(problem["input"], dict) else problem["input"]
-        text = f"{path}.name is {found!r}, expected one of: {', '.join(_model_names(model))}"
+        name = problem["input"].get("name") if isinstance(problem["input"], dict) else problem["input"]
+        text = f"{path}.name is {name!r}, expected one of: {', '.join(_model_names(model))}"
     elif problem["type"] == "value_error":
         text = str(problem["ctx"]["error"])
     else:

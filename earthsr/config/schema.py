@@ -1,6 +1,7 @@
-"""The typed sections of a configuration beside ``model``, their ranges, and how they fit together.
+"""The keys that configurations of every workload have: typed sections, their ranges, and how they fit together.
 
-Key names follow MindEarth's ``DEM-SRNet.yaml``; keys that it does not have are ours.
+A workload's own keys live with the workload, in subclasses of these sections. Key names follow MindEarth's
+``DEM-SRNet.yaml``; keys that it does not have are ours.
 """
 
 from __future__ import annotations
@@ -10,9 +11,15 @@ from typing import Annotated, ClassVar, Literal, Self
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from earthsr.config.messages import config_error
-from earthsr.config.model_sections import DEMNetModel, DemSRNetModel, ModelSection, UNetModel
-from earthsr.config.section import Count, NonNegative, Positive, Section, Share, lower, none_if_blank
-from earthsr.errors import ConfigError
+from earthsr.config.section import Count, NonNegative, Positive, Section, lower, none_if_blank
+
+
+class ModelSection(Section):
+    """The network; its keys are the fields of the network's spec, and ``name`` chooses the workload."""
+
+    section: ClassVar[str] = "model"
+
+    name: str = Field(description="which network")
 
 
 class DataSection(Section):
@@ -29,36 +36,8 @@ class DataSection(Section):
     num_workers: int = Field(1, ge=0, le=64, description="threads that read and prepare batches; 0 reads in the loop")
     epochs: Count | None = Field(None, description="MindEarth's; used where optimizer.epochs is absent")
     epoch_size: Count | None = Field(None, description="MindEarth's; used where both other epochs keys are absent")
-    normalisation: Literal["patch", "global", "none"] = Field(
-        "patch", description="subtract each patch's coarse mean, or the data set's; divide by one scale"
-    )
     augment: bool = Field(True, description="the eight symmetries of the square, training split only")
-    shift: bool = Field(
-        False,
-        description="elevation: coarse cells placed anew on the same terrain, at random by less than a cell, training "
-        "split only; for coarse cells that are block means of the truth",
-    )
     prefetch_batches: int = Field(4, ge=1, le=256, description="batches prepared ahead")
-    target: str | None = Field(
-        None, description="land use, continuous head: field to learn; the file's first one where null"
-    )
-    directions: list[Literal["forwards", "backwards"]] = Field(
-        ["forwards"], min_length=1, description="land use: ways through time that are learnt"
-    )
-    coarse_interpolation: Literal["bilinear", "nearest"] = Field(
-        "bilinear", description="land use: how the forcing comes onto the fine cells"
-    )
-    prior_hidden: Share = Field(0.2, description="land use: share of samples without last year's map")
-    prior_hidden_blocks: Share = Field(0.2, description="land use: share of the others that lack half of it, in blocks")
-    prior_block_cells: int = Field(16, ge=1, le=4096, description="land use: fine cells per side of these blocks")
-    prior_stale: Share = Field(
-        0.0, description="land use: share of samples whose prior is older than said, as a rollout's map misses change"
-    )
-    prior_stale_steps: int = Field(10, ge=1, description="land use: steps that such a prior is older at most")
-    prior_own: Share = Field(
-        0.0, description="land use: share of samples whose prior is the model's own map (scheduled sampling)"
-    )
-    buffer_tiles: int = Field(32, ge=1, description="land use: tiles whose samples are mixed")
 
 
 class OptimizerSection(Section):
@@ -139,14 +118,6 @@ class TrainSection(Section):
         "auto", description="cross_entropy for classes, mse for elevations and continuous fields"
     )
     huber_delta: Positive = Field(1.0, description="huber: where it turns linear, in normalised units")
-    class_weights: Literal["none", "sqrt", "balanced"] | list[Positive] = Field(
-        "none", description="cross_entropy: weights by the classes' frequency to the power 0, -1/2 or -1, or a list"
-    )
-    label_smoothing: float = Field(0.0, ge=0, lt=1, description="cross_entropy: share spread evenly over all classes")
-    dice: NonNegative = Field(0.0, description="cross_entropy: factor of the Dice loss that is added")
-    slope: NonNegative = Field(
-        0.0, description="elevations: factor of the slope-aware loss that is added (squared error of the gradients)"
-    )
     load_ckpt: bool = Field(False, description="start from the weights of summary.ckpt_path")
     freeze: list[str] = Field(
         default_factory=list, description="layer groups that do not learn, e.g. [head, blocks] or [blocks.0]"
@@ -164,60 +135,23 @@ class TrainSection(Section):
 
 
 class Config(Section):
-    """A whole configuration: ``model``, ``data``, ``optimizer``, ``summary``, ``train``, and a backend by choice."""
+    """What every workload's configuration has: ``model``, ``data``, ``optimizer``, ``summary``, ``train``, ``backend``.
+
+    A workload's own class (:attr:`earthsr.config.Workload.config`) gives the first two and ``train`` its keys.
+    """
 
     backend: str | None = Field(None, description="torch or mindspore; --backend goes before it")
-    model: ModelSection = Field(
-        default_factory=DemSRNetModel,
-        description="the network, by ``name``: demsrnet (DEMNet in MindEarth's own keys) or unet",
-    )
+    model: ModelSection = Field(description="the network, by ``name``, which also chooses the workload")
     data: DataSection = Field(default_factory=DataSection, description="where the samples are and how they are read")
     optimizer: OptimizerSection = Field(default_factory=OptimizerSection, description="Adam and its schedule")
     summary: SummarySection = Field(default_factory=SummarySection, description="what a run writes, and where")
     train: TrainSection = Field(default_factory=TrainSection, description="how the run is carried out")
 
     @model_validator(mode="after")
-    def _sections_agree(self) -> Self:
+    def _checkpoint_is_named(self) -> Self:
         if self.train.load_ckpt and not self.summary.ckpt_path:
             raise ValueError("train.load_ckpt is true but summary.ckpt_path names no checkpoint")
-        if self.train.dice and self.optimizer.accumulate > 1:
-            raise ValueError(
-                f"train.dice is {self.train.dice:g}, a loss of a whole batch, and optimizer.accumulate is "
-                f"{self.optimizer.accumulate}; set one of them to 0 or 1"
-            )
-        classes = isinstance(self.model, UNetModel) and self.model.head == "classes"
-        if self.train.loss != "auto" and classes != (self.train.loss == "cross_entropy"):
-            kind = "of classes: use cross_entropy" if classes else "continuous: use mse, l1 or huber"
-            raise ValueError(f"train.loss is {self.train.loss}, but the model's output is {kind}, or auto")
-        if isinstance(self.model, UNetModel):
-            self._check_unet(self.model)
         return self
-
-    def _check_unet(self, model: UNetModel) -> None:
-        if self.train.slope:
-            raise ValueError(
-                f"train.slope is {self.train.slope:g}, a loss of elevations, but model.name is unet; set slope to 0"
-            )
-        if self.data.shift:
-            raise ValueError("data.shift is true, which cuts elevations anew, but model.name is unet; set it to false")
-        multiple = 2**model.depth
-        if self.data.patch_size % multiple:
-            raise ValueError(
-                f"data.patch_size is {self.data.patch_size}; with model.depth {model.depth} tiles are a multiple of "
-                f"{multiple}"
-            )
-        weights = self.train.class_weights
-        if isinstance(weights, list) and len(weights) != model.classes:
-            raise ValueError(f"train.class_weights lists {len(weights)}, model.classes is {model.classes}")
-        if model.norm == "batch" and self.optimizer.accumulate > 1:
-            raise ValueError(
-                f"optimizer.accumulate is {self.optimizer.accumulate} and model.norm is batch, whose statistics are "
-                "those of one pass: backends would differ; use model.norm group, or a larger data.batch_size"
-            )
-        if model.totals and not model.prior:
-            raise ValueError("model.totals is true, which are those of the prior, but model.prior is false")
-        if self.data.prior_own and not model.prior:
-            raise ValueError("data.prior_own asks for the model's own map as prior, but model.prior is false")
 
     def check(self) -> None:
         """Check the configuration as a whole again, after keys were set one by one.
@@ -236,34 +170,6 @@ class Config(Section):
     def epochs(self) -> int:
         """Epochs to train: ``optimizer.epochs``, else ``data.epochs``, else ``data.epoch_size``, else 100."""
         return self.optimizer.epochs or self.data.epochs or self.data.epoch_size or 100
-
-    @property
-    def demsrnet(self) -> DemSRNetModel:
-        """The model section under the general names, whichever alias was written.
-
-        Raises
-        ------
-        ConfigError
-            If it is not of DEM-SRNet.
-        """
-        if isinstance(self.model, DEMNetModel):
-            return self.model.as_demsrnet()
-        if not isinstance(self.model, DemSRNetModel):
-            raise ConfigError(f"model.name is {self.model.name}, another model; this asks for demsrnet")
-        return self.model
-
-    @property
-    def unet(self) -> UNetModel:
-        """The model section of a U-Net.
-
-        Raises
-        ------
-        ConfigError
-            If it is of another model.
-        """
-        if not isinstance(self.model, UNetModel):
-            raise ConfigError(f"model.name is {self.model.name}, another model; this asks for unet")
-        return self.model
 
     @property
     def learning_rate(self) -> float:

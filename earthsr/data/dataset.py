@@ -6,11 +6,13 @@ see tools/benchmark_layouts.py), and a script without a main guard, a notebook a
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from pathlib import Path
+from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +26,9 @@ from earthsr.errors import DataError
 from earthsr.ranks import ALONE, Rank
 
 T = TypeVar("T")
+
+#: Makes a rank's batch of the indices of a whole batch and of the rank's own.
+Prepare = Callable[[NDArray[np.int64], NDArray[np.int64]], Batch]
 
 
 class Generator(Protocol):
@@ -75,7 +80,157 @@ def ahead(work: Sequence[Callable[[], T]], workers: int, depth: int) -> Iterator
                 future.cancel()
 
 
-class Dataset:
+class SplitFile(ABC):
+    """One split on disk, of whichever workload: what training asks of it beside its samples."""
+
+    split: str
+    """``train``, ``valid`` or ``test``."""
+
+    @property
+    @abstractmethod
+    def path(self) -> Path:
+        """The file."""
+
+    @abstractmethod
+    def scan(self) -> None:
+        """Read every value once.
+
+        Raises
+        ------
+        DataError
+            If one cannot be; the message names where it is.
+        """
+
+    @abstractmethod
+    def fingerprint(self) -> str:
+        """Short hash by which a resumed run knows its data again."""
+
+    @abstractmethod
+    def about(self) -> dict[str, Any]:
+        """Where samples come from, as far as the file says: for the record of a training."""
+
+
+class SampleSet(ABC):
+    """A source of samples and the way its batches are made: what training takes, of whichever workload.
+
+    Parameters
+    ----------
+    generator : Any
+        Where samples come from: a :class:`SplitFile`, or a generator of one's own.
+    num_workers : int
+        Threads that read and prepare; 0 reads in the loop.
+    shuffle : bool
+        A new order in every epoch.
+    augment : bool
+        The eight symmetries of the square.
+    seed : int
+        Seed of order and augmentation.
+    prefetch : int
+        Batches prepared ahead.
+    """
+
+    def __init__(
+        self, generator: Any, num_workers: int, shuffle: bool, *, augment: bool, seed: int, prefetch: int
+    ) -> None:
+        self.generator = generator
+        self.num_workers = num_workers
+        self.shuffle = shuffle
+        self.augment = augment
+        self.seed = seed
+        self.prefetch = prefetch
+        self.batch_size = 1
+
+    def create_dataset(self, batch_size: int) -> Self:
+        """Set the global batch size; returns itself, as MindEarth's does.
+
+        Raises
+        ------
+        DataError
+            If ``batch_size`` is below 1.
+        """
+        if batch_size < 1:
+            raise DataError(f"batch_size is {batch_size}, expected 1 or more")
+        self.batch_size = batch_size
+        return self
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """Samples of an epoch."""
+
+    @property
+    def sampler(self) -> Sampler:
+        """The order of samples."""
+        return Sampler(len(self), self.batch_size, self.seed, self.shuffle)
+
+    @property
+    def order(self) -> dict[str, Any]:
+        """What samples and their order depend on beside seed and batch size: a run that goes on must not change it."""
+        return {}
+
+    def get_dataset_size(self) -> int:
+        """Batches per epoch, the last partial one counted."""
+        return self.sampler.steps_per_epoch
+
+    def training_batches(
+        self, epoch: int, normalisation: Any, *, start: int = 0, rank: int = 0, world_size: int = 1
+    ) -> Iterator[Batch]:
+        """Return batches of one epoch from step ``start`` on, all of one shape, normalised and augmented.
+
+        Parameters
+        ----------
+        epoch : int
+            Sets order and augmentation, together with the seed.
+        normalisation : Normalisation or ChannelNormalisation
+            Makes fields into what the network sees.
+        start : int
+            First step of the epoch.
+        rank, world_size : int
+            Which slice of each global batch.
+        """
+        prepare = self.preparation(epoch, normalisation, rank)
+        table = self.sampler.batches(epoch)[start:]
+        own = self.sampler.batches(epoch, rank, world_size)[start:] if world_size > 1 else table
+        work = [partial(prepare, whole, indices) for whole, indices in zip(table, own, strict=True)]
+        return ahead(work, self.num_workers, max(self.prefetch, self.num_workers))
+
+    @abstractmethod
+    def preparation(self, epoch: int, normalisation: Any, rank: int) -> Prepare:
+        """Return what makes batches of one epoch.
+
+        It takes the indices of a whole global batch and those of this rank's share of it, ``PADDING`` where there is no
+        sample, and gives the share as a batch.
+        """
+
+    @property
+    def _file(self) -> SplitFile | None:
+        return self.generator if isinstance(self.generator, SplitFile) else None
+
+    @property
+    def source(self) -> str:
+        """Where samples come from, in words."""
+        return "a generator of one's own" if self._file is None else str(self._file.path)
+
+    def scan(self) -> None:
+        """Read every value once, where samples come from a file.
+
+        Raises
+        ------
+        DataError
+            If one cannot be; the message names where it is.
+        """
+        if self._file is not None:
+            self._file.scan()
+
+    def fingerprint(self) -> str | None:
+        """Short hash of the file; None where samples come from a generator of one's own."""
+        return None if self._file is None else self._file.fingerprint()
+
+    def about(self) -> dict[str, Any]:
+        """Where samples come from, for the record of a training."""
+        return {"source": self.source} if self._file is None else self._file.about()
+
+
+class Dataset(SampleSet):
     """A source of patches and the way its batches are made.
 
     Parameters
@@ -110,67 +265,20 @@ class Dataset:
         seed: int = 0,
         prefetch: int = 4,
     ) -> None:
-        self.generator = generator
+        super().__init__(generator, num_workers, shuffle, augment=augment, seed=seed, prefetch=prefetch)
         self.distribute = distribute
-        self.num_workers = num_workers
-        self.shuffle = shuffle
-        self.augment = augment
         self.shift = shift
-        self.seed = seed
-        self.prefetch = prefetch
-        self.batch_size = 1
-
-    def create_dataset(self, batch_size: int) -> Dataset:
-        """Set the global batch size; returns itself, as MindEarth's does.
-
-        Raises
-        ------
-        DataError
-            If ``batch_size`` is below 1.
-        """
-        if batch_size < 1:
-            raise DataError(f"batch_size is {batch_size}, expected 1 or more")
-        self.batch_size = batch_size
-        return self
 
     def __len__(self) -> int:
         return len(self.generator)
 
-    @property
-    def sampler(self) -> Sampler:
-        """The order of samples."""
-        return Sampler(len(self.generator), self.batch_size, self.seed, self.shuffle)
-
-    @property
-    def order(self) -> dict[str, Any]:
-        """What the order of samples depends on beside seed and batch size: nothing."""
-        return {}
-
-    def get_dataset_size(self) -> int:
-        """Batches per epoch, the last partial one counted."""
-        return self.sampler.steps_per_epoch
-
-    def training_batches(
-        self, epoch: int, normalisation: Normalisation, *, start: int = 0, rank: int = 0, world_size: int = 1
-    ) -> Iterator[Batch]:
-        """Return batches of one epoch from step ``start`` on, all of one shape, normalised and augmented.
-
-        Parameters
-        ----------
-        epoch : int
-            Sets order and augmentation, together with the seed.
-        normalisation : Normalisation
-            Makes metres into what the network sees.
-        start : int
-            First step of the epoch.
-        rank, world_size : int
-            Which slice of each global batch.
-        """
+    def preparation(self, epoch: int, normalisation: Normalisation, rank: int) -> Prepare:
+        """See the base class."""
         sampler = self.sampler
         symmetries = sampler.symmetries(epoch) if self.augment else None
         shifts = sampler.shifts(epoch) if self.shift else None
 
-        def prepare(indices: NDArray[np.int64]) -> Batch:
+        def prepare(_: NDArray[np.int64], indices: NDArray[np.int64]) -> Batch:
             patches = read_patches(self.generator, indices)
             if shifts is not None:
                 patches = shifted(patches, shifts[np.maximum(indices, 0)])
@@ -178,9 +286,7 @@ class Dataset:
                 patches = augmented(patches, symmetries[np.maximum(indices, 0)])
             return make_batch(patches, normalisation)
 
-        table = sampler.batches(epoch, rank, world_size)[start:]
-        work = [partial(prepare, indices) for indices in table]
-        return ahead(work, self.num_workers, max(self.prefetch, self.num_workers))
+        return prepare
 
     def patches(self, epoch: int = 0, share: Rank = ALONE) -> Iterator[Patches]:
         """Batches in metres, in this data set's order, the last one as short as it is; of several ranks every n-th.

@@ -160,3 +160,92 @@ class Normalisation:
         if kind not in ("patch", "global", "none") or not math.isfinite(offset) or not (0 < scale < math.inf):
             raise CheckpointError(f"{source}: its normalisation is damaged: {values}")
         return cls(kind, offset, scale)
+
+
+@dataclass(frozen=True)
+class ChannelNormalisation:
+    """Numbers of structured inputs, channel by channel.
+
+    Static channel ``c`` becomes ``(x - static_mean[c]) / static_std[c]``; fractions stay as they are.
+    """
+
+    static_mean: tuple[float, ...]
+    static_std: tuple[float, ...]
+    target_offset: float = 0.0
+    """Of a continuous target, in its unit."""
+    target_scale: float = 1.0
+    """Of a continuous target, one of each for all its channels, in its unit."""
+
+    def static(self, fields: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Normalise static fields (C_s, H, W); cells without a value become 0, the mean."""
+        mean = np.array(self.static_mean, np.float32)[:, None, None]
+        std = np.array(self.static_std, np.float32)[:, None, None]
+        return np.nan_to_num((fields - mean) / std, nan=0.0).astype(np.float32, copy=False)
+
+    def apply(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Normalise ``values`` of a continuous target, (…, M, P, P)."""
+        return ((values - np.float32(self.target_offset)) / np.float32(self.target_scale)).astype(np.float32)
+
+    def undo(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Bring ``values`` of a continuous prediction, (…, M, P, P), back to their unit."""
+        return (values * np.float32(self.target_scale) + np.float32(self.target_offset)).astype(np.float32)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-able description."""
+        return {"kind": "channels", **asdict(self)}
+
+    @classmethod
+    def from_dict(cls, values: Any, source: str) -> ChannelNormalisation:
+        """Read what a checkpoint holds.
+
+        Parameters
+        ----------
+        values : Any
+            What the checkpoint holds.
+        source : str
+            Where, for messages.
+
+        Raises
+        ------
+        CheckpointError
+            If it is missing or damaged.
+        """
+        try:
+            if values["kind"] != "channels":
+                raise ValueError(values["kind"])
+            mean, std = (tuple(float(v) for v in values[key]) for key in ("static_mean", "static_std"))
+            offset, scale = float(values["target_offset"]), float(values["target_scale"])
+        except (KeyError, TypeError, ValueError):
+            raise CheckpointError(f"{source}: holds no normalisation of channels: {values}") from None
+        if not all(map(math.isfinite, (*mean, offset))) or not all(0 < s < math.inf for s in (*std, scale)):
+            raise CheckpointError(f"{source}: its normalisation is damaged: {values}")
+        return cls(mean, std, offset, scale)
+
+
+AnyNormalisation = Normalisation | ChannelNormalisation
+"""Whatever a checkpoint may own: read by its ``kind``."""
+
+
+def read_normalisation(values: Any, source: str) -> AnyNormalisation:
+    """Read what a checkpoint holds.
+
+    Parameters
+    ----------
+    values : Any
+        What the checkpoint holds.
+    source : str
+        Where, for messages.
+
+    Returns
+    -------
+    Normalisation or ChannelNormalisation
+        Of one field, or of the channels of several.
+
+    Raises
+    ------
+    CheckpointError
+        If it is missing or damaged.
+    """
+    if isinstance(values, dict) and values.get("kind") == "channels":
+        return ChannelNormalisation.from_dict(values, source)
+    return Normalisation.from_dict(values, source)

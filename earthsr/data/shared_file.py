@@ -7,11 +7,19 @@ import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import h5py
 
 from earthsr.data.hdf5 import open_h5, reading
+
+
+class Params(Protocol):
+    """The ``data`` section of a configuration, or a dictionary of its keys."""
+
+    def __getitem__(self, key: str, /) -> Any:
+        """Value of a key."""
+        ...
 
 
 class SharedFile:

@@ -6,17 +6,18 @@ import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from earthsr.data.dataset import SplitFile
 from earthsr.data.hdf5 import PLAUSIBLE_M, DemLayout, read_layout, read_samples, statistics_of, units_of
 from earthsr.data.normalise import Statistics
 from earthsr.data.patches import Patches
 from earthsr.data.sampler import PADDING
-from earthsr.data.shared_file import SharedFile
+from earthsr.data.shared_file import Params, SharedFile
 from earthsr.data.shift import ROUNDING_M, furthest_from_means
 from earthsr.errors import DataError
 
@@ -26,15 +27,7 @@ SURFACES = ("land", "coast", "ocean")
 SCAN_CHUNK = 256
 
 
-class Params(Protocol):
-    """The ``data`` section of a configuration, or a dictionary of its keys."""
-
-    def __getitem__(self, key: str, /) -> Any:
-        """Value of a key."""
-        ...
-
-
-class DemData:
+class DemData(SplitFile):
     """Patches of one split.
 
     The file is checked when the object is made, and opened again by each process on its first read, so that objects
@@ -300,6 +293,18 @@ class DemData:
         half = self.layout.fine_size * float(degrees[index]) / 2
         latitude, longitude = north - half, west + half
         return f"{abs(latitude):.2f}° {'NS'[latitude < 0]}, {abs(longitude):.2f}° {'EW'[longitude < 0]}"
+
+    def about(self) -> dict[str, Any]:
+        """See the base class: source, CRS, and each split's regions where ``earthsr prepare dem`` wrote the file."""
+        attributes = self.layout.attributes
+        return {"source": attributes.get("source"), "crs": attributes.get("crs"), "regions": self._regions_by_split()}
+
+    def _regions_by_split(self) -> dict[str, list[str]] | None:
+        try:
+            regions = json.loads(self.layout.attributes["provenance"])["result"]["regions"]
+            return {str(split): [str(name) for name in names] for split, names in regions.items()}
+        except (KeyError, TypeError, ValueError, AttributeError):
+            return None
 
     def fingerprint(self) -> str:
         """Short hash of the layout and of patches spread over the file; two files that differ rarely share it."""

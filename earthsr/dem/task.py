@@ -7,16 +7,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
-from earthsr.config import Config, DEMNetModel
+from earthsr.backend import Model
+from earthsr.config import Workload
 from earthsr.data.dataset import Dataset
+from earthsr.data.hdf5 import patch_size_of
 from earthsr.data.normalise import Normalisation
 from earthsr.data.patches import Patches
+from earthsr.dem.config import DemConfig
+from earthsr.dem.evaluate import evaluation_findings
 from earthsr.dem.split import DemData
 from earthsr.errors import DataError, InputError
 from earthsr.evaluation.baselines import BASELINES, baseline
@@ -25,6 +30,7 @@ from earthsr.models import MSELoss, NetworkSpec, Objective, spec_from_dict
 from earthsr.ranks import ALONE, Rank
 from earthsr.tasks.base import PendingArray, Predictor, Task
 from earthsr.tasks.batches import ParityBatches, patch_batches
+from earthsr.tasks.findings import Findings
 
 
 @dataclass(frozen=True)
@@ -74,23 +80,24 @@ class DemSR(Task):
 
     Parameters
     ----------
-    config : Config
+    config : DemConfig
         With a model of elevations.
     """
+
+    config: DemConfig
 
     name: ClassVar[str] = "dem_sr"
     best: ClassVar[str] = "rmse"
     units: ClassVar[str] = "m"
     score_label: ClassVar[str] = "validation RMSE (m)"
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: DemConfig) -> None:
         super().__init__(config)
         self._ranges: WeakKeyDictionary[Dataset, float] = WeakKeyDictionary()
 
     def spec(self) -> NetworkSpec:
         """Return the network that the ``model`` section describes: its keys are the fields of the spec of that kind."""
-        section = self.config.model
-        named = section.as_demsrnet() if isinstance(section, DEMNetModel) else section
+        named = self.config.demsrnet
         return spec_from_dict({"kind": named.name, **named.model_dump(exclude={"name"})})
 
     def objective(self) -> Objective:
@@ -157,7 +164,18 @@ class DemSR(Task):
             coarse = fine * self.spec().scale
         return {"units": "m", "input_cell_size_deg": coarse, "output_cell_size_deg": fine}
 
-    def words(self, valid: Mapping[str, float | None]) -> str:
+    def settings(self) -> dict[str, Any]:
+        """Whether coarse cells were placed anew."""
+        return {"shifted": True} if self.config.data.shift else {}
+
+    def findings(self, model: Model, split: str) -> Findings:
+        """See the base class; with errors by slope and elevation, offsets, and pictures of patches and regions."""
+        data = self.config.data
+        source = self.data(split)
+        dataset = Dataset(source, num_workers=data.num_workers, shuffle=False, prefetch=data.prefetch_batches)
+        return evaluation_findings(model, source, dataset.create_dataset(data.batch_size), self.score)
+
+    def describe_validation(self, valid: Mapping[str, float | None]) -> str:
         """RMSE beside bicubic's, metres."""
         if valid.get("rmse") is None:
             return "no score"
@@ -270,3 +288,19 @@ def _predictions(
         waiting = started
     if waiting is not None:
         yield waiting
+
+
+class DemWorkload(Workload):
+    """Elevation: DEM super-resolution."""
+
+    name: ClassVar[str] = "dem"
+    title: ClassVar[str] = "elevation"
+    config: ClassVar[type[DemConfig]] = DemConfig
+
+    def task(self, config: DemConfig) -> DemSR:
+        """See the base class."""
+        return DemSR(config)
+
+    def data_keys(self, spec: Mapping[str, Any], metadata: Mapping[str, Any], root: Path) -> dict[str, Any]:
+        """See the base class."""
+        return {"patch_size": patch_size_of(root, int(spec["scale"]))}

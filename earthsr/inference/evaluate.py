@@ -1,83 +1,36 @@
-"""Scoring a model on a split: ``metrics.json``, figures and ``report.html``."""
+"""Scoring a model on a split: ``metrics.json``, figures and ``report.html``, of whichever workload."""
 
 from __future__ import annotations
 
-import html
-from collections.abc import Mapping
+import json
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 from earthsr.backend import Model
 from earthsr.config import Config
-from earthsr.data.dataset import Dataset
-from earthsr.data.patches import Patches
-from earthsr.dem.ground_errors import GroundErrors, ground_errors
-from earthsr.dem.region_figures import THIN, profile_figure
-from earthsr.dem.regions import draw_regions
-from earthsr.dem.split import DemData
-from earthsr.evaluation.baselines import baseline
-from earthsr.evaluation.figures import comparison, save, score_bars
-from earthsr.evaluation.report import ELEVATION, Columns, score_table, write_report
-from earthsr.inference.evaluate_generic import evaluate_plain
-from earthsr.inference.evaluation import Evaluation, provenance_of, run_curves
-from earthsr.landuse.evaluate import evaluate_field, evaluate_maps
+from earthsr.evaluation.figures import loss_curves, save
+from earthsr.evaluation.report import Columns, write_report
 from earthsr.store import make_folder, write_json
-from earthsr.tasks import DemSR, LandField, LandUse, task_for
-
-#: Fine cells from which on the headline speaks of an offset, where it is beyond two standard errors.
-WORTH_SAYING: Final = 0.1
-
-OFFSETS: Columns = (
-    ("east_cells", "east (fine cells)", "+.3f"),
-    ("south_cells", "south (fine cells)", "+.3f"),
-    ("standard_error_cells", "standard error", ".3f"),
-)
-
-_REGION = "Errors share one scale, red where the surface is too high. Blank: no value, or no patch of the split."
-_PROFILES = (
-    "Root mean square error by slope and by elevation of the truth over the whole split, how far the model's is below "
-    f"bicubic's, and how many cells there are. Hollow: fewer than {THIN:,} cells."
-)
+from earthsr.tasks import Task, task_for
 
 
-def _chosen_patches(source: DemData) -> dict[str, int]:
-    """Patches to draw, by caption: those whose elevations spread (standard deviation) most, and as the median does."""
-    spread: list[float] = []
-    for patches in source.chunks():
-        valid = np.broadcast_to(patches.mask.astype(bool), patches.fine.shape)
-        spread += [float(fine[ok].std()) if ok.any() else -1.0 for fine, ok in zip(patches.fine, valid, strict=True)]
-    order = np.argsort(spread, kind="stable")
-    chosen = {"largest spread of elevation": int(order[-1])}
-    middle = int(order[len(order) // 2])
-    if middle not in chosen.values() and spread[middle] >= 0:
-        chosen["median spread of elevation"] = middle
-    return chosen
+@dataclass(frozen=True)
+class Evaluation:
+    """What an evaluation gave and where it is."""
 
-
-def _draw(model: Model, patches: Patches, source: DemData, title: str, path: Path) -> Path:
-    scale = model.spec.scale
-    prediction = model.submit(patches.coarse).result()
-    bicubic = baseline(patches.coarse, scale, "bicubic")
-    cells = source.fine_cell_size_m()
-    index = int(patches.indices[0])
-    where = source.centre(index)
-    if where is not None and cells is not None:
-        size = np.array(patches.fine.shape[-2:]) * cells[index] / 1000
-        title += f"; {where}, {size[1]:.1f} x {size[0]:.1f} km (east-west x north-south)"
-    figure = comparison(
-        patches.coarse[0, 0],
-        patches.fine[0, 0],
-        prediction[0, 0],
-        bicubic[0, 0],
-        patches.mask[0, 0].astype(bool),
-        None if cells is None else (float(cells[index, 0]), float(cells[index, 1])),
-        title,
-        border=scale,
-    )
-    return save(figure, path)
+    metrics: dict[str, Any]
+    """The contents of ``metrics.json``."""
+    folder: Path
+    """Where everything was written."""
+    figures: list[Path]
+    """Pictures, the first one the most telling."""
+    report: Path
+    """The page ``report.html``."""
+    headline: str
+    """What was found, in a sentence or two."""
+    columns: Columns
+    """Scores that a table of the methods shows."""
 
 
 def evaluate_split(model: Model, config: Config, split: str, output: Path) -> Evaluation:
@@ -88,7 +41,7 @@ def evaluate_split(model: Model, config: Config, split: str, output: Path) -> Ev
     model : Model
         With weights and normalisation.
     config : Config
-        ``data`` says where the patches are.
+        Chooses the task; ``data`` says where the samples are.
     split : {"train", "valid", "test"}
         What to score.
     output : Path
@@ -105,93 +58,33 @@ def evaluate_split(model: Model, config: Config, split: str, output: Path) -> Ev
         If the split is missing or damaged; nothing is written then.
     """
     task = task_for(config)
-    if isinstance(task, LandField):
-        return evaluate_field(task, model, split, output)
-    if isinstance(task, LandUse):
-        return evaluate_maps(task, model, split, output)
-    if not isinstance(task, DemSR):
-        return evaluate_plain(task, model, split, output)
-    source = task.data(split)
-    data = config.data
-    dataset = Dataset(source, num_workers=data.num_workers, shuffle=False, prefetch=data.prefetch_batches)
-    dataset.create_dataset(data.batch_size)
-    # Scoring reads every value, so damage shows before anything is written.
-    cells, errors = source.fine_cell_size_m(), GroundErrors()
-
-    def observe(patches: Patches, methods: Mapping[str, NDArray[np.float32]]) -> None:
-        nonlocal errors
-        sizes = None if cells is None else cells[patches.indices]
-        errors += ground_errors(methods, patches.fine, patches.mask, border=model.spec.scale, cell_size_m=sizes)
-
-    scores = task.score(model, dataset, observe=observe)
-    provenance = {
-        **provenance_of(model, source, source.layout.attributes.get("source", "not stated in the file")),
-        "definitions": "nearest: every fine cell has its coarse cell's value; bilinear, bicubic (cubic convolution, "
-        "a = -1/2): between the centres of coarse cells; conservative: bicubic with a smooth surface added, so that "
-        f"the mean over each coarse cell is its value; a border of {model.spec.scale} fine cells of each patch is left "
-        "out of every score; bias is prediction minus truth",
-    }
-    metrics = {**scores.to_dict(), **errors.to_dict(), "provenance": provenance}
+    findings = task.findings(model, split)
+    metrics = {**findings.metrics, "provenance": findings.provenance}
     make_folder(output)
-    figures: list[tuple[Path, str]] = []
-    for name, index in _chosen_patches(source).items():
-        patches = source.read(np.array([index]))
-        title = f"{split} patch {index} ({name}), {model.spec.scale}x"
-        path = _draw(model, patches, source, title, output / "figures" / f"patch-{index:05d}.png")
-        figures.append((path, f"{title}. Elevations share one scale; so do errors."))
-    bars = save(
-        score_bars(metrics["scores"], f"{split} split, {metrics['samples']} patches"), output / "figures" / "scores.png"
-    )
-    figures.append((bars, "Root mean square and mean absolute error of the model and of interpolation."))
-    regions, left_out = draw_regions(model, source, output / "figures")
-    figures += [(path, f"{caption} {_REGION}") for path, caption in regions]
-    profiles = profile_figure(metrics["profiles"], f"{split} split: errors by slope and elevation of the truth")
-    figures.append((save(profiles, output / "figures" / "profiles.png"), _PROFILES))
-    curves = run_curves(model, output)
+    pictures, more_tables = findings.draw(output / "figures")
+    curves = _run_curves(task, model, output / "figures" / "loss.png")
     if curves is not None:
-        figures.append((curves, "Training loss and learning rate by step; validation RMSE by epoch."))
+        pictures = [*pictures, (curves, findings.curves)]
     write_json(output / "metrics.json", metrics)
-    headline = _headline(metrics)
-    not_drawn = [("Regions without a picture", f"<p>{html.escape(', '.join(left_out))}</p>")] if left_out else []
     report = write_report(
         output / "report.html",
-        "DEM super-resolution: evaluation",
-        headline,
-        [("Scores", score_table(metrics["scores"])), *_group_tables(metrics), *_offset_table(metrics), *not_drawn],
-        figures,
-        provenance,
+        findings.title,
+        findings.headline,
+        [*findings.tables, *more_tables],
+        pictures,
+        {**findings.provenance, **(findings.protocol or {})},
     )
-    return Evaluation(metrics, output, [path for path, _ in figures], report, headline, ELEVATION)
+    figures = [path for path, _ in pictures]
+    return Evaluation(metrics, output, figures, report, findings.headline, findings.columns)
 
 
-def _headline(metrics: dict[str, Any]) -> str:
-    rmse, reduction = metrics["scores"]["model"]["rmse"], metrics.get("rmse_reduction_vs_bicubic_percent")
-    gain = "" if reduction is None else f", {reduction:.2f} % below bicubic"
-    shown = "–" if rmse is None else f"{rmse:.3f}"
-    return f"RMSE {shown} m{gain} on {metrics['samples']} patches of the {metrics['split']} split{_shift(metrics)}"
-
-
-def _shift(metrics: dict[str, Any]) -> str:
-    """The model's offset where it is worth a word."""
-    offset = metrics["offset"]["model"]
-    east, south = offset["east_cells"] or 0.0, offset["south_cells"] or 0.0
-    error = offset["standard_error_cells"] or 0.0
-    if np.hypot(east, south) <= max(WORTH_SAYING, 2 * error):
-        return ""
-    words = f"{abs(east):.2f} fine cells {'east' if east > 0 else 'west'}"
-    words += f" and {abs(south):.2f} {'south' if south > 0 else 'north'}"
-    return f"; predictions lie {words} of the truth (standard error {error:.2f}, not corrected)"
-
-
-def _offset_table(metrics: dict[str, Any]) -> list[tuple[str, str]]:
-    heading = "Offset from the truth, fitted over the split (reported, never corrected)"
-    return [(heading, score_table(metrics["offset"], OFFSETS))]
-
-
-def _group_tables(metrics: dict[str, Any]) -> list[tuple[str, str]]:
-    """Tables of the groups; one that holds every patch says nothing more."""
-    return [
-        (f"{label} ({values['samples']} patches)", score_table(values["scores"]))
-        for label, values in metrics.get("groups", {}).items()
-        if values["samples"] != metrics["samples"]
-    ]
+def _run_curves(task: Task, model: Model, target: Path) -> Path | None:
+    """Draw the curves of the run that the checkpoint belongs to, where it lies in one."""
+    weights = Path(str(model.metadata.get("source", "")))
+    log = weights.parent.parent.parent / "metrics.jsonl"
+    if weights.parent.parent.name != "checkpoints" or not log.is_file():
+        return None
+    records = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines() if line.endswith("}")]
+    if not any("valid" in record for record in records):
+        return None
+    return save(loss_curves(records, task.best, task.score_label), target)

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from earthsr.data.batch import Batch, Earlier
-from earthsr.data.dataset import ahead
+from earthsr.data.dataset import Prepare, SampleSet
+from earthsr.data.normalise import ChannelNormalisation
 from earthsr.data.sampler import PADDING, TileSampler
-from earthsr.errors import DataError
 from earthsr.geo.areas import Interpolation
 from earthsr.landuse.classes import NODATA
-from earthsr.landuse.normalise import ChannelNormalisation
 from earthsr.landuse.samples import STEP_FIELDS, Composer, Fields, PriorPlan, Sample, stack, turned
 from earthsr.landuse.split import LandUseData
 
@@ -41,7 +39,7 @@ class LandUseOptions:
     """Those that the network takes."""
 
 
-class LandUseDataset:
+class LandUseDataset(SampleSet):
     """A split of land-use tiles and the way its batches are made.
 
     Parameters
@@ -73,29 +71,10 @@ class LandUseDataset:
         seed: int = 0,
         prefetch: int = 4,
     ) -> None:
-        self.generator = generator
+        super().__init__(generator, num_workers, shuffle, augment=augment, seed=seed, prefetch=prefetch)
         self.options = options or LandUseOptions()
-        self.num_workers = num_workers
-        self.shuffle = shuffle
-        self.augment = augment
-        self.seed = seed
-        self.prefetch = prefetch
-        self.batch_size = 1
         if self.options.target is not None:
             generator.field(self.options.target)
-
-    def create_dataset(self, batch_size: int) -> LandUseDataset:
-        """Set the global batch size; returns itself.
-
-        Raises
-        ------
-        DataError
-            If ``batch_size`` is below 1.
-        """
-        if batch_size < 1:
-            raise DataError(f"batch_size is {batch_size}, expected 1 or more")
-        self.batch_size = batch_size
-        return self
 
     @cached_property
     def moments(self) -> tuple[tuple[int, int], ...]:
@@ -137,33 +116,16 @@ class LandUseDataset:
             "augment": self.augment,
         }
 
-    def get_dataset_size(self) -> int:
-        """Batches per epoch, the last partial one counted."""
-        return self.sampler.steps_per_epoch
-
     def sample(self, index: int) -> Sample:
         """Tile, year and direction of the sample at position ``index``."""
         tile, moment = divmod(index, len(self.moments))
         return Sample(tile, *self.moments[moment])
 
-    def training_batches(
-        self, epoch: int, normalisation: ChannelNormalisation, *, start: int = 0, rank: int = 0, world_size: int = 1
-    ) -> Iterator[Batch]:
-        """Batches of one epoch from step ``start`` on, all of one shape.
+    def preparation(self, epoch: int, normalisation: ChannelNormalisation, rank: int) -> Prepare:
+        """See the base class.
 
         The last batch is filled up with samples of its own at weight 0, for statistics of batch norm to see data: those
         of the whole batch, whichever rank they fall to.
-
-        Parameters
-        ----------
-        epoch : int
-            Sets order, augmentation and hidden priors, together with the seed.
-        normalisation : ChannelNormalisation
-            Makes fields into what the network sees.
-        start : int
-            First step of the epoch.
-        rank, world_size : int
-            Which slice of each global batch.
         """
         sampler = self.sampler
         composer = Composer(self.generator, normalisation, self.options.method)
@@ -172,12 +134,10 @@ class LandUseDataset:
         def prepare(whole: NDArray[np.int64], indices: NDArray[np.int64]) -> Batch:
             own = slice(rank * len(indices), (rank + 1) * len(indices))
             chosen = np.where(indices == PADDING, np.resize(whole[whole != PADDING], len(whole))[own], indices)
-            made = [self._one(composer, int(i), sampler.chance(epoch, int(i)), int(symmetries[i])) for i in chosen]
-            return self._batch(made, (indices != PADDING).astype(np.float32))
+            samples = [self._one(composer, int(i), sampler.chance(epoch, int(i)), int(symmetries[i])) for i in chosen]
+            return self._batch(samples, (indices != PADDING).astype(np.float32))
 
-        table = zip(sampler.batches(epoch)[start:], sampler.batches(epoch, rank, world_size)[start:], strict=True)
-        work = [partial(prepare, whole, indices) for whole, indices in table]
-        return ahead(work, self.num_workers, max(self.prefetch, self.num_workers))
+        return prepare
 
     def _one(
         self, composer: Composer, index: int, chance: np.random.Generator, symmetry: int

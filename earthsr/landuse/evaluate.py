@@ -10,15 +10,15 @@ from numpy.typing import NDArray
 
 from earthsr.backend import Model
 from earthsr.evaluation.figures import new_figure, save
-from earthsr.evaluation.report import MAPS, YEARS, field_columns, score_table, write_report
-from earthsr.inference.evaluation import Evaluation, provenance_of, run_curves
+from earthsr.evaluation.report import MAPS, YEARS, field_columns, score_table
+from earthsr.landuse.dataset import LandUseDataset
 from earthsr.landuse.map_figures import class_maps, rollout_figure
 from earthsr.landuse.rollout import predict_maps
 from earthsr.landuse.score_figures import area_curves, confusion_figure, iou_bars
+from earthsr.landuse.scores import FieldScores, LandUseScores
 from earthsr.landuse.split import LandUseData
-from earthsr.landuse.task import LandUseScores
-from earthsr.store import make_folder, write_json
-from earthsr.tasks import LandField, LandUse
+from earthsr.landuse.tile_task import TileTask
+from earthsr.tasks.findings import Findings, Pictures, Tables, provenance_of
 
 _ORACLE = (
     "The forcing is an oracle: fractions aggregated from the truth itself. With a scenario's own fractions scores are "
@@ -26,42 +26,26 @@ _ORACLE = (
 )
 
 
-def evaluate_maps(task: LandUse, model: Model, split: str, output: Path) -> Evaluation:
-    """Score a split of land use and write ``metrics.json``, figures and ``report.html``.
-
-    Raises
-    ------
-    DataError
-        If the split is missing, damaged, or has no year to score; nothing is written then.
-    """
-    dataset = task.dataset(split)
+def map_findings(task: TileTask, model: Model, dataset: LandUseDataset, scores: LandUseScores) -> Findings:
+    """What a split of land use shows, of which ``scores`` are those of the ``model``."""
     source = dataset.generator
-    scores = task.score(model, dataset)
-    provenance = {
-        **provenance_of(model, source, source.layout.source),
-        "forcing": source.layout.forcing,
-        "anchor": f"{scores.path.anchor}; the rollout goes to {scores.path.years[-1]}",
-    }
-    metrics = {**scores.to_dict(), "provenance": provenance}
-    make_folder(output)
-    figures = _figures(task, model, scores, source, output / "figures")
-    curves = run_curves(model, output, task.best, task.score_label)
-    if curves is not None:
-        figures.append(
-            (curves, "Training loss and learning rate by step; mIoU of the rollout on the validation split.")
-        )
-    write_json(output / "metrics.json", metrics)
-    years = {f"{year}": score_table(each["scores"], YEARS, "rollout") for year, each in metrics["groups"].items()}
-    headline = _headline(metrics)
-    report = write_report(
-        output / "report.html",
-        "Land use: evaluation",
-        headline,
-        [("Scores over all scored years", score_table(metrics["scores"], MAPS, "rollout")), *years.items()],
-        figures,
-        {**provenance, **metrics["protocol"]},
+    metrics = scores.to_dict()
+    years = {str(year): score_table(of_year["scores"], YEARS, "rollout") for year, of_year in metrics["groups"].items()}
+    return Findings(
+        title="Land use: evaluation",
+        metrics=metrics,
+        provenance={
+            **provenance_of(model, source, source.layout.source),
+            "forcing": source.layout.forcing,
+            "anchor": f"{scores.path.anchor}; the rollout goes to {scores.path.years[-1]}",
+        },
+        headline=_headline(metrics),
+        columns=MAPS,
+        tables=[("Scores over all scored years", score_table(metrics["scores"], MAPS, "rollout")), *years.items()],
+        draw=lambda folder: (_figures(task, model, scores, source, folder), []),
+        curves="Training loss and learning rate by step; mIoU of the rollout on the validation split.",
+        protocol=metrics["protocol"],
     )
-    return Evaluation(metrics, output, [path for path, _ in figures], report, headline, MAPS)
 
 
 def _shown(value: float | None) -> str:
@@ -85,7 +69,7 @@ def _headline(metrics: dict[str, Any]) -> str:
 
 
 def _figures(
-    task: LandUse, model: Model, scores: LandUseScores, source: LandUseData, folder: Path
+    task: TileTask, model: Model, scores: LandUseScores, source: LandUseData, folder: Path
 ) -> list[tuple[Path, str]]:
     layout, path = source.layout, scores.path
     names, colours = layout.table.names, layout.table.colours
@@ -117,7 +101,7 @@ def _figures(
     )
     statistics = scores.total["rollout"]
     title = f"rollout, {scores.split} split, {min(path.scored)} to {max(path.scored)} ({kind}{layout.forcing} forcing)"
-    drawn = [
+    drawn: list[tuple[Any, str, str]] = [
         (rollout, "rollout", "The tile that changes most: anchor, truth, rollout, and where each was right and wrong."),
         (rows, "priors", "The same tile and year with the model's own maps, none, and true ones as priors."),
         (
@@ -166,43 +150,36 @@ def _extent(source: LandUseData, tile: int) -> tuple[float, float, float, float]
     return float(longitudes[0]), float(latitudes[-1]), float(longitudes[-1]), float(latitudes[0])
 
 
-def evaluate_field(task: LandField, model: Model, split: str, output: Path) -> Evaluation:
-    """Score a continuous field and write ``metrics.json``, a figure and ``report.html``.
-
-    Raises
-    ------
-    DataError
-        If the split is missing or damaged, or lacks the field; nothing is written then.
-    """
-    dataset = task.dataset(split)
+def field_findings(task: TileTask, model: Model, dataset: LandUseDataset, scores: FieldScores, target: str) -> Findings:
+    """What a split shows of the continuous field ``target``, of which ``scores`` are those of the ``model``."""
     source = dataset.generator
-    scores = task.score(model, dataset)
-    provenance = {**provenance_of(model, source, source.layout.source), "forcing": source.layout.forcing}
-    metrics = {**scores.to_dict(), "provenance": provenance}
-    make_folder(output)
-    figures = [
-        (save(_field_figure(task, model, source), output / "figures" / "field.png"), "Truth, model, difference.")
-    ]
-    curves = run_curves(model, output, task.best, task.score_label)
-    if curves is not None:
-        figures.append((curves, "Training loss and learning rate by step; validation error by epoch."))
-    write_json(output / "metrics.json", metrics)
+    metrics = scores.to_dict()
     units = metrics["units"]
-    rmse, mean = metrics["scores"]["model"]["rmse"], metrics["scores"]["training_mean"]["rmse"]
-    headline = (
-        f"RMSE {_shown(rmse)} {units} over {metrics['samples']} maps of the {split} split (training mean "
-        f"{_shown(mean)}). Data: {metrics['source']}."
-    )
     columns = field_columns(units)
-    title, table = f"{metrics['field']}: evaluation", score_table(metrics["scores"], columns)
-    report = write_report(output / "report.html", title, headline, [("Scores", table)], figures, provenance)
-    return Evaluation(metrics, output, [path for path, _ in figures], report, headline, columns)
+    rmse, mean = metrics["scores"]["model"]["rmse"], metrics["scores"]["training_mean"]["rmse"]
+
+    def draw(folder: Path) -> tuple[Pictures, Tables]:
+        figure = save(_field_figure(task, model, source, target), folder / "field.png")
+        return [(figure, "Truth, model, difference.")], []
+
+    return Findings(
+        title=f"{metrics['field']}: evaluation",
+        metrics=metrics,
+        provenance={**provenance_of(model, source, source.layout.source), "forcing": source.layout.forcing},
+        headline=(
+            f"RMSE {_shown(rmse)} {units} over {metrics['samples']} maps of the {source.split} split (training mean "
+            f"{_shown(mean)}). Data: {metrics['source']}."
+        ),
+        columns=columns,
+        tables=[("Scores", score_table(metrics["scores"], columns))],
+        draw=draw,
+        curves="Training loss and learning rate by step; validation error by epoch.",
+    )
 
 
-def _field_figure(task: LandField, model: Model, source: LandUseData) -> Any:
+def _field_figure(task: TileTask, model: Model, source: LandUseData, target: str) -> Any:
     """Three channels spread over the field's own, for the first tile with the most values: truth, model, difference."""
-    dataset_target = task.config.data.target or source.layout.continuous[0].name
-    field = source.field(dataset_target)
+    field = source.field(target)
     year = (source.scored_years or source.layout.years)[-1]
     counts = [int((source.classes(t, year) != 255).sum()) for t in range(source.layout.tiles)]
     tile = int(np.argmax(counts))

@@ -3,60 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from earthsr.backend import Model
 from earthsr.errors import DataError
 from earthsr.evaluation.statistics import ErrorStatistics, patch_statistics
+from earthsr.landuse.batches import field_values
 from earthsr.landuse.dataset import LandUseDataset, LandUseOptions
+from earthsr.landuse.evaluate import field_findings
+from earthsr.landuse.scores import FieldScores
 from earthsr.landuse.split import LandUseData
-from earthsr.landuse.split_file import LandUseLayout
 from earthsr.landuse.tile_task import TileTask
 from earthsr.models import MSELoss, Objective
 from earthsr.ranks import ALONE, Rank
 from earthsr.tasks.base import Predictor
-from earthsr.tasks.batches import ParityBatches, field_values
-
-
-@dataclass
-class FieldScores:
-    """Errors of the model and of the training mean, in the field's unit."""
-
-    split: str
-    layout: LandUseLayout
-    field: str
-    units: str
-    total: dict[str, ErrorStatistics]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the contents of ``metrics.json``."""
-        return {
-            "task": LandField.name,
-            "split": self.split,
-            "field": self.field,
-            "units": self.units,
-            "samples": int(next(iter(self.total.values())).samples),
-            "source": self.layout.source,
-            "forcing": self.layout.forcing,
-            "scores": {name: _errors(each) for name, each in self.total.items()},
-            "groups": {},
-        }
-
-    def headline(self) -> dict[str, float | None]:
-        """Errors of the model."""
-        return _errors(self.total["model"])
-
-    def reference(self) -> dict[str, float | None]:
-        """Root mean square error of the baselines."""
-        return {f"{name}_rmse": _errors(each)["rmse"] for name, each in self.total.items() if name != "model"}
-
-
-def _errors(statistics: ErrorStatistics) -> dict[str, float | None]:
-    scores = statistics.scores(0.0)
-    return {key: scores[key] for key in ("rmse", "mae", "bias")}
+from earthsr.tasks.batches import ParityBatches
+from earthsr.tasks.findings import Findings
 
 
 class LandField(TileTask):
@@ -83,10 +49,10 @@ class LandField(TileTask):
         """
         source = super().data(split)
         field = source.field(self._target(source))
-        if len(field.channels) != self.config.unet.out_channels:
+        if len(field.channels) != self.config.model.out_channels:
             raise DataError(
                 f"{source.path}: {field.name} has {len(field.channels)} channels, model.out_channels is "
-                f"{self.config.unet.out_channels}; set it to {len(field.channels)}"
+                f"{self.config.model.out_channels}; set it to {len(field.channels)}"
             )
         return source
 
@@ -111,7 +77,12 @@ class LandField(TileTask):
             "field_channels": list(field.channels),
         }
 
-    def words(self, valid: Mapping[str, float | None]) -> str:
+    def findings(self, model: Model, split: str) -> Findings:
+        """See the base class; with a map of the field."""
+        dataset = self.dataset(split)
+        return field_findings(self, model, dataset, self.score(model, dataset), self._target(dataset.generator))
+
+    def describe_validation(self, valid: Mapping[str, float | None]) -> str:
         """RMSE beside that of the baselines."""
         if valid.get("rmse") is None:
             return "no score"
@@ -176,6 +147,6 @@ class LandField(TileTask):
 
     def read_batches(self, count: int) -> ParityBatches:
         """See the base class."""
-        batches, words = self.first_batches(count)
+        batches, source = self.first_batches(count)
         normalisation = self.normalisation(self.dataset("train"))
-        return ParityBatches(batches, words, lambda output: field_values(output, batches[0], normalisation))
+        return ParityBatches(batches, source, lambda output: field_values(output, batches[0], normalisation))

@@ -14,9 +14,9 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from earthsr.data.normalise import ChannelNormalisation
 from earthsr.geo.areas import Interpolation
 from earthsr.landuse.classes import NODATA
-from earthsr.landuse.normalise import ChannelNormalisation
 from earthsr.landuse.split import LandUseData
 
 Fields = dict[str, NDArray]
@@ -27,6 +27,9 @@ CACHED_TILES: Final = 64
 #: Maps that stay in memory, bytes: one is the truth of its year and the prior of the years beside it, of which a buffer
 #: of tiles mixes the order. What 32 tiles of 256 x 256 cells have in 120 years fits.
 CACHED_MAP_BYTES: Final = 256 * 2**20
+
+#: Years count in centuries from 2000, steps in decades: a rollout beyond the training years stays close to them.
+YEAR_OFFSET, YEAR_SCALE, STEP_SCALE = 2000, 100.0, 10.0
 
 #: Those fields of a sample that differ at the step before.
 STEP_FIELDS = ("coarse", "prior", "prior_mask", "scalars")
@@ -198,8 +201,13 @@ class Composer:
             "static": here.static,
             "prior": prior,
             "prior_mask": mask,
-            "scalars": self.normalisation.scalars(year, step, direction),
+            "scalars": scalars(year, step, direction),
         }
+
+
+def scalars(year: int, step: int, direction: int) -> NDArray[np.float32]:
+    """Scalars of a sample (3,): year, ``step`` (years since its prior), direction (1 forwards, -1 backwards)."""
+    return np.array([(year - YEAR_OFFSET) / YEAR_SCALE, step / STEP_SCALE, direction], np.float32)
 
 
 def stack(samples: list[Fields]) -> Fields:

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from earthsr.data.shared_file import SharedFile
-from earthsr.dem.split import Params
+from earthsr.data.dataset import SplitFile
+from earthsr.data.shared_file import Params, SharedFile
 from earthsr.errors import DataError
 from earthsr.geo.areas import Interpolation, window_matrix, window_size
 from earthsr.landuse.classes import NODATA
@@ -22,7 +22,7 @@ from earthsr.landuse.fields import ContinuousField
 from earthsr.landuse.split_file import LandUseLayout, read_landuse
 
 
-class LandUseData:
+class LandUseData(SplitFile):
     """Tiles of one split.
 
     The file is checked when the object is made, and opened again by each process on its first read, so that objects
@@ -244,6 +244,18 @@ class LandUseData:
         except DataError as error:
             raise DataError(f"{self.path}: tile at row {place[0]}, column {place[1]}: {error}") from None
         return rows, columns, wy, wx
+
+    def about(self) -> dict[str, Any]:
+        """See the base class: source, CRS, years and bounds in degrees (west, south, east, north)."""
+        layout, fine = self.layout, self.layout.fine
+        south, east = fine.north - fine.rows * fine.cell_y, fine.west + fine.columns * fine.cell_x
+        return {
+            "source": layout.source,
+            "crs": layout.crs,
+            "years": list(layout.years),
+            "held_out_years": list(layout.held_out_years),
+            "bounds_deg": [fine.west, south, east, fine.north],
+        }
 
     def fingerprint(self) -> str:
         """Short hash of the layout and of tiles spread over the file; two files that differ rarely share it."""

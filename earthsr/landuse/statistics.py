@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from earthsr.data.normalise import ChannelNormalisation
 from earthsr.geo.window import Window
 from earthsr.landuse.classes import NODATA
 from earthsr.landuse.fields import FineSource
@@ -37,6 +38,11 @@ class LandUseStatistics:
         counts = len(self.static_mean) == len(self.static_std) == channels and len(self.class_counts) == classes
         known = set(fields) <= set(self.continuous)
         return counts and known and all(map(math.isfinite, values)) and all(std > 0 for std in spread)
+
+    def normalisation(self, target: str | None) -> ChannelNormalisation:
+        """Return what takes fields to the network; ``target`` names a continuous field, None stands for classes."""
+        offset, scale = (0.0, 1.0) if target is None else self.continuous[target]
+        return ChannelNormalisation(self.static_mean, self.static_std, offset, scale)
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-able description."""

@@ -8,110 +8,33 @@ and the same fractions.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from earthsr.backend import Model
+from earthsr.config import Workload
 from earthsr.errors import DataError
+from earthsr.landuse.batches import probabilities
 from earthsr.landuse.class_areas import AreaStatistics
+from earthsr.landuse.config import LandUseConfig
 from earthsr.landuse.dataset import LandUseDataset
+from earthsr.landuse.evaluate import map_findings
+from earthsr.landuse.field_task import LandField
 from earthsr.landuse.map_scores import MapStatistics, flicker_statistics
 from earthsr.landuse.region import BASELINES, baseline_maps, region_of
-from earthsr.landuse.rollout import ROWS, Path, Row, path_of, predict_maps
+from earthsr.landuse.rollout import ROWS, Row, path_of, predict_maps
+from earthsr.landuse.scores import LandUseScores
 from earthsr.landuse.split import LandUseData
-from earthsr.landuse.split_file import LandUseLayout
+from earthsr.landuse.split_file import tile_size_of
 from earthsr.landuse.tile_task import TileTask
 from earthsr.models import CrossEntropyLoss, Objective
 from earthsr.ranks import ALONE, Rank
 from earthsr.tasks.base import Predictor
-from earthsr.tasks.batches import ParityBatches, probabilities
-
-
-@dataclass
-class LandUseScores:
-    """Statistics of every row over a split."""
-
-    split: str
-    layout: LandUseLayout
-    path: Path
-    total: dict[str, MapStatistics]
-    """By row: the model's three, then baselines."""
-    years: dict[int, dict[str, MapStatistics]] = field(default_factory=dict)
-    areas: dict[str, AreaStatistics] = field(default_factory=dict)
-    """By row, and the truth's; anchor first, then the years of the path. Empty where tiles overlap."""
-    forcing: dict[str, NDArray[np.float32]] = field(default_factory=dict)
-    """Fractions of the classes that the forcing knows (Y, h, w), for the same years."""
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Names of the classes."""
-        return self.layout.table.names
-
-    def row(self, name: str) -> dict[str, Any]:
-        """Scores of one row, agreement of areas included."""
-        scores = self.total[name].scores(self.names)
-        if name in self.areas and self.forcing:
-            scored = [1 + self.path.years.index(year) for year in self.path.scored]
-            part = AreaStatistics(self.areas[name].coarse, self.areas[name].areas[scored], self.areas[name].covered)
-            forcing = {key: values[scored] for key, values in self.forcing.items()}
-            scores["area_agreement"] = part.agreement(forcing, self.names)
-        return scores
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the contents of ``metrics.json``."""
-        short = ("miou", "accuracy", "balanced_accuracy", "kappa")
-
-        def brief(statistics: MapStatistics) -> dict[str, float | None]:
-            scores = statistics.scores(self.names)
-            return {**{k: scores[k] for k in short}, "figure_of_merit": scores["change"]["figure_of_merit"]}
-
-        tiles = self.layout.tiles
-        return {
-            "task": LandUse.name,
-            "split": self.split,
-            "units": "class",
-            "samples": tiles * len(self.path.scored),
-            "tiles": tiles,
-            "classes": list(self.names),
-            "forcing": self.layout.forcing,
-            "source": self.layout.source,
-            "protocol": {
-                "anchor_year": self.path.anchor,
-                "rollout_years": list(self.path.years),
-                "scored_years": list(self.path.scored),
-                "held_out_years": list(self.layout.held_out_years),
-                "direction": "forwards" if self.path.direction > 0 else "backwards",
-                "rollout": "the model's own maps as priors from the anchor on",
-                "no_prior": "no map at all, the anchor neither",
-                "true_prior": "the truth of the year before as prior, which no projection has: an upper bound",
-                "persistence": "the anchor's map",
-                "coarse_argmax": "the class with the largest fraction in the coarse cell, the anchor's where none",
-                "allocation": "the anchor changed to meet the fractions, nearest to a class first",
-            },
-            "scores": {name: self.row(name) for name in self.total},
-            "groups": {
-                str(year): {"samples": tiles, "scores": {name: brief(each) for name, each in rows.items()}}
-                for year, rows in self.years.items()
-            },
-        }
-
-    def headline(self) -> dict[str, float | None]:
-        """Scores of the rollout."""
-        scores = self.total["rollout"].scores(self.names)
-        return {
-            **{key: scores[key] for key in ("miou", "accuracy", "balanced_accuracy", "f1_macro", "kappa")},
-            "figure_of_merit": scores["change"]["figure_of_merit"],
-            "flicker_percent": scores["flicker_percent"],
-        }
-
-    def reference(self) -> dict[str, float | None]:
-        """Scores of the baselines: mIoU of each, and the largest figure of merit."""
-        rows = {name: self.total[name].scores(self.names) for name in BASELINES if name in self.total}
-        found = {f"{name}_miou": scores["miou"] for name, scores in rows.items()}
-        merits = [scores["change"]["figure_of_merit"] or 0.0 for scores in rows.values()]
-        return {**found, "baseline_figure_of_merit": max(merits)} if rows else {}
+from earthsr.tasks.batches import ParityBatches
+from earthsr.tasks.findings import Findings
 
 
 class LandUse(TileTask):
@@ -153,13 +76,18 @@ class LandUse(TileTask):
             weights = frequency_weights(counts, -0.5 if train.class_weights == "sqrt" else -1.0)
         return CrossEntropyLoss(None if weights is None else tuple(weights), train.label_smoothing, train.dice)
 
-    def made_objective(self) -> Objective:
-        """See the base class: made batches have no frequencies of classes."""
+    def synthetic_objective(self) -> Objective:
+        """See the base class: synthetic batches have no frequencies of classes."""
         train = self.config.train
         weights = tuple(train.class_weights) if isinstance(train.class_weights, list) else None
         return CrossEntropyLoss(weights, train.label_smoothing, train.dice)
 
-    def words(self, valid: Mapping[str, float | None]) -> str:
+    def findings(self, model: Model, split: str) -> Findings:
+        """See the base class; with maps, confusion, areas, and the scores of every year."""
+        dataset = self.dataset(split)
+        return map_findings(self, model, dataset, self.score(model, dataset))
+
+    def describe_validation(self, valid: Mapping[str, float | None]) -> str:
         """Rollout's mIoU and figure of merit beside the baselines'."""
         if valid.get("miou") is None:
             return "no score"
@@ -172,7 +100,7 @@ class LandUse(TileTask):
                 text += f" (best baseline {valid['baseline_figure_of_merit']:.3f})"
         return text
 
-    def row_words(self, scores: Mapping[str, Any]) -> str:
+    def describe_scores(self, scores: Mapping[str, Any]) -> str:
         """See the base class."""
         return ", ".join(f"{key} {scores[key]:.4f}" for key in ("miou", "accuracy") if scores.get(key) is not None)
 
@@ -260,9 +188,9 @@ class LandUse(TileTask):
         for name, made in maps.items():
             for y, year in enumerate(path.years):
                 if year in path.scored:
-                    found = MapStatistics.of(truth[1 + y], made[y], truth[0], k)
-                    scores.total[name] += found
-                    scores.years[year][name] += found
+                    of_year = MapStatistics.of(truth[1 + y], made[y], truth[0], k)
+                    scores.total[name] += of_year
+                    scores.years[year][name] += of_year
             series = np.concatenate([truth[:1], made])
             scores.total[name] += flicker_statistics(series, k, truth)
         if scores.areas:
@@ -273,8 +201,8 @@ class LandUse(TileTask):
 
     def read_batches(self, count: int) -> ParityBatches:
         """See the base class; priors are hidden as in training."""
-        batches, words = self.first_batches(count)
-        return ParityBatches(batches, words, lambda output: probabilities(output, batches[0]))
+        batches, source = self.first_batches(count)
+        return ParityBatches(batches, source, lambda output: probabilities(output, batches[0]))
 
 
 def _require_scored_years(source: LandUseData) -> None:
@@ -290,3 +218,21 @@ def frequency_weights(counts: Sequence[int], power: float) -> tuple[float, ...]:
     share = np.asarray(counts, np.float64) / max(sum(counts), 1)
     raw = np.where(share > 0, np.maximum(share, 1e-12) ** power, 0.0)
     return tuple(float(w) for w in raw / max(float((share * raw).sum()), 1e-12))
+
+
+class LandUseWorkload(Workload):
+    """Land use: maps of classes, and continuous fields of the land surface."""
+
+    name: ClassVar[str] = "landuse"
+    title: ClassVar[str] = "land use"
+    config: ClassVar[type[LandUseConfig]] = LandUseConfig
+
+    def task(self, config: LandUseConfig) -> TileTask:
+        """See the base class: the head of the network says which of the two."""
+        return LandUse(config) if config.model.head == "classes" else LandField(config)
+
+    def data_keys(self, spec: Mapping[str, Any], metadata: Mapping[str, Any], root: Path) -> dict[str, Any]:
+        """See the base class: the tiles' size, and how samples were made."""
+        names = {"coarse_interpolation": "coarse_interpolation", "target": "field"}
+        kept = {key: metadata[name] for key, name in names.items() if metadata.get(name)}
+        return {"patch_size": tile_size_of(root), **kept}

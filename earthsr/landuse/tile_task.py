@@ -6,22 +6,27 @@ import json
 from typing import Any
 
 from earthsr.data.batch import Batch
+from earthsr.data.normalise import ChannelNormalisation
 from earthsr.errors import CheckpointError, DataError
+from earthsr.landuse.batches import synthetic_tiles
+from earthsr.landuse.config import LandUseConfig
 from earthsr.landuse.dataset import LandUseDataset, LandUseOptions
-from earthsr.landuse.normalise import ChannelNormalisation
 from earthsr.landuse.samples import Composer, PriorPlan
 from earthsr.landuse.split import LandUseData
 from earthsr.landuse.split_file import LandUseLayout
 from earthsr.models import UNetSpec
 from earthsr.tasks.base import Predictor, Task
+from earthsr.tasks.batches import ParityBatches
 
 
 class TileTask(Task):
     """A task whose samples are composed of tiles and years."""
 
+    config: LandUseConfig
+
     def spec(self) -> UNetSpec:
         """Return the network that the ``model`` section describes."""
-        return UNetSpec(**self.config.unet.model_dump(exclude={"name"}))
+        return UNetSpec(**self.config.model.model_dump(exclude={"name"}))
 
     def data(self, split: str) -> LandUseData:
         """Open a split and check it against the model.
@@ -31,18 +36,18 @@ class TileTask(Task):
         DataError
             If files and configuration do not fit; the message names key and count.
         """
-        model = self.config.unet
+        model = self.config.model
         source = LandUseData(self.config.data, split)
         layout = source.layout
-        for key, expected, found, what in (
+        for key, expected, count, what in (
             ("coarse_channels", model.coarse_channels, len(layout.coarse_channels), ", ".join(layout.coarse_channels)),
             ("static_channels", model.static_channels, len(layout.static_channels), _names(layout)),
             ("classes", model.classes, len(layout.table), ", ".join(layout.table.names)),
         ):
-            if found != expected:
+            if count != expected:
                 raise DataError(
-                    f"{source.path}: holds {found} {key.replace('_', ' ')} ({what}), model.{key} is {expected}; set "
-                    f"it to {found}"
+                    f"{source.path}: holds {count} {key.replace('_', ' ')} ({what}), model.{key} is {expected}; set "
+                    f"it to {count}"
                 )
         return source
 
@@ -67,7 +72,7 @@ class TileTask(Task):
     @property
     def field_names(self) -> tuple[str, ...]:
         """Input fields of the network."""
-        return tuple(each.name for each in self.spec().inputs)
+        return tuple(field.name for field in self.spec().inputs)
 
     def dataset(self, split: str) -> LandUseDataset:
         """Return the batches of a split: shuffled, augmented and with hidden priors for training."""
@@ -85,7 +90,7 @@ class TileTask(Task):
 
     def normalisation(self, dataset: LandUseDataset) -> ChannelNormalisation:
         """Means and standard deviations of the training split's static fields."""
-        return ChannelNormalisation.choose(dataset.generator.layout.statistics, dataset.options.target)
+        return dataset.generator.layout.statistics.normalisation(dataset.options.target)
 
     def metadata(self, dataset: LandUseDataset) -> dict[str, Any]:
         """Class table, channels and cell sizes: enough to map with."""
@@ -107,9 +112,9 @@ class TileTask(Task):
 
     def require_fitting(self, model: Predictor, dataset: LandUseDataset) -> None:
         """See the base class."""
-        known, here = model.trained_on, self.metadata(dataset)
+        known, given = model.trained_on, self.metadata(dataset)
         for key in ("static_channels", "coarse_channels", "class_table", "field", "coarse_interpolation"):
-            theirs, ours = _short(known.get(key)), _short(here.get(key))
+            theirs, ours = _short(known.get(key)), _short(given.get(key))
             if key in known and theirs != ours:
                 raise CheckpointError(
                     f"{known.get('source', 'the model')}: was trained with {key} {theirs}; {dataset.generator.path} "
@@ -129,6 +134,11 @@ class TileTask(Task):
         if not isinstance(normalisation, ChannelNormalisation) or len(normalisation.static_mean) != channels:
             raise CheckpointError(f"the model's normalisation is not of the {channels} static fields of {source.path}")
         return Composer(source, normalisation, self.config.data.coarse_interpolation)
+
+    def synthetic_batches(self, count: int) -> ParityBatches:
+        """See the base class: areas of classes, and what follows from them."""
+        data = self.config.data
+        return synthetic_tiles(self.spec(), data.patch_size, data.batch_size, count)
 
     def first_batches(self, count: int) -> tuple[list[Batch], str]:
         """Return the first batches of training, and what they are in words."""

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, Literal, Self
 
+import numpy as np
 from numpy.typing import NDArray
 
 from earthsr.errors import CheckpointError, ConfigError
@@ -111,6 +112,34 @@ class NetworkSpec(ABC):
     @abstractmethod
     def flops(self, height: int, width: int) -> int:
         """Floating-point operations (two per multiply-add) of one forward pass over ``height x width`` input cells."""
+
+    def cells_of_width(self, channels: int, size: int) -> int:
+        """Cells per side of the layers that have about so many ``channels``, of inputs of ``size`` cells per side."""
+        return size
+
+    def random_inputs(self, batch: int, rows: int, columns: int, seed: int = 0) -> dict[str, NDArray]:
+        """Make normalised inputs, for comparing what computes the network.
+
+        Parameters
+        ----------
+        batch, rows, columns : int
+            Samples, and height and width in multiples of the smallest that the network takes, else of 4 cells.
+        seed : int
+            Of NumPy's generator.
+        """
+        rng = np.random.default_rng(seed)
+        return {field.name: self._random_field(rng, field, (batch, 4 * rows, 4 * columns)) for field in self.inputs}
+
+    @staticmethod
+    def _random_field(
+        rng: np.random.Generator, field: InputField, extents: tuple[int, int, int], values: int = 2
+    ) -> NDArray:
+        """Make a field of samples, rows and columns ``extents``; codes are below ``values``, those of masks below 2."""
+        free = iter(extents[1:])
+        shape = (extents[0], *(next(free) if extent is None else extent for extent in field.shape))
+        if field.dtype == "uint8":
+            return rng.integers(0, 2 if field.name.endswith("mask") else values, shape).astype(np.uint8)
+        return rng.normal(size=shape).astype(np.float32)
 
     def transpose_weights(self, weights: Mapping[str, NDArray]) -> dict[str, NDArray]:
         """Weights of the network that gives transposed outputs for transposed inputs; also takes its gradients back.

@@ -8,6 +8,7 @@ they are known, and scalars (year, step, direction) spread over the tile.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Final, Literal
@@ -101,6 +102,29 @@ class UNetSpec(NetworkSpec):
     def multiple(self) -> int:
         """Tiles have sides of a multiple of this."""
         return int(2**self.depth)
+
+    def cells_of_width(self, channels: int, size: int) -> int:
+        """See the base class: the level where features have become that many."""
+        level = math.ceil(math.log2(max(channels / self.width, 1)))
+        return int(size // 2 ** min(level, self.depth))
+
+    def random_inputs(self, batch: int, rows: int, columns: int, seed: int = 0) -> dict[str, NDArray]:
+        """See the base class: in multiples of a tile's; the forcing's window has another size, and its own matrices."""
+        rng = np.random.default_rng(seed)
+        fine = (rows * self.multiple, columns * self.multiple)
+        window = (rows + 1, columns + 3)
+        inputs: dict[str, NDArray] = {}
+        for field in self.inputs:
+            if field.name in ("wy", "wx"):
+                axis = 0 if field.name == "wy" else 1
+                # Rows that add up to 1, as those of an interpolation do.
+                matrix = rng.dirichlet(np.full(window[axis], 0.3), (batch, fine[axis]))
+                inputs[field.name] = matrix.astype(np.float32)
+                continue
+            extents = window if field.name == "coarse" else fine
+            # One class more than there are: some cells have none.
+            inputs[field.name] = self._random_field(rng, field, (batch, *extents), self.classes + 1)
+        return inputs
 
     def features(self, level: int) -> int:
         """Channels of a level."""

@@ -11,6 +11,7 @@ import ctypes
 import errno
 import functools
 import glob
+import hashlib
 import json
 import logging
 import os
@@ -351,6 +352,13 @@ def remove_leftovers(folder: Path, name: str | None = None, everybodys: bool = F
         shown = ", ".join(removed[:3]) + (f" and {len(removed) - 3} more" if len(removed) > 3 else "")
         _logger.info("%s: removed what killed processes left unfinished (%s)", folder, shown)
     return removed
+
+
+def fingerprint(path: Path) -> dict[str, Any]:
+    """Name, size and SHA-256 of a file; where it lies is nobody's business."""
+    with path.open("rb") as handle:
+        digest = hashlib.file_digest(handle, "sha256").hexdigest()
+    return {"name": path.name, "bytes": path.stat().st_size, "sha256": digest}
 
 
 def write_text(path: str | Path, text: str) -> Path:

@@ -1,33 +1,20 @@
-"""What is learnt: fields, spec, objective, scores and figures of each workload."""
+"""What is learnt: the interface of a workload's task, and the task of a configuration.
+
+Workloads are found through the entry points ``earthsr.tasks``; this room names none.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final
+from earthsr.config import Config, workload_of
+from earthsr.errors import ConfigError
+from earthsr.tasks.base import Predictor, Task, TaskScores
+from earthsr.tasks.findings import Findings
 
-from earthsr.config import Config
-from earthsr.dem.task import DemSR, Scores
-from earthsr.landuse.field_task import LandField
-from earthsr.landuse.task import LandUse
-from earthsr.tasks.base import Task
-
-__all__ = ["TASKS", "DemSR", "LandField", "LandUse", "Scores", "Task", "task_for"]
+__all__ = ["Findings", "Predictor", "Task", "TaskScores", "task_for"]
 
 
-def _of_land_use(config: Config) -> Task:
-    return LandUse(config) if config.unet.head == "classes" else LandField(config)
-
-
-#: What makes the task of a configuration, by ``model.name``.
-TASKS: Final[dict[str, Callable[[Config], Task]]] = {
-    "demsrnet": DemSR,
-    "DEMNet": DemSR,
-    "unet": _of_land_use,
-}
-
-
-def task_for(config: Config) -> Any:
-    """Return the task that ``model.name`` (and the head of a U-Net) chooses.
+def task_for(config: Config) -> Task:
+    """Return the task that ``model.name`` chooses.
 
     Parameters
     ----------
@@ -36,7 +23,16 @@ def task_for(config: Config) -> Any:
 
     Returns
     -------
-    DemSR, LandUse or LandField
-        The task.
+    Task
+        The task of the configuration's workload.
+
+    Raises
+    ------
+    ConfigError
+        If the configuration's workload is not installed, or gives no task.
     """
-    return TASKS[config.model.name](config)
+    workload = workload_of(config)
+    task = workload.task(config)
+    if not isinstance(task, Task):
+        raise ConfigError(f"workload {workload.name}: gives a {type(task).__name__}, expected an earthsr.tasks.Task")
+    return task

@@ -7,24 +7,20 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import replace
+from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from earthsr.backend import Model
 from earthsr.config import Config
-from earthsr.data.dataset import Dataset
-from earthsr.data.normalise import Normalisation
-from earthsr.landuse.dataset import LandUseDataset
-from earthsr.landuse.normalise import ChannelNormalisation
+from earthsr.data.normalise import AnyNormalisation
+from earthsr.evaluation.report import Columns, score_table
 from earthsr.models import NetworkSpec, Objective
 from earthsr.ranks import ALONE, Rank
-from earthsr.tasks.batches import ParityBatches
-from earthsr.tasks.synthetic_batches import made_batches
-
-AnyDataset = Dataset | LandUseDataset
-AnyNormalisation = Normalisation | ChannelNormalisation
+from earthsr.tasks.batches import ParityBatches, synthetic_patches
+from earthsr.tasks.findings import Findings, Pictures, Tables, model_provenance, score_bars
 
 
 class PendingArray(Protocol):
@@ -106,13 +102,13 @@ class Task(ABC):
     def objective(self) -> Objective:
         """Return what is minimised."""
 
-    def made_objective(self) -> Objective:
-        """Return what is minimised on made batches: the same, but for what would follow from data."""
+    def synthetic_objective(self) -> Objective:
+        """Return what is minimised on synthetic batches: the same, but for what would follow from data."""
         return self.objective()
 
     @abstractmethod
     def dataset(self, split: str) -> Any:
-        """Return the batches of a split.
+        """Return the batches of a split, an :class:`earthsr.data.dataset.SampleSet`.
 
         Raises
         ------
@@ -136,7 +132,7 @@ class Task(ABC):
         ----------
         model : Predictor
             With the weights of now.
-        dataset : Dataset or LandUseDataset
+        dataset : SampleSet
             Of the validation split.
         baselines : bool
             Score the baselines too.
@@ -162,28 +158,72 @@ class Task(ABC):
 
         Parameters
         ----------
-        dataset : Dataset or LandUseDataset
+        dataset : SampleSet
             Of the training split.
         """
 
-    def made_batches(self, count: int) -> ParityBatches:
-        """Return ``count`` synthetic batches that are the same on every machine."""
+    def settings(self) -> dict[str, Any]:
+        """Return settings of this workload that the record of a training names beside the common ones."""
+        return {}
+
+    def synthetic_batches(self, count: int) -> ParityBatches:
+        """Return ``count`` synthetic batches that are the same on every machine: terrain, where a task has no own."""
         data = self.config.data
-        made = made_batches(self.spec(), data.patch_size, data.batch_size, count)
-        return replace(made, made=True)
+        return synthetic_patches(self.spec(), data.patch_size, data.batch_size, count)
 
     @abstractmethod
     def read_batches(self, count: int) -> ParityBatches:
         """Return ``count`` batches of the training split, the same ones every time."""
 
-    def words(self, valid: Mapping[str, float | None]) -> str:
+    def findings(self, model: Model, split: str) -> Findings:
+        """Score a split for ``metrics.json`` and a report; nothing is written before all is scored.
+
+        A task without findings of its own gets its scores in a table, and bars of the one that training watches.
+
+        Parameters
+        ----------
+        model : Model
+            With weights and normalisation.
+        split : {"train", "valid", "test"}
+            What to score.
+
+        Raises
+        ------
+        DataError
+            If the split is missing or damaged.
+        """
+        metrics = self.score(model, self.dataset(split)).to_dict()
+        scores: dict[str, dict[str, Any]] = metrics["scores"]
+        columns: Columns = tuple(
+            (key, key.replace("_", " "), ".4f")
+            for key, value in scores["model"].items()
+            if isinstance(value, (int, float))
+        )
+        value = scores["model"][self.best]
+        shown = "–" if value is None else f"{value:.4g} {self.units}"
+
+        def draw(folder: Path) -> tuple[Pictures, Tables]:
+            bars = score_bars(scores, self.best, self.units, f"{split} split", folder / "scores.png")
+            return [(bars, f"{self.best} of the model and of what it is measured against.")], []
+
+        return Findings(
+            title=f"{self.name}: evaluation",
+            metrics=metrics,
+            provenance={**model_provenance(model), "data": self.config.data.root_dir},
+            headline=f"{self.name}: {self.best} {shown} on the {split} split",
+            columns=columns,
+            tables=[("Scores", score_table(scores, columns))],
+            draw=draw,
+        )
+
+    def describe_validation(self, valid: Mapping[str, float | None]) -> str:
         """Return one phrase on ``valid``, the scores of the validation split, for people."""
         value = valid.get(self.best)
         return "no score" if value is None else f"{self.best} {value:.4g}"
 
-    def row_words(self, scores: Mapping[str, Any]) -> str:
+    def describe_scores(self, scores: Mapping[str, Any]) -> str:
         """Return one phrase on the scores of one method, for people."""
-        return self.words(scores)
+        return self.describe_validation(scores)
 
     def better(self, score: float | None, than: float | None) -> bool:
         """Whether a score is better than another; none is worse than any."""

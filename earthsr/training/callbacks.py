@@ -22,7 +22,7 @@ from earthsr.config import Config
 from earthsr.errors import InputError, install_hint
 from earthsr.evaluation.statistics import over_ranks
 from earthsr.ranks import Rank
-from earthsr.tasks import task_for
+from earthsr.tasks import Task, task_for
 
 
 class Callback:
@@ -51,21 +51,30 @@ class Validation(Callback):
     ----------
     model : Model
         The model that trains.
-    valid_dataset : Dataset or LandUseDataset
+    valid_dataset : SampleSet
         What it is scored on.
     config : Config
         ``summary.valid_frequency`` says how often, in epochs.
     logger : logging.Logger, optional
         Where :meth:`evaluate` reports.
+    task : Task, optional
+        How it is scored; the configuration's where absent.
     """
 
-    def __init__(self, model: Model, valid_dataset: Any, config: Config, logger: logging.Logger | None = None) -> None:
+    def __init__(
+        self,
+        model: Model,
+        valid_dataset: Any,
+        config: Config,
+        logger: logging.Logger | None = None,
+        task: Task | None = None,
+    ) -> None:
         self.model = model
         self.valid_dataset = valid_dataset
         self.config = config
         self.logger = logger or logging.getLogger("earthsr")
         self.frequency = config.summary.valid_frequency
-        self._task = task_for(config)
+        self._task = task or task_for(config)
         self._reference: dict[str, float | None] = {}
 
     def due(self, epoch: int) -> bool:
@@ -74,9 +83,9 @@ class Validation(Callback):
 
     def scores(self, baselines: bool = True) -> Any:
         """Statistics of the model, and of the baselines where asked for."""
-        engine = self.model.training_engine
+        engine = self.model.engine
         share = Rank(engine.rank, engine.world_size)
-        scores = self._task.watch(self.model, self.valid_dataset, baselines, share)
+        scores: Any = self._task.watch(self.model, self.valid_dataset, baselines, share)
         return scores if share.of == 1 else replace(scores, total=over_ranks(scores.total, engine.gather))
 
     def evaluate(self) -> dict[str, float | None]:
@@ -92,7 +101,7 @@ class LossMonitor(Callback):
     def epoch(self, trainer: Any, record: Mapping[str, Any]) -> None:
         """Log one line."""
         valid = record.get("valid")
-        score = f", valid {trainer.task.words(valid)}" if valid else ""
+        score = f", valid {trainer.task.describe_validation(valid)}" if valid else ""
         trainer.logger.info(
             f"epoch {record['epoch']}/{trainer.epochs}, step {record['step']}: loss {record['loss']:.3e}{score}"
         )
@@ -125,7 +134,7 @@ class ProgressBar(Callback):
 
     def begin(self, trainer: Any) -> None:
         """Open the bar where the run stands."""
-        if sys.stderr.isatty() and trainer.model.training_engine.rank == 0:
+        if sys.stderr.isatty() and trainer.model.engine.rank == 0:
             size = trainer.step_size
             self._bar = tqdm(
                 total=trainer.total_steps * size,

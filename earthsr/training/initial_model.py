@@ -9,11 +9,16 @@ from earthsr.backend import Backend, Model, choose_backend
 from earthsr.config import Config
 from earthsr.errors import ConfigError
 from earthsr.models import Precision, initial_weights, read_weights, require_same_spec, resolve_checkpoint
-from earthsr.tasks import task_for
+from earthsr.tasks import Task, task_for
 
 
 def initial_model(
-    config: Config, backend: str | Backend | None = None, device: str | None = None, kind: type[Model] = Model
+    config: Config,
+    backend: str | Backend | None = None,
+    device: str | None = None,
+    kind: type[Model] = Model,
+    *,
+    task: Task | None = None,
 ) -> Model:
     """Make the model that a configuration describes.
 
@@ -30,6 +35,8 @@ def initial_model(
         Goes before the configuration's.
     kind : type
         Class of the model.
+    task : Task, optional
+        What is learnt; the configuration's where absent.
 
     Returns
     -------
@@ -46,8 +53,8 @@ def initial_model(
         If keys contradict each other, or ``run_mode`` is test and no checkpoint is named.
     """
     config.check()
-    chosen = choose_backend(backend, config.backend)
-    spec = task_for(config).spec()
+    chosen = backend if isinstance(backend, Backend) else choose_backend(backend, config.backend)
+    spec = (task or task_for(config)).spec()
     metadata: dict[str, Any] = {}
     if config.train.load_ckpt or (config.train.run_mode == "test" and config.summary.ckpt_path):
         written = Path(config.summary.ckpt_path or "")

@@ -8,16 +8,15 @@ from typing import Any
 import earthsr
 from earthsr.backend import Model
 from earthsr.config import Config
-from earthsr.tasks import task_for
+from earthsr.tasks import Task
 from earthsr.training.progress import Progress
 
 #: What is true of the weights that a run began with, and not of those that it makes.
 _OF_THE_PARENT = ("source", "scores", "about")
 
 
-def weights_metadata(config: Config, model: Model, dataset: Any, record: Mapping[str, Any]) -> dict[str, Any]:
+def weights_metadata(task: Task, model: Model, dataset: Any, record: Mapping[str, Any]) -> dict[str, Any]:
     """Return what travels with the weights: normalisation, units and cell sizes, and ``record`` of their training."""
-    task = task_for(config)
     return {
         **{key: value for key, value in model.metadata.items() if key not in _OF_THE_PARENT},
         "task": task.name,

@@ -16,13 +16,12 @@ from typing import Any
 from earthsr.backend import Model
 from earthsr.backend.interface import NativeLoss
 from earthsr.config import Config, to_yaml
-from earthsr.dem.split import DemData
+from earthsr.data.dataset import SampleSet
 from earthsr.errors import CheckpointError, EarthsrWarning, InputError, TrainingError
 from earthsr.evaluation.figures import loss_curves, save
-from earthsr.landuse.split import LandUseData
 from earthsr.models import Checkpoint, Objective, OptimizerSpec, RunFolder, read_checkpoint
 from earthsr.store import write_text
-from earthsr.tasks import task_for
+from earthsr.tasks import Task, task_for
 from earthsr.training.callbacks import Callback, Validation, default_callbacks, require_trackers
 from earthsr.training.distributed import agreed_signal, on_first, require_launch, require_same, restarted
 from earthsr.training.loop import REMEDY, Unread, diverged_weight, filled_batches
@@ -51,6 +50,8 @@ class Trainer:
         ``MSELoss()`` or another objective spec, or a loss written in the model's framework.
     logger : logging.Logger, optional
         Where the monitors report.
+    task : Task, optional
+        What is learnt; the configuration's where absent.
     """
 
     def __init__(
@@ -59,6 +60,8 @@ class Trainer:
         model: Model,
         loss_fn: Objective | NativeLoss,
         logger: logging.Logger | None = None,
+        *,
+        task: Task | None = None,
     ) -> None:
         config.check()
         require_launch(config)
@@ -69,7 +72,7 @@ class Trainer:
         self.logger = logger or logging.getLogger("earthsr")
         self.run = RunFolder(config.summary.summary_dir)
         self.progress = Progress()
-        self.task = task_for(config)
+        self.task = task or task_for(config)
         self.train_dataset, self.valid_dataset = self.get_dataset()
         samples, size = len(self.train_dataset), self.train_dataset.batch_size
         if size > samples:
@@ -84,7 +87,7 @@ class Trainer:
 
     # What a subclass may override
 
-    def get_dataset(self) -> tuple[Any, Any]:
+    def get_dataset(self) -> tuple[SampleSet, SampleSet]:
         """Training and validation data."""
         return self.task.dataset("train"), self.task.dataset("valid")
 
@@ -103,7 +106,7 @@ class Trainer:
 
     def get_validation(self) -> Validation | None:
         """Return what scores the model after epochs; early stopping and ``best`` follow it, and None has neither."""
-        return Validation(self.model, self.valid_dataset, self.config, self.logger)
+        return Validation(self.model, self.valid_dataset, self.config, self.logger, self.task)
 
     def get_callbacks(self) -> list[Callback]:
         """Return what watches the run on every rank, beside validation and the monitors: nothing."""
@@ -159,7 +162,7 @@ class Trainer:
                 "or --overwrite (in Python resume=True, summary.summary_dir, overwrite=True)"
             )
         self._normalise(resume and newest is not None)
-        engine = self.model.training_engine
+        engine = self.model.engine
         train, accumulate = self.config.train, self.config.optimizer.accumulate
         engine.prepare_training(self.loss_fn, self.optimizer, accumulate, train.recompute, train.sync_batch_norm)
         step = 0 if newest is None else int(newest.name.rpartition("-")[2])
@@ -205,10 +208,8 @@ class Trainer:
         """Choose the normalisation where the model has none, and look for values that no mask covers."""
         if resuming:
             return
-        sources = [self.train_dataset.generator, self.valid_dataset.generator]
-        for source in sources:
-            if isinstance(source, (DemData, LandUseData)):
-                source.scan()
+        for dataset in (self.train_dataset, self.valid_dataset):
+            dataset.scan()
         if self.model.metadata.get("normalisation") is not None:
             self.task.require_fitting(self.model, self.train_dataset)
             self.logger.info(f"normalisation of {self.model.metadata.get('source', 'the model')} is kept")
@@ -219,9 +220,9 @@ class Trainer:
         checkpoint = self._newest_converged(folder)
         check_same_run(checkpoint, self.model.spec, self.config, self.train_dataset.order, self._fingerprint)
         self.model.metadata.update(checkpoint.weights.metadata)
-        self.model.training_engine.load_state(checkpoint.state)
+        self.model.engine.load_state(checkpoint.state)
         self.progress = Progress.from_dict(checkpoint.notes["progress"], str(folder))
-        on_first(self.model.training_engine, self._mend)
+        on_first(self.model.engine, self._mend)
         # Epochs and patience may have been raised since.
         self.progress.finish(self.epochs, self.config.train.early_stopping_patience)
         if self.progress.finished:
@@ -263,7 +264,7 @@ class Trainer:
     @property
     def _writes(self) -> bool:
         """Whether files are this process's to write."""
-        return self.model.training_engine.rank == 0
+        return self.model.engine.rank == 0
 
     def _loop(self, stop: StopRequest) -> bool:
         """Run epochs; return whether early stopping ended them."""
@@ -284,7 +285,7 @@ class Trainer:
         Ranks ask each other for signals where they read losses, and wait for each other anyway.
         """
         progress, summary = self.progress, self.config.summary
-        engine, every = self.model.training_engine, self.config.summary.log_every
+        engine, every = self.model.engine, self.config.summary.log_every
         accumulate = self.config.optimizer.accumulate
         stream = filled_batches(
             self.train_dataset,
@@ -378,15 +379,14 @@ class Trainer:
 
     @cached_property
     def _fingerprint(self) -> str | None:
-        source = self.train_dataset.generator
-        return source.fingerprint() if isinstance(source, (DemData, LandUseData)) else None
+        return self.train_dataset.fingerprint()
 
     def _save(self, best: bool = False) -> None:
-        about = (self.config, self.model, self.train_dataset, self.progress, self._fingerprint)
-        record = training_record(*about, loss=getattr(self.loss_fn, "name", "a function of one's own"))
-        metadata = weights_metadata(self.config, self.model, self.train_dataset, record)
-        notes = run_notes(*about)
-        state = self.model.training_engine.export_state()
+        about = (self.model, self.train_dataset, self.progress, self._fingerprint)
+        record = training_record(self.task, *about, loss=getattr(self.loss_fn, "name", "a function of one's own"))
+        metadata = weights_metadata(self.task, self.model, self.train_dataset, record)
+        notes = run_notes(self.config, *about)
+        state = self.model.engine.export_state()
         weight = diverged_weight(state.weights)
         if weight is not None:
             raise TrainingError(f"training diverged: {weight} at step {self.progress.step}; {REMEDY}")
@@ -397,12 +397,12 @@ class Trainer:
                 self.run.point("best", self.progress.step)
             self.run.prune(self.config.summary.keep_checkpoint_max)
 
-        on_first(self.model.training_engine, write)
+        on_first(self.model.engine, write)
 
     def _finish(self, stop: StopRequest, stopped_early: bool) -> TrainingResult:
         if stop.name and not self.progress.finished:
             words = f"{stop.name} at step {self.progress.step} of {self.total_steps}\n"
-            on_first(self.model.training_engine, lambda: write_text(self.run.interrupted_file, words))
+            on_first(self.model.engine, lambda: write_text(self.run.interrupted_file, words))
             self.logger.info(f"stopped by {stop.name} at step {self.progress.step}; --resume carries on from here")
         else:
             best = self.run.pointed("best")
@@ -417,7 +417,7 @@ class Trainer:
             epochs=self.progress.epoch,
             best_score=self.progress.best_score,
             score_name=self.task.best + ("_m" if self.task.units == "m" else ""),
-            words=self.task.words({self.task.best: self.progress.best_score}),
+            words=self.task.describe_validation({self.task.best: self.progress.best_score}),
             stopped_early=stopped_early,
             interrupted_by=None if self.progress.finished else stop.name,
         )

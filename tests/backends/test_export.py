@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from earthsr.backend import Model, TrainingEngine, available_backends, choose_backend, choose_runner, read_model
+from earthsr.backend import Model, available_backends, choose_backend, choose_runner, get_backend, read_model
 from earthsr.backend.exported import exported_metadata, read_entries
-from earthsr.check.export import CASES, export, made_inputs
+from earthsr.check.export import CASES, export
 from earthsr.data.normalise import Normalisation
 from earthsr.errors import BackendError, CheckpointError, InputError, WorkError
-from earthsr.models import DemSRNetSpec, Precision, UNetSpec, WeightsFile, write_weights
+from earthsr.models import DemSRNetSpec, MSELoss, OptimizerSpec, Precision, UNetSpec, WeightsFile, write_weights
 from earthsr.models.state import initial_weights
 from tests.conftest import installed
 
@@ -146,16 +146,18 @@ def test_other_inputs_are_refused(tmp_path, inputs, message):
 
 def test_it_neither_trains_nor_gives_its_weights_away(tmp_path):
     model = Model.from_checkpoint(enlargement(tmp_path / "model.onnx"))
-    assert not isinstance(model.engine, TrainingEngine)
+    engine = model.engine
     for ask in (
-        lambda: model.training_engine,
+        lambda: engine.prepare_training(MSELoss(), OptimizerSpec()),
+        lambda: engine.run([], []),
+        lambda: engine.activations({}),
         lambda: model.weights,
         lambda: model.load_weights(initial_weights(DEM, 0)),
     ):
         with pytest.raises(BackendError, match=r"is an exported model, made for prediction: .*\(mindspore, torch\)"):
             ask()
     with pytest.raises(BackendError, match=r"runs exported models \(\.onnx\) alone: .*earthsr export CHECKPOINT"):
-        choose_backend("onnx")
+        get_backend("onnx").engine(DEM, initial_weights(DEM, 0))
 
 
 def test_another_precision_or_device_than_its_own_is_refused(tmp_path):
@@ -274,7 +276,7 @@ def test_weights_that_are_a_ten_thousandth_off_are_noticed(tmp_path, monkeypatch
 
 def test_the_compared_shapes_differ_in_every_extent():
     for spec in (DEM, UNET):
-        one, other = (made_inputs(spec, *case) for case in CASES)
+        one, other = (spec.random_inputs(*case) for case in CASES)
         for field in spec.inputs:
             free = [0] + [i + 1 for i, extent in enumerate(field.shape) if extent is None]
             assert all(one[field.name].shape[i] != other[field.name].shape[i] for i in free), field.name
@@ -318,8 +320,8 @@ def agrees(tmp_path, spec, suffix, backend):
     assert found.metadata["exported"]["checkpoint"]["name"] == "model.safetensors"
     # Another shape than any that the exporter saw, through a model as a caller opens it.
     model = Model.from_checkpoint(tmp_path / f"model{suffix}", device="cpu")
-    inputs = made_inputs(spec, 4, 5, 1, seed=9)
-    engine = choose_backend(backend).engine(spec, initial_weights(spec, 0), device="cpu")
+    inputs = spec.random_inputs(4, 5, 1, seed=9)
+    engine = get_backend(backend).engine(spec, initial_weights(spec, 0), device="cpu")
     engine.load_weights(Model.from_checkpoint(weights, backend=backend).weights)
     np.testing.assert_allclose(
         model.submit_fields(inputs).result(), engine.submit(inputs).result(), atol=checked["tolerance"] * 10
@@ -395,9 +397,8 @@ import sys
 from pathlib import Path
 import numpy as np
 from earthsr.backend import Model
-from earthsr.check.export import made_inputs
 model = Model.from_checkpoint(sys.argv[1])
-inputs = made_inputs(model.spec, 2, 3, 5, seed=4)
+inputs = model.spec.random_inputs(2, 3, 5, seed=4)
 sys.stdout.buffer.write(model.submit_fields(inputs).result().tobytes())
 """
 
@@ -406,7 +407,7 @@ def test_the_same_input_gives_the_same_bits_in_every_process(tmp_path):
     path = enlargement(tmp_path / "model.onnx")
     run = subprocess.run([sys.executable, "-c", SUBMIT, str(path)], capture_output=True, check=True)
     model = Model.from_checkpoint(path)
-    inputs = made_inputs(model.spec, 2, 3, 5, seed=4)
+    inputs = model.spec.random_inputs(2, 3, 5, seed=4)
     here = [model.submit_fields(inputs).result().tobytes() for _ in range(2)]
     assert len({run.stdout, *here}) == 1
     assert len(here[0]) == 4 * 2 * (12 * 3) * (20 * 3)

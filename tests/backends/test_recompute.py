@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from earthsr.errors import BackendError
+from earthsr.landuse.batches import synthetic_tiles
 from earthsr.models import CrossEntropyLoss, DemSRNetSpec, MSELoss, OptimizerSpec, UNetSpec, initial_weights
-from earthsr.tasks.synthetic_batches import made_batches
+from earthsr.tasks.batches import synthetic_patches
 from tests.conftest import backend_parameters, get_backend
 
 DEM = DemSRNetSpec(features=8, num_blocks=3)
@@ -15,7 +16,8 @@ MAPS = UNetSpec(coarse_channels=2, static_channels=2, classes=3, width=4, depth=
 def trained(backend, spec, objective, recompute=False, steps=4):
     engine = get_backend(backend).engine(spec, initial_weights(spec, 0), device="cpu")
     engine.prepare_training(objective, OptimizerSpec(), recompute=recompute)
-    batches = made_batches(spec, 16, 2, steps).batches
+    make = synthetic_tiles if isinstance(spec, UNetSpec) else synthetic_patches
+    batches = make(spec, 16, 2, steps).batches
     losses = engine.run(batches, [1e-3] * steps).result().losses
     return losses, engine.export_state().weights
 
@@ -45,7 +47,7 @@ def test_recomputing_keeps_less():
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            engine.run(made_batches(spec, 16, 2, 1).batches, [1e-3]).result()
+            engine.run(synthetic_patches(spec, 16, 2, 1).batches, [1e-3]).result()
     assert held[True] < 0.75 * held[False]
 
 

@@ -7,8 +7,8 @@ import pytest
 
 from earthsr.data.batch import Earlier
 from earthsr.errors import BackendError
+from earthsr.landuse.batches import synthetic_tiles
 from earthsr.models import CrossEntropyLoss, MSELoss, OptimizerSpec, Precision, State, UNetSpec, initial_weights
-from earthsr.tasks.synthetic_batches import made_batches
 from tests.conftest import backend_parameters
 from tests.reference import unet as reference
 
@@ -34,7 +34,7 @@ def engine_of(name, spec=SPEC, level="O0", **options):
 
 
 def batches_of(spec=SPEC, count=1, samples=3):
-    return made_batches(spec, 8, samples, count).batches
+    return synthetic_tiles(spec, 8, samples, count).batches
 
 
 def fed_back(batch, own, **fields):

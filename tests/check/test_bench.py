@@ -142,16 +142,15 @@ def test_the_bare_convolution_has_the_size_of_the_network_s_own(tiny):
 
 
 def engine_of(name, config):
-    """An engine of a backend, what measures it, an objective, and batches for six steps."""
+    """An engine of a backend, an objective, and batches for six steps."""
     if not installed(name):
         pytest.skip(f"backend {name} is not installed")
-    from earthsr.backend import choose_backend
+    from earthsr.backend import get_backend
 
     task = task_for(config)
     spec = task.spec()
-    backend = choose_backend(name)
-    engine = backend.training_engine(spec, initial_weights(spec, 0), device="cpu", precision=Precision("O0"))
-    return engine, backend.meter(engine), task.made_objective(), task.made_batches(6).batches
+    made = get_backend(name).engine(spec, initial_weights(spec, 0), device="cpu", precision=Precision("O0"))
+    return made, task.synthetic_objective(), task.synthetic_batches(6).batches
 
 
 @pytest.fixture(params=[pytest.param("torch"), pytest.param("mindspore", marks=pytest.mark.slow)])
@@ -161,15 +160,15 @@ def engine(request, tiny):
 
 
 def test_phases_change_nothing(engine):
-    engine, meter, objective, batches = engine
+    engine, objective, batches = engine
     with pytest.raises(BackendError, match="before prepare_training"):
-        meter.time_phases(batches, [1e-3] * 6)
+        engine.time_phases(batches, [1e-3] * 6)
     engine.prepare_training(objective, OptimizerSpec(clip_norm=1.0), accumulate=2)
     with pytest.raises(BackendError, match="expected 2 or more"):
-        meter.time_phases(batches[:2], [1e-3])
+        engine.time_phases(batches[:2], [1e-3])
     engine.run(batches[:4], [1e-3] * 2).result()
     before, parts = engine.export_state(), set(vars(engine))
-    phases = meter.time_phases(batches, [1e-3] * 3)
+    phases = engine.time_phases(batches, [1e-3] * 3)
     after = engine.export_state()
     for part in ("weights", "first_moments", "second_moments"):
         was, now = getattr(before, part), getattr(after, part)
@@ -193,30 +192,28 @@ def test_phases_change_nothing(engine):
 
 @pytest.mark.slow
 def test_mindspore_s_phases_are_differences_of_medians(tiny, monkeypatch):
-    engine, meter, objective, batches = engine_of("mindspore", tiny())
+    engine, objective, batches = engine_of("mindspore", tiny())
     from earthsr_mindspore import timing
 
     engine.prepare_training(objective, OptimizerSpec(), accumulate=1)
     # Transfer, loss, loss and gradient, whole step: of four steps, the first of which compiles.
     seconds = iter([9, 90, 90, 90, 1, 10, 30, 35, 3, 12, 34, 37, 2, 50, 32, 99])
-    real = timing.MindSporeMeter._seconds
-    monkeypatch.setattr(
-        timing.MindSporeMeter, "_seconds", lambda meter, work: (float(next(seconds)), real(meter, work)[1])
-    )
-    phases = meter.time_phases(batches[:4], [1e-3] * 4)
+    real = timing._seconds
+    monkeypatch.setattr(timing, "_seconds", lambda engine, work: (float(next(seconds)), real(engine, work)[1]))
+    phases = engine.time_phases(batches[:4], [1e-3] * 4)
     assert next(seconds, None) is None
     assert (phases.transfer_s, phases.forward_s, phases.backward_s, phases.optimiser_s) == (2, 12, 20, 5)
 
 
 def test_torch_s_phases_add_up_to_the_step(tiny, monkeypatch):
-    engine, meter, objective, batches = engine_of("torch", tiny())
+    engine, objective, batches = engine_of("torch", tiny())
     from earthsr_torch import timing
 
     engine.prepare_training(objective, OptimizerSpec(), accumulate=2)
     marks = []
     # Every look at the clock costs a second: a phase lasts as long as marks were set in it.
     monkeypatch.setattr(timing._Clock, "now", lambda clock: marks.append(clock) or float(len(marks)))
-    phases = meter.time_phases(batches, [1e-3] * 3)
+    phases = engine.time_phases(batches, [1e-3] * 3)
     assert len(set(map(id, marks))) == 3
     looks = marks.count(marks[-1])
     parts = (phases.transfer_s, phases.forward_s, phases.backward_s, phases.optimiser_s)
@@ -227,38 +224,36 @@ def test_torch_s_phases_add_up_to_the_step(tiny, monkeypatch):
 
 
 def test_bare_operators_are_measured(engine, monkeypatch):
-    engine, meter, *_ = engine
+    engine, *_ = engine
     monkeypatch.setattr(f"{type(engine).__module__.partition('.')[0]}.timing.SECONDS", 0.0)
-    peaks = meter.measure_peaks(2, 8, 6, channels=16)
+    peaks = engine.measure_peaks(2, 8, 6, channels=16)
     # From the slowest machine to the fastest: outside of it seconds or operations are miscounted.
     assert 1e8 < peaks.matmul_flop_per_s < 1e14
     assert 1e5 < peaks.convolution_flop_per_s < 1e14
     assert peaks.convolution.startswith("2 x 16 x 8 x 6")
-    assert meter.resources().threads >= 1
+    assert engine.resources().threads >= 1
 
 
 def test_the_plain_layout_is_contiguous_and_computes_the_same(any_backend, tiny):
     if any_backend != "torch":
         pytest.skip("needs backend torch")
-    from earthsr.backend import choose_backend
+    from earthsr.backend import get_backend
 
     config = tiny()
     task = task_for(config)
     spec = task.spec()
-    batches, objective = task.made_batches(4).batches, task.made_objective()
+    batches, objective = task.synthetic_batches(4).batches, task.synthetic_objective()
 
     def trained(plain):
-        backend = choose_backend("torch")
-        engine = backend.training_engine(spec, initial_weights(spec, 0), device="cpu")
-        meter = backend.meter(engine)
+        engine = get_backend("torch").engine(spec, initial_weights(spec, 0), device="cpu")
         if plain:
-            assert meter.use_plain_layout() == "contiguous"
+            assert engine.use_plain_layout() == "contiguous"
         engine.prepare_training(objective, OptimizerSpec())
         losses = engine.run(batches, [1e-3] * 4).result().losses
         weight = dict(engine._network.named_parameters())["body.weight"]
         assert weight.is_contiguous() is plain
         with pytest.raises(BackendError, match="after prepare_training"):
-            meter.use_plain_layout()
+            engine.use_plain_layout()
         return losses
 
     # Four steps in float32, whose sums are taken in another order.

@@ -1,9 +1,10 @@
 import warnings
+from importlib.metadata import EntryPoint
 
 import pytest
 import yaml
 
-from earthsr.config import Config, from_mapping, load_yaml_config, to_yaml
+from earthsr.config import from_mapping, installed_workloads, json_schema, load_yaml_config, to_yaml
 from earthsr.errors import ConfigError, EarthsrWarning
 from earthsr.models import MSELoss, Objective
 from earthsr.tasks import task_for
@@ -97,8 +98,22 @@ def test_shipped_configurations_load():
         ({"model": {"local_mean": -1}}, "model.local_mean is -1"),
         ({"model": {"name": "DEMNet", "local_mean": 8}}, "unknown key model.local_mean"),
         ({"train": {"slope": -0.5}}, "train.slope is -0.5"),
-        ({"data": {"shift": True, "patch_size": 64}, "model": {"name": "unet"}}, "data.shift is true.*unet"),
-        ({"train": {"slope": 0.5}, "model": {"name": "unet"}, "data": {"patch_size": 64}}, "train.slope is 0.5.*unet"),
+        (
+            {"data": {"shift": False}, "model": {"name": "unet"}},
+            "data.shift belongs to elevation.*of unet: remove it",
+        ),
+        (
+            {"train": {"slope": 0.5}, "model": {"name": "unet"}},
+            "train.slope belongs to elevation.*of unet: remove it",
+        ),
+        (
+            {"data": {"prior_own": 0.0}},
+            r"data.prior_own belongs to land use \(model.name unet\); this configuration is of demsrnet: remove it",
+        ),
+        (
+            {"model": {"name": "DEMNet"}, "train": {"dice": 1}},
+            "train.dice belongs to land use.*of DEMNet: remove it",
+        ),
         ({"train": {"slope": 0.5, "loss": "cross_entropy"}}, "train.loss is cross_entropy"),
     ],
 )
@@ -240,8 +255,64 @@ def test_epochs_come_from_the_first_key_that_has_them():
         from_mapping({"data": {"epochs": 5}, "optimizer": {"epochs": 5}})
 
 
-def test_the_schema_describes_every_key():
-    schema = Config.model_json_schema()
-    assert set(schema["properties"]) == {"backend", "model", "data", "optimizer", "summary", "train"}
-    assert schema["$defs"]["DataSection"]["properties"]["patch_size"]["minimum"] == 4
-    assert schema["$defs"]["TrainSection"]["additionalProperties"] is False
+def test_the_schema_describes_every_key_of_every_workload():
+    schema = json_schema()
+    defined = schema["$defs"]
+    kinds = [each["$ref"].rpartition("/")[2] for each in schema["anyOf"]]
+    assert kinds == ["DemConfig", "LandUseConfig"]
+    for kind in kinds:
+        assert set(defined[kind]["properties"]) == {"backend", "model", "data", "optimizer", "summary", "train"}
+    for section in ("DemDataSection", "LandUseDataSection"):
+        assert defined[section]["properties"]["patch_size"]["minimum"] == 4
+        assert defined[section]["additionalProperties"] is False
+    assert "prior_own" in defined["LandUseDataSection"]["properties"]
+    assert "prior_own" not in defined["DemDataSection"]["properties"]
+    assert "slope" not in defined["LandUseTrainSection"]["properties"]
+
+
+FOREIGN = {"demsrnet": ("data", "prior_own", 0.0, 0.3), "unet": ("train", "slope", 0.0, 0.5)}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_a_run_saved_when_all_keys_stood_in_every_file_still_loads(name, tmp_path):
+    section, key, default, other = FOREIGN[name]
+    config = from_mapping({"model": {"name": name}, "data": {"patch_size": 64}})
+    assert key not in yaml.safe_load(to_yaml(config))[section]
+    saved = yaml.safe_load(to_yaml(config))
+    saved[section][key] = default
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(saved))
+    assert load_yaml_config(path) == config
+    with pytest.raises(ConfigError, match=f"{section}.{key} belongs to .*{name}: remove it"):
+        load_yaml_config(path, [f"{section}.{key}={default}"])
+    saved[section][key] = other
+    path.write_text(yaml.safe_dump(saved))
+    with pytest.raises(ConfigError, match=f"config.yaml: {section}.{key} belongs to"):
+        load_yaml_config(path)
+    with pytest.raises(ConfigError, match=f"{section}.{key} belongs to"):
+        config[section][key] = other
+
+
+def test_a_workload_that_cannot_be_loaded_warns_and_the_others_go_on(monkeypatch):
+    entries = [
+        EntryPoint(n, v, "earthsr.tasks")
+        for n, v in (
+            ("a-broken", "earthsr.no_such_module:X"),
+            ("dem", "earthsr.dem.task:DemWorkload"),
+            ("none", "earthsr.config:Config"),
+            ("twin", "earthsr.dem.task:DemWorkload"),
+        )
+    ]
+    monkeypatch.setattr("earthsr.config.workloads.entry_points", lambda group: entries)
+    installed_workloads.cache_clear()
+    try:
+        with pytest.warns(EarthsrWarning) as caught:
+            assert list(installed_workloads()) == ["dem"]
+        told = [str(warning.message) for warning in caught]
+        assert [message.split()[1] for message in told] == ["a-broken", "none", "twin"]
+        assert "no_such_module" in told[0]
+        assert "demsrnet is that of workload dem already" in told[2]
+        with pytest.raises(ConfigError, match=r"expected one of: demsrnet, DEMNet .*installed: dem"):
+            from_mapping({"model": {"name": "unet"}})
+    finally:
+        installed_workloads.cache_clear()

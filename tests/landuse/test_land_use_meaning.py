@@ -12,12 +12,12 @@ from earthsr.check.parity.measure import mirrored
 from earthsr.config import from_mapping
 from earthsr.data.batch import Earlier
 from earthsr.errors import CheckpointError, ConfigError, DataError, InputError
+from earthsr.landuse.batches import synthetic_tiles
 from earthsr.landuse.split import LandUseData
 from earthsr.landuse.write import SplitPlan
 from earthsr.models import UNetSpec
 from earthsr.samples.world import SyntheticWorld, WorldSpec
 from earthsr.tasks import task_for
-from earthsr.tasks.synthetic_batches import made_batches
 from tests.conftest import landuse_values
 
 
@@ -85,7 +85,7 @@ def test_statistics_that_cannot_normalise_are_refused(landuse_copy, damage):
 
 def test_the_noise_of_fed_back_batches_is_measured_on_the_same_earlier_steps():
     spec = UNetSpec(coarse_channels=2, static_channels=1, classes=3, width=2, depth=1)
-    batch, other = made_batches(spec, 8, 3, 2).batches
+    batch, other = synthetic_tiles(spec, 8, 3, 2).batches
     earlier = {name: other.inputs[name] for name in ("coarse", "prior", "prior_mask", "scalars")}
     given = dataclasses.replace(batch, earlier=Earlier(earlier, np.array([1, 0, 0], np.float32)))
     turned = mirrored([given], spec)[0].earlier

@@ -14,19 +14,20 @@ import numpy as np
 import pytest
 
 from earthsr.config import from_mapping
+from earthsr.data.normalise import ChannelNormalisation
 from earthsr.errors import CheckpointError, DataError
 from earthsr.geo.grid import Grid
 from earthsr.landuse.class_areas import EARTH_RADIUS_KM, cell_areas
 from earthsr.landuse.classes import HILDA_PLUS, NODATA
+from earthsr.landuse.field_task import LandField
 from earthsr.landuse.fields import Forcing
 from earthsr.landuse.map_scores import MapStatistics
-from earthsr.landuse.normalise import ChannelNormalisation
 from earthsr.landuse.region import BASELINES, region_of
 from earthsr.landuse.rollout import ROWS, Path, path_of, predict_maps
 from earthsr.landuse.samples import PriorPlan
-from earthsr.landuse.task import frequency_weights
+from earthsr.landuse.task import LandUse, frequency_weights
 from earthsr.landuse.write import write_landuse
-from earthsr.tasks import LandField, LandUse, task_for
+from earthsr.tasks import task_for
 from tests.conftest import landuse_values
 from tests.landuse.test_landuse_data import PLAN, TILE, YEARS, Arrays, fused
 
@@ -536,7 +537,7 @@ def test_a_field_is_scored_in_its_unit_where_it_has_values(root, error):
     assert isinstance(task, LandField)
     dataset = task.dataset("test")
     data, statistics = dataset.generator, dataset.generator.layout.statistics
-    model = Table(data, ChannelNormalisation.choose(statistics, "lai"), error)
+    model = Table(data, statistics.normalisation("lai"), error)
     made = task.score(model, dataset).to_dict()
     assert made["units"] == "m2 m-2"
     assert made["samples"] == data.layout.tiles * 2

@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from earthsr.data.normalise import ChannelNormalisation
 from earthsr.data.sampler import PADDING, TileSampler
 from earthsr.errors import CheckpointError, DataError, InputError
 from earthsr.geo.grid import Grid
@@ -22,7 +23,6 @@ from earthsr.geo.window import Window
 from earthsr.landuse.classes import HILDA_PLUS, NODATA
 from earthsr.landuse.dataset import LandUseDataset, LandUseOptions
 from earthsr.landuse.fields import Channel, ContinuousField, Forcing
-from earthsr.landuse.normalise import ChannelNormalisation
 from earthsr.landuse.samples import Composer, PriorPlan, stack, turned
 from earthsr.landuse.split import LandUseData
 from earthsr.landuse.write import SplitPlan, write_landuse
@@ -355,7 +355,7 @@ def test_statistics_are_those_of_the_training_tiles(train, source):
 
 
 def test_normalised_statics_have_mean_0_and_variance_1(train):
-    normalisation = ChannelNormalisation.choose(train.layout.statistics, None)
+    normalisation = train.layout.statistics.normalisation(None)
     fields = np.stack([normalisation.static(train.static(tile)) for tile in range(train.layout.tiles)])
     raw = np.stack([train.static(tile) for tile in range(train.layout.tiles)])
     assert np.isfinite(fields).all()
@@ -869,7 +869,7 @@ def test_a_split_travels_to_other_processes_and_threads(root):
 def test_few_tiles_stay_in_memory(root, monkeypatch):
     monkeypatch.setattr("earthsr.landuse.samples.CACHED_TILES", 2)
     data = opened(root)
-    composer = Composer(data, ChannelNormalisation.choose(data.layout.statistics, None))
+    composer = Composer(data, data.layout.statistics.normalisation(None))
     year, last = data.layout.years[0], data.layout.tiles - 1
     for _ in range(2):
         for tile in range(data.layout.tiles):

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from earthsr.config import from_mapping, load_yaml_config, to_yaml
 from earthsr.dem.split import DemData
 from earthsr.errors import ConfigError, InputError
-from earthsr.landuse.normalise import ChannelNormalisation
 from earthsr.landuse.samples import Composer
 from earthsr.landuse.split import LandUseData
 from earthsr.models import DemSRNetSpec, RunFolder, State, initial_weights, read_checkpoint, read_weights, write_weights
@@ -91,7 +90,7 @@ def test_damaged_land_use_files_are_refused_or_read(good_world, tmp_path, data):
         source = LandUseData({"root_dir": root, "patch_size": 16}, "train")
         source.scan()
         source.fingerprint()
-        composer = Composer(source, ChannelNormalisation.choose(source.layout.statistics, None))
+        composer = Composer(source, source.layout.statistics.normalisation(None))
         for tile in range(source.layout.tiles):
             year = source.layout.years[0]
             fields = composer.fields(tile, year, composer.truth(tile, year), 1)

@@ -9,7 +9,7 @@ import pytest
 
 import earthsr
 from earthsr.config import from_mapping
-from earthsr.tasks import DemSR
+from earthsr.dem.task import DemSR
 from earthsr.training.callbacks import LossMonitor, ProgressBar, TimeMonitor
 from earthsr.training.progress import MetricsFile
 
@@ -23,7 +23,7 @@ def trainer(step=0, rank=0):
     engine = types.SimpleNamespace(rank=rank)
     return types.SimpleNamespace(
         task=DemSR(from_mapping({})),
-        model=types.SimpleNamespace(training_engine=engine),
+        model=types.SimpleNamespace(engine=engine),
         progress=types.SimpleNamespace(step=step),
         step_size=4,
         total_steps=10,

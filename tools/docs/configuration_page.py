@@ -12,7 +12,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from earthsr.config import Config
+from earthsr.config import Config, installed_workloads
+from earthsr.config.workloads import section_classes
 from tools.docs.markdown import code, plain, table
 
 PAGE = "reference/configuration.md"
@@ -22,25 +23,42 @@ HEAD = """# Configuration
 
 Generated from the schema that configurations are checked with (`earthsr config schema` prints it as JSON). A file has
 up to five sections and may name a `backend`; a section or key that is absent takes its default, and an unknown key is
-an error that names the nearest known one. `earthsr config show CONFIG` prints a configuration with all defaults filled
-in, and every verb that takes a configuration takes `--set section.key=value`.
+an error that names the nearest known one. `model.name` chooses the workload: keys under a heading that names one are
+of that workload alone, and an error in a configuration of another. `earthsr config show CONFIG` prints a configuration
+with all defaults filled in, and every verb that takes a configuration takes `--set section.key=value`.
 """
 
 
 def sections() -> dict[str, type[BaseModel]]:
-    """Sections by the prefix of their keys: ``data``, …, and ``model`` once per network."""
-    found: dict[str, type[BaseModel]] = {}
-    for name, field in Config.model_fields.items():
-        classes = [each for each in (field.annotation, *get_args(field.annotation)) if _is_section(each)]
-        for each in classes:
-            found[name if len(classes) == 1 else f"{name} ({_names(each)[0]})"] = each
-    return found
+    """Sections by their headings: ``model (demsrnet)``, those that all workloads share, and own keys."""
+    tables: dict[str, type[BaseModel]] = {}
+    shared = {name: section_classes(Config, name) for name in Config.model_fields}
+    workloads = installed_workloads().values()
+    for workload in workloads:
+        for model in section_classes(workload.config, "model"):
+            tables[f"model ({_names(model)[0]})"] = model
+    for name, classes in shared.items():
+        for common in classes if name != "model" else ():
+            tables[name] = common
+            for workload in workloads:
+                for own in section_classes(workload.config, name):
+                    if set(own.model_fields) > set(common.model_fields):
+                        tables[f"{name} ({workload.title})"] = own
+    return tables
+
+
+def keys(section: str, model: type[BaseModel]) -> list[str]:
+    """Keys that a section's table shows: of a workload's section those that it does not share."""
+    name, _, owner = section.partition(" (")
+    common = section_classes(Config, name)[0].model_fields if owner and name != "model" else ()
+    return [key for key in model.model_fields if key not in common]
 
 
 def anchors(section: str, model: type[BaseModel]) -> dict[str, str]:
     """Anchors of a section's keys on the page."""
-    prefix = section.replace(" (", ".").replace(")", "")
-    return {name: f"{prefix}.{name}" for name in model.model_fields}
+    prefix = section.replace(" (", ".").replace(")", "").replace(" ", "-") if section.startswith("model") else ""
+    prefix = prefix or section.partition(" (")[0]
+    return {name: f"{prefix}.{name}" for name in keys(section, model)}
 
 
 def page() -> str:
@@ -49,7 +67,7 @@ def page() -> str:
     lines = [HEAD, table(COLUMNS, [_row("backend", "backend", backend)]), ""]
     for section, model in sections().items():
         places = anchors(section, model)
-        rows = (_row(name, places[name], field) for name, field in model.model_fields.items())
+        rows = (_row(name, place, model.model_fields[name]) for name, place in places.items())
         lines += [f"## {section}", "", inspect.cleandoc(model.__doc__ or ""), "", table(COLUMNS, rows), ""]
     return "\n".join(lines)
 
@@ -62,10 +80,6 @@ def _row(name: str, anchor: str, field: FieldInfo) -> tuple[str, str, str, str]:
         raise ValueError(f"{anchor}: its field has no description; give it one in earthsr/config")
     kind = " ".join([_type(field.annotation, _bounds(field.metadata))])
     return f'<a id="{anchor}"></a>`{name}`', kind, _default(field), plain(field.description)
-
-
-def _is_section(kind: Any) -> bool:
-    return isinstance(kind, type) and issubclass(kind, BaseModel)
 
 
 def _names(model: type[BaseModel]) -> tuple[Any, ...]:

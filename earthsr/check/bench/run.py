@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
-import math
 import platform
 import resource
 import statistics
@@ -18,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import earthsr
-from earthsr.backend import Backend, TrainingEngine, choose_backend
+from earthsr.backend import Backend, Engine, choose_backend
 from earthsr.check.bench.result import BenchResult, Loader, Plain, Rates
 from earthsr.config import Config
 from earthsr.data.batch import Batch
 from earthsr.errors import DataError, InputError
-from earthsr.models import NetworkSpec, Objective, OptimizerSpec, Precision, UNetSpec, initial_weights
+from earthsr.models import NetworkSpec, Objective, OptimizerSpec, Precision, initial_weights
 from earthsr.tasks import Task, task_for
 from earthsr.training.schedule import learning_rate
 
@@ -86,24 +85,24 @@ def source_of(config: Config, task: Task, synthetic: bool) -> Made | Loaded:
     if synthetic or not here:
         if not synthetic:
             _logger.info(f"data.root_dir {config.data.root_dir} is not here: made batches are used")
-        made = task.made_batches(MADE)
-        return Made(made.batches, task.made_objective(), made.source)
+        made = task.synthetic_batches(MADE)
+        return Made(made.batches, task.synthetic_objective(), made.source)
     try:
         dataset = task.dataset("train")
-        words = f"{dataset.generator.path} ({len(dataset)} samples)"
+        words = f"{dataset.source} ({len(dataset)} samples)"
         return Loaded(dataset, task.normalisation(dataset), task.objective(), words)
     except DataError as error:
         raise InputError(f"{error}; or use --synthetic") from None
 
 
 def time_steps(
-    engine: TrainingEngine, stream: Iterator[Batch], rates: Sequence[float], accumulate: int, group: int
+    engine: Engine, stream: Iterator[Batch], rates: Sequence[float], accumulate: int, group: int
 ) -> tuple[float, float]:
     """Make steps as training does, and read losses once per group of them.
 
     Parameters
     ----------
-    engine : TrainingEngine
+    engine : Engine
         Prepared for training.
     stream : iterator of Batch
         At least ``len(rates) * accumulate`` batches.
@@ -210,33 +209,32 @@ def run_bench(
         if value < least:
             raise InputError(f"{name} is {value}, expected {least} or more")
     config.check()
-    chosen = choose_backend(backend, config.backend)
+    chosen = backend if isinstance(backend, Backend) else choose_backend(backend, config.backend)
     task = task_for(config)
     spec: NetworkSpec = task.spec()
     source = source_of(config, task, synthetic)
     precision = Precision(config.train.amp_level, config.train.amp_dtype)
     place = f"{device or config.train.device}:{config.train.device_id}"
 
-    def engine(precision: Precision) -> TrainingEngine:
+    def engine(precision: Precision) -> Engine:
         weights = initial_weights(spec, config.train.seed)
-        return chosen.training_engine(spec, weights, device=place, precision=precision, graph=config.train.graph)
+        return chosen.engine(spec, weights, device=place, precision=precision, graph=config.train.graph)
 
     measured = engine(precision)
-    meter = chosen.meter(measured)
     _logger.info(
         f"{chosen.name} ({measured.device}, {measured.precision}): {spec.parameter_count:,} parameters, {steps} steps "
         f"of {_samples(config)} samples; {source.words}"
     )
     rates = _rates(config, measured, source, steps, warmup)
     # What follows would add to it.
-    memory, used = peak_memory_mib(), meter.resources()
+    memory, used = peak_memory_mib(), measured.resources()
     _logger.info("phases of a step")
     accumulate = config.optimizer.accumulate
     with contextlib.closing(source.stream()) as stream:
         batches = list(islice(stream, (1 + PHASE_STEPS) * accumulate))
-    phases = meter.time_phases(batches, _schedule(config, 1 + PHASE_STEPS))
+    phases = measured.time_phases(batches, _schedule(config, 1 + PHASE_STEPS))
     _logger.info("a matrix product and a bare convolution")
-    peaks = meter.measure_peaks(*_bare_shape(config, spec), channels=CHANNELS)
+    peaks = measured.measure_peaks(*_bare_shape(config, spec), channels=CHANNELS)
     loader = time_loader(source) if isinstance(source, Loaded) else None
     about = {
         "model": spec.kind,
@@ -258,11 +256,11 @@ def run_bench(
         "recompute": config.train.recompute,
         "warmup_steps": warmup,
     }
-    del meter, measured
+    del measured
     plain = None
     if compare_plain:
         other = engine(Precision("O0"))
-        layout = chosen.meter(other).use_plain_layout()
+        layout = other.use_plain_layout()
         _logger.info(f"the plain setting: {other.precision}, {layout}")
         few = max(min(steps, 3), round(steps * PLAIN_SHARE))
         plain = Plain(other.precision, layout, _rates(config, other, source, few, min(warmup, 1)))
@@ -287,7 +285,7 @@ def _schedule(config: Config, steps: int) -> list[float]:
     return [learning_rate(config.optimizer, config.learning_rate, step, steps, steps) for step in range(steps)]
 
 
-def _rates(config: Config, engine: TrainingEngine, source: Made | Loaded, steps: int, warmup: int) -> Rates:
+def _rates(config: Config, engine: Engine, source: Made | Loaded, steps: int, warmup: int) -> Rates:
     """Prepare an engine for training and time its steps."""
     o, spec = config.optimizer, engine.spec
     frozen = spec.select(config.train.freeze)
@@ -315,13 +313,11 @@ def _rates(config: Config, engine: TrainingEngine, source: Made | Loaded, steps:
     )
 
 
-def _bare_shape(config: Config, spec: Any) -> tuple[int, int, int]:
+def _bare_shape(config: Config, spec: NetworkSpec) -> tuple[int, int, int]:
     """Samples, rows and columns of the bare convolution: those of the network's layers of about as many channels.
 
     DEM-SRNet has them on the coarse cells; a U-Net on the level where its features have become that many.
     """
     size = config.data.patch_size
-    if isinstance(spec, UNetSpec):
-        level = math.ceil(math.log2(max(CHANNELS / spec.width, 1)))
-        size //= 2 ** min(level, spec.depth)
+    size = spec.cells_of_width(CHANNELS, size)
     return min(config.data.batch_size, max(1, CELLS // size**2)), size, size

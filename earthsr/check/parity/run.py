@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from earthsr.backend import Backend, WeightsBackend, choose_backend, training_backends
+from earthsr.backend import Backend, choose_backend, get_backend, training_backends
 from earthsr.check.parity.compare import Comparison, compare, require_same_inputs, require_same_setup
 from earthsr.check.parity.measure import describe_setup, input_arrays, measure
 from earthsr.check.parity.record import Record, read_record, write_record
@@ -41,7 +41,7 @@ class ParityRun:
 
 def _backends(
     backends: tuple[str, str] | None, backend: str | None, config: Config, record: Path | None, against: Path | None
-) -> list[WeightsBackend]:
+) -> list[Backend]:
     alone = record is not None or against is not None
     if alone:
         if backends is not None:
@@ -63,7 +63,7 @@ def _backends(
         backends = (installed[0], installed[1])
     if backends[0] == backends[1]:
         raise InputError(f"--backends names {backends[0]} twice; expected two different ones")
-    return [choose_backend(name) for name in backends]
+    return [get_backend(name) for name in backends]
 
 
 def _inputs(config: Config, count: int, synthetic: bool) -> ParityBatches:
@@ -73,7 +73,7 @@ def _inputs(config: Config, count: int, synthetic: bool) -> ParityBatches:
         return read
     if not synthetic:
         _logger.info(f"data.root_dir {config.data.root_dir} is not here: synthetic inputs are used")
-    made: ParityBatches = task.made_batches(count)
+    made: ParityBatches = task.synthetic_batches(count)
     return made
 
 
@@ -137,7 +137,7 @@ def run_parity(
     rates = [learning_rate(o, config.learning_rate, step, steps, steps) for step in range(steps)]
     try:
         inputs = _inputs(config, steps, synthetic)
-        objective = task.made_objective() if inputs.made else task.objective()
+        objective = task.synthetic_objective() if inputs.synthetic else task.objective()
     except DataError as error:
         raise InputError(f"{error}; or use --synthetic") from None
     if config.train.load_ckpt:

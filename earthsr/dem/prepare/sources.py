@@ -26,7 +26,7 @@ from earthsr.geo import (
 )
 from earthsr.geo.crs import parse_crs, wkt_of
 from earthsr.geo.geotiff import SET_CRS
-from earthsr.landuse.sources.fine import fingerprint
+from earthsr.store import fingerprint
 
 
 @dataclass(frozen=True)

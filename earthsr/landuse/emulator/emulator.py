@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 import earthsr
 from earthsr.backend import Backend, Model
+from earthsr.data.normalise import ChannelNormalisation
 from earthsr.errors import CheckpointError, InputError
 from earthsr.geo.areas import cells_of
 from earthsr.geo.grid import Grid
@@ -24,7 +25,6 @@ from earthsr.landuse.emulator.output import dataset_of
 from earthsr.landuse.emulator.priors import hidden_share
 from earthsr.landuse.emulator.static import read_static
 from earthsr.landuse.emulator.years import require_year, years_between, years_trained_on
-from earthsr.landuse.normalise import ChannelNormalisation
 from earthsr.landuse.reconstruct.chunk import Maker
 from earthsr.landuse.reconstruct.counts import add_up
 from earthsr.landuse.reconstruct.drift import yearly

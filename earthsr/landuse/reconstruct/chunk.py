@@ -167,7 +167,7 @@ class Maker:
         assert step.before is not None
         if piece.ground is None:
             return
-        scalars = scalars_of(self.plan.normalisation, step.year, step.before)
+        scalars = scalars_of(step.year, step.before)
         for group in batches(piece.tiles, self.plan.batch_size):
             yield group, stack([self._fields.of(tile.window, piece.ground, scalars) for tile in group])
 

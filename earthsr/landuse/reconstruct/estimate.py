@@ -89,7 +89,7 @@ def _seconds_per_window(plan: Plan) -> float:
     )
     static = plan.normalisation.static(world.static(tile.window))
     ground = Ground(tile.window, static, world.anchor(tile.window), world.scenario.fractions(step.year))
-    scalars = scalars_of(plan.normalisation, step.year, step.before)
+    scalars = scalars_of(step.year, step.before)
     batch = stack([fields.of(tile.window, ground, scalars)] * plan.batch_size)
     plan.model.submit_fields(batch, pad_to=plan.batch_size).result()
     began = time.perf_counter()

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthsr.backend import Model
+from earthsr.data.normalise import ChannelNormalisation
 from earthsr.errors import CheckpointError, InputError
 from earthsr.geo.areas import cells_of
 from earthsr.geo.grid import Grid
@@ -25,7 +26,6 @@ from earthsr.inference.tiling import BlendedTiles
 from earthsr.landuse.classes import ClassTable
 from earthsr.landuse.fields import class_fractions
 from earthsr.landuse.maps.windows import chunk_window, chunks_of
-from earthsr.landuse.normalise import ChannelNormalisation
 from earthsr.landuse.reconstruct.progress import Chunk
 from earthsr.landuse.sources.world_inputs import WorldInputs
 from earthsr.models import UNetSpec

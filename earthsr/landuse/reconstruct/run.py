@@ -29,9 +29,9 @@ from earthsr.landuse.reconstruct.plan import Options, Plan, Step, make_plan
 from earthsr.landuse.reconstruct.progress import Chunk, Progress
 from earthsr.landuse.reconstruct.ranks import shares
 from earthsr.landuse.reconstruct.work import SharedFolder
-from earthsr.landuse.sources.fine import fingerprint
 from earthsr.landuse.sources.gaps import Gaps, land_share
 from earthsr.ranks import Rank
+from earthsr.store import fingerprint
 
 _logger = logging.getLogger("earthsr")
 

@@ -13,8 +13,7 @@ from earthsr.geo.grid import Grid
 from earthsr.geo.window import Window
 from earthsr.inference.tiling import slices
 from earthsr.landuse.classes import NODATA
-from earthsr.landuse.normalise import ChannelNormalisation
-from earthsr.landuse.samples import Fields
+from earthsr.landuse.samples import Fields, scalars
 
 
 class Ground(NamedTuple):
@@ -99,6 +98,6 @@ class WindowFields:
         return {name: fields[name] for name in self._names}
 
 
-def scalars_of(normalisation: ChannelNormalisation, year: int, before: int) -> NDArray[np.float32]:
+def scalars_of(year: int, before: int) -> NDArray[np.float32]:
     """Scalars of a step from one year's map to another's."""
-    return normalisation.scalars(year, abs(year - before), 1 if year > before else -1)
+    return scalars(year, abs(year - before), 1 if year > before else -1)

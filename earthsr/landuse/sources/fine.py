@@ -17,6 +17,7 @@ from earthsr.geo.window import Window
 from earthsr.landuse.fields import ContinuousField
 from earthsr.landuse.sources.class_maps import ClassMaps
 from earthsr.landuse.sources.statics import StaticField, StaticFields
+from earthsr.store import fingerprint
 
 #: Attributes of HDF5 hold 64 KB; beyond so many files one checksum stands for all.
 _MOST_FILES: Final = 200
@@ -97,13 +98,6 @@ def describe_statics(fields: Iterable[StaticField]) -> list[dict[str, Any]]:
         | ({"note": each.note} if each.note else {})
         for each in fields
     ]
-
-
-def fingerprint(path: Path) -> dict[str, Any]:
-    """Name, size and SHA-256 of a file; where it lies is nobody's business."""
-    with path.open("rb") as handle:
-        digest = hashlib.file_digest(handle, "sha256").hexdigest()
-    return {"name": path.name, "bytes": path.stat().st_size, "sha256": digest}
 
 
 def _fingerprints(paths: Iterable[Path]) -> list[dict[str, Any]]:

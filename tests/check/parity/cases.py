@@ -12,6 +12,7 @@ import numpy as np
 from earthsr.check.parity import Record, write_record
 from earthsr.data.normalise import Normalisation
 from earthsr.evaluation.statistics import ErrorStatistics, patch_statistics
+from earthsr.landuse.batches import synthetic_tiles
 from earthsr.models import (
     CrossEntropyLoss,
     DemSRNetSpec,
@@ -23,7 +24,7 @@ from earthsr.models import (
     UNetSpec,
     initial_weights,
 )
-from earthsr.tasks.synthetic_batches import made_batches, made_patches
+from earthsr.tasks.batches import made_patches, synthetic_patches
 from tests.reference import unet
 from tests.reference.gradients import adam, layers, loss_and_gradient
 
@@ -52,7 +53,8 @@ class Case:
 
     @property
     def inputs(self):
-        return made_batches(self.spec, self.size, BATCH, STEPS)
+        make = synthetic_tiles if isinstance(self.spec, UNetSpec) else synthetic_patches
+        return make(self.spec, self.size, BATCH, STEPS)
 
     @property
     def rates(self):

@@ -8,7 +8,7 @@ import pytest
 
 from earthsr.check.parity import compare, read_record
 from earthsr.models import DemSRNetSpec
-from earthsr.tasks.synthetic_batches import made_batches
+from earthsr.tasks.batches import synthetic_patches
 from tests.check.parity.cases import CASES, RECORDS, reference_record
 from tests.reference.demsrnet import anomaly, forward, masked_mse
 from tests.reference.gradients import layers, loss_and_gradient
@@ -89,7 +89,7 @@ def test_the_mirrored_network_computes_the_same_in_exact_arithmetic(name):
 
 def test_made_inputs_are_the_same_on_every_machine():
     """Integers and powers of two: no rounding, so no processor's own."""
-    inputs = made_batches(CASES["paper"].spec, 6, 3, 2)
+    inputs = synthetic_patches(CASES["paper"].spec, 6, 3, 2)
     digest = hashlib.sha256()
     for batch in inputs.batches:
         for array in (batch.inputs["elevation"], batch.target, batch.mask):

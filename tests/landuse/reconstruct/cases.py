@@ -6,7 +6,6 @@ import numpy as np
 
 from earthsr.geo.window import Window
 from earthsr.landuse.maps import open_maps
-from earthsr.landuse.normalise import ChannelNormalisation
 from earthsr.landuse.reconstruct import Inputs, Options
 from earthsr.landuse.split import LandUseData
 from earthsr.models import UNetSpec, write_weights
@@ -33,7 +32,7 @@ def write_model(path, root, seed=1, width=4, depth=1, sharpen=8.0, **more):
     weights = initial_weights(spec, seed, keep_zeros=False)
     weights = {name: value * (sharpen if name.startswith("out.") else 1) for name, value in weights.items()}
     metadata = {
-        "normalisation": ChannelNormalisation.choose(layout.statistics, None).to_dict(),
+        "normalisation": layout.statistics.normalisation(None).to_dict(),
         "task": "land_use",
         "class_table": layout.table.to_json(),
         "static_channels": [channel.name for channel in layout.static_channels],

@@ -75,7 +75,7 @@ def test_windows_see_what_training_saw(world, model):
     window = Window(row, column, 16, 16)
     static = model.normalisation.static(inputs.static(window))
     ground = chunks.Ground(window, static, inputs.anchor(window), inputs.scenario.fractions(1994))
-    found = fields.of(window, ground, chunks.scalars_of(model.normalisation, 1994, 1993))
+    found = fields.of(window, ground, chunks.scalars_of(1994, 1993))
     expected = composer.fields(tile, 1994, source.classes(tile, 1993), 1, 1)
     assert set(found) == set(expected)
     for name in ("static", "prior", "prior_mask", "scalars"):

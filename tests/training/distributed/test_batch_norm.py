@@ -13,10 +13,10 @@ PROGRAM = """
 import sys
 import numpy as np
 from earthsr.backend import get_backend
-from earthsr.data.batch import Batch
+from earthsr.data import Batch
 from earthsr.models import CrossEntropyLoss, OptimizerSpec, UNetSpec, initial_weights
 from earthsr.ranks import Rank, launched_rank
-from earthsr.tasks.synthetic_batches import made_batches
+from earthsr.landuse.batches import synthetic_tiles
 
 backend, target = sys.argv[1:]
 rank = launched_rank() or Rank()
@@ -26,7 +26,7 @@ engine.prepare_training(CrossEntropyLoss(), OptimizerSpec(), sync_batch_norm=Tru
 share = slice(rank.number * 4 // rank.of, (rank.number + 1) * 4 // rank.of)
 batches = [
     Batch({k: v[share] for k, v in b.inputs.items()}, b.target[share], b.mask[share], b.sample_weight[share])
-    for b in made_batches(spec, 16, 4, 8).batches
+    for b in synthetic_tiles(spec, 16, 4, 8).batches
 ]
 losses = engine.run(batches, [1e-3] * 8).result().losses
 if rank.number == 0:

@@ -1,17 +1,16 @@
-"""The ``model`` section: DEM-SRNet under our keys and under MindEarth's, and the U-Net."""
+"""The keys of elevation in a configuration: its networks, and what data and training have beside the common keys."""
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from earthsr.config.section import Count, OddKernel, Section
+from earthsr.config import Config, DataSection, ModelSection, TrainSection
+from earthsr.config.section import Count, NonNegative, OddKernel
 
 
-class _ModelSection(Section):
-    section: ClassVar[str] = "model"
-
+class _Network(ModelSection):
     @model_validator(mode="after")
     def _odd_kernel(self) -> Self:
         kernel = getattr(self, "kernel_size", 3)
@@ -20,7 +19,7 @@ class _ModelSection(Section):
         return self
 
 
-class DemSRNetModel(_ModelSection):
+class DemSRNetModel(_Network):
     """DEM-SRNet and its named variants (the EDSR baseline is one of them)."""
 
     name: Literal["demsrnet"] = Field("demsrnet", description="which network: DEM-SRNet under our keys")
@@ -69,7 +68,7 @@ class DemSRNetModel(_ModelSection):
         return self
 
 
-class DEMNetModel(_ModelSection):
+class DEMNetModel(_Network):
     """MindEarth's variant under MindEarth's keys: ``out_channels`` counts *features*, the output has one channel."""
 
     name: Literal["DEMNet"] = Field(description="which network: MindEarth's variant, under MindEarth's keys")
@@ -92,42 +91,49 @@ class DEMNetModel(_ModelSection):
         )
 
 
-class UNetModel(_ModelSection):
-    """The U-Net of land use: forcing, static fields and last year's map in, classes (or a continuous field) out."""
+#: The sections that ``model.name`` chooses from. Keys are the fields of the network's spec of the same name.
+DemModel = Annotated[DemSRNetModel | DEMNetModel, Field(discriminator="name")]
 
-    name: Literal["unet"] = Field(description="which network: the U-Net")
-    coarse_channels: int = Field(12, ge=1, le=1024, description="channels of the coarse forcing (12 states of LUH2)")
-    static_channels: int = Field(5, ge=1, le=1024, description="static fields on the fine cells")
-    classes: int = Field(7, ge=2, le=254, description="land-use classes (HILDA+ with its forests as one: 7)")
-    prior: bool = Field(True, description="whether last year's map and its mask are inputs")
-    totals: bool = Field(False, description="also the prior's own coarse fractions, beside the forcing's")
-    width: int = Field(64, ge=1, le=4096, description="features of the finest level; twice as many on each coarser one")
-    depth: int = Field(
-        4, ge=1, le=8, description="times that cells become twice as large; tiles are multiples of 2**depth"
+
+class DemDataSection(DataSection):
+    """Elevation: where the patches are and how they are read. MindEarth's ``epochs`` and ``epoch_size`` are read."""
+
+    normalisation: Literal["patch", "global", "none"] = Field(
+        "patch", description="subtract each patch's coarse mean, or the data set's; divide by one scale"
     )
-    norm: Literal["batch", "group", "none"] = Field(
-        "batch", description="normalisation after each convolution; group depends neither on batch size nor on ranks"
+    shift: bool = Field(
+        False,
+        description="coarse cells placed anew on the same terrain, at random by less than a cell, training split only; "
+        "for coarse cells that are block means of the truth",
     )
-    norm_groups: int = Field(8, ge=1, description="group norm: groups of features")
-    upsampling: Literal["bilinear", "transposed"] = Field(
-        "bilinear", description="on the way up: interpolation and a convolution, or a transposed convolution"
+
+
+class DemTrainSection(TrainSection):
+    """Elevation: how the run is carried out."""
+
+    slope: NonNegative = Field(
+        0.0, description="factor of the slope-aware loss that is added (squared error of the gradients)"
     )
-    head: Literal["classes", "continuous"] = Field(
-        "classes", description="continuous: a field such as leaf area index, from this year's map"
+
+
+class DemConfig(Config):
+    """A configuration of elevation."""
+
+    model: DemModel = Field(
+        default_factory=DemSRNetModel, description="the network: demsrnet, or DEMNet in MindEarth's own keys"
     )
-    out_channels: int = Field(12, ge=1, le=4096, description="continuous head: channels, such as months")
+    data: DemDataSection = Field(default_factory=DemDataSection, description="where the samples are, how they are read")
+    train: DemTrainSection = Field(default_factory=DemTrainSection, description="how the run is carried out")
 
     @model_validator(mode="after")
-    def _groups_divide(self) -> Self:
-        for level in range(self.depth + 1):
-            features = self.width * 2**level
-            if self.norm == "group" and features % min(self.norm_groups, features):
-                raise ValueError(
-                    f"model.norm_groups is {self.norm_groups}, which does not divide the {features} features of level "
-                    f"{level} (model.width {self.width}); take a divisor of model.width"
-                )
+    def _loss_fits(self) -> Self:
+        if self.train.loss == "cross_entropy":
+            raise ValueError(
+                "train.loss is cross_entropy, but the model's output is continuous: use mse, l1 or huber, or auto"
+            )
         return self
 
-
-#: The sections that ``model.name`` chooses from. Keys are the fields of the network's spec of the same name.
-ModelSection = Annotated[DemSRNetModel | DEMNetModel | UNetModel, Field(discriminator="name")]
+    @property
+    def demsrnet(self) -> DemSRNetModel:
+        """The model section under the general names, whichever alias was written."""
+        return self.model.as_demsrnet() if isinstance(self.model, DEMNetModel) else self.model

@@ -1,4 +1,4 @@
-"""Synthetic batches for comparing backends: made of integers and powers of two, the same on every machine."""
+"""Batches of land use for comparing backends: synthetic ones, and how an output is read in physical units."""
 
 from __future__ import annotations
 
@@ -6,48 +6,33 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthsr.data.batch import Batch
-from earthsr.data.normalise import Normalisation
-from earthsr.data.patches import Patches
-from earthsr.geo.resample import block_mean
+from earthsr.data.normalise import ChannelNormalisation
+from earthsr.evaluation.statistics import ErrorStatistics, patch_statistics
 from earthsr.landuse.classes import NODATA
-from earthsr.landuse.normalise import ChannelNormalisation
-from earthsr.models import NetworkSpec, UNetSpec
-from earthsr.tasks.batches import ParityBatches, field_values, patch_batches, probabilities
+from earthsr.models import UNetSpec
+from earthsr.tasks.batches import ParityBatches, Reading
 
 
-def _octaves(rng: np.random.Generator, samples: int, size: int) -> NDArray[np.float32]:
-    """Hills made of integers, 0 to some hundred metres: exact, so that every machine draws the same."""
-    fine = np.zeros((samples, 1, size, size), np.float32)
-    width = 1
-    while width < size:
-        cells = -(-size // width)
-        noise = rng.integers(-4, 5, (samples, 1, cells, cells)).astype(np.float32) * np.float32(width)
-        fine += noise.repeat(width, axis=2).repeat(width, axis=3)[:, :, :size, :size]
-        width *= 2
-    return fine + np.float32(512)
+def probabilities(output: NDArray[np.floating], batch: Batch) -> Reading:
+    """Probabilities as the raster, and scores that are smooth in them: nothing jumps where two classes are alike."""
+    mask = batch.mask[:, 0] > 0
+    k = output.shape[1]
+    truth = batch.target[:, 0][mask][:, None] == np.arange(k)
+    given = np.moveaxis(output, 1, -1)[mask].astype(np.float64)
+    scores = {
+        "brier": np.array([np.square(given - truth).sum(axis=1).mean()]),
+        "log_score": np.array([-np.log(np.maximum(given[truth], 1e-30)).mean()]),
+        "expected_accuracy": np.array([given[truth].mean()]),
+    }
+    return {"class_probability": output}, scores
 
 
-def made_patches(spec: NetworkSpec, patch: int, batch: int, count: int, seed: int = 0) -> list[Patches]:
-    """Make batches of synthetic terrain for a spec; one cell in ten is masked.
-
-    Parameters
-    ----------
-    spec : NetworkSpec
-        Gives scale and channels; its one input is a field of elevations.
-    patch : int
-        Coarse cells per side.
-    batch, count : int
-        Samples per batch, and batches.
-    seed : int
-        Of NumPy's generator.
-    """
-    rng = np.random.default_rng(seed)
-    made, channels = [], spec.inputs[0].shape[0] or 1
-    for _ in range(count):
-        fine = np.concatenate([_octaves(rng, batch, patch * spec.scale) for _ in range(channels)], axis=1)
-        mask = (rng.integers(0, 10, (batch, 1, *fine.shape[2:])) > 0).astype(np.uint8)
-        made.append(Patches(block_mean(fine, spec.scale), (fine * mask).astype(np.float32), mask, np.arange(batch)))
-    return made
+def field_values(output: NDArray[np.floating], batch: Batch, normalisation: ChannelNormalisation) -> Reading:
+    """A continuous output in its unit, and its errors."""
+    raster, truth = normalisation.undo(output), normalisation.undo(batch.target)
+    errors = patch_statistics(raster, truth, batch.mask, border=0, value_range=0.0, cell_size_m=None)
+    scores = sum(errors, ErrorStatistics()).scores(0.0)
+    return {"field": raster}, {key: np.array([scores[key]]) for key in ("rmse", "mae")}
 
 
 def _areas(rng: np.random.Generator, samples: int, size: int, kinds: int) -> NDArray[np.uint8]:
@@ -120,26 +105,24 @@ def made_tiles(spec: UNetSpec, size: int, batch: int, count: int, coarse: int = 
     return batches
 
 
-def made_batches(spec: NetworkSpec, size: int, batch: int, count: int, seed: int = 0) -> ParityBatches:
-    """Make batches for a spec of any kind.
+def synthetic_tiles(spec: UNetSpec, size: int, batch: int, count: int, seed: int = 0) -> ParityBatches:
+    """Make batches of synthetic land use, and say how the network's output is read.
 
     Parameters
     ----------
-    spec : NetworkSpec
+    spec : UNetSpec
         The network.
     size : int
-        Cells per side of its inputs: coarse ones of networks of elevations, fine ones of a U-Net.
+        Fine cells per side.
     batch, count : int
         Samples per batch, and batches.
     seed : int
         Of NumPy's generator.
     """
-    if not isinstance(spec, UNetSpec):
-        patches = made_patches(spec, size, batch, count, seed)
-        return patch_batches(patches, Normalisation("patch", 0.0, 64.0), spec.scale, f"synthetic terrain, seed {seed}")
     batches = made_tiles(spec, size, batch, count, seed=seed)
     if spec.softmax:
-        words = f"synthetic land use, seed {seed}"
-        return ParityBatches(batches, words, lambda output: probabilities(output, batches[0]))
+        source = f"synthetic land use, seed {seed}"
+        return ParityBatches(batches, source, lambda output: probabilities(output, batches[0]), synthetic=True)
     unit = ChannelNormalisation((), ())
-    return ParityBatches(batches, f"synthetic fields, seed {seed}", lambda o: field_values(o, batches[0], unit))
+    source = f"synthetic fields, seed {seed}"
+    return ParityBatches(batches, source, lambda output: field_values(output, batches[0], unit), synthetic=True)
