@@ -6,7 +6,7 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 from mindspore import dtype as mstype
 
-from earthsr.geo.resample import REACH, polyphase_kernel
+from earthsr.geo.resample import polyphase_kernel, reach
 from earthsr.models import DemSRNetSpec
 from earthsr_mindspore.precision import Convolution
 
@@ -60,16 +60,15 @@ class Surface(nn.Cell):
     def __init__(self, spec: DemSRNetSpec) -> None:
         super().__init__()
         assert spec.residual_over != "none"
-        kernel = polyphase_kernel(spec.residual_over, spec.scale).reshape(
-            spec.scale**2, 1, 2 * REACH + 1, 2 * REACH + 1
-        )
-        self.scale = spec.scale
+        self.scale, self.reach = spec.scale, reach(spec.residual_over)
+        side = 2 * self.reach + 1
+        kernel = polyphase_kernel(spec.residual_over, spec.scale).reshape(spec.scale**2, 1, side, side)
         self.kernel = Tensor(kernel.astype(np.float32))
 
     def construct(self, x: Tensor) -> Tensor:
         """(N, C, h, w) to (N, C, h * scale, w * scale)."""
         n, c, h, w = x.shape
-        flat = ops.pad(ops.reshape(x, (n * c, 1, h, w)), (REACH, REACH, REACH, REACH), mode="replicate")
+        flat = ops.pad(ops.reshape(x, (n * c, 1, h, w)), (self.reach,) * 4, mode="replicate")
         fine = ops.pixel_shuffle(ops.conv2d(flat, self.kernel), self.scale)
         return ops.reshape(fine, (n, c, h * self.scale, w * self.scale))
 
@@ -103,7 +102,9 @@ class DemSRNet(nn.Cell):
         self.body = _conv(spec, spec.features, spec.features)
         self.up = _conv(spec, spec.features, spec.upsampled_channels)
         self.upsample = Upsample(spec)
-        self.out = _conv(spec, spec.features, spec.out_channels)
+        layers = {name: _conv(spec, inputs, outputs) for name, inputs, outputs in spec.fine_convolutions}
+        self.fine = layers.get("fine")
+        self.out = layers["out"]
         self.surface = Surface(spec) if spec.residual_over != "none" else None
         self.skip_features = spec.global_skip == "features"
 
@@ -116,5 +117,8 @@ class DemSRNet(nn.Cell):
             x = block(x)
         x = self.body(x)
         x = x + (head if self.skip_features else seen.astype(x.dtype))
-        x = self.out(self.upsample(self.up(x))).astype(mstype.float32)
+        x = self.upsample(self.up(x))
+        if self.fine is not None:
+            x = ops.relu(self.fine(x))
+        x = self.out(x).astype(mstype.float32)
         return x if self.surface is None else x + self.surface(elevation)

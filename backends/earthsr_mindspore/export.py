@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from earthsr.backend import Pending, PredictionEngine
 from earthsr.backend.exported import exported_metadata, output_name
 from earthsr.errors import BackendError, CheckpointError, install_hint
-from earthsr.geo.resample import REACH
 from earthsr.models import DemSRNetSpec, NetworkSpec, UNetSpec, WeightsFile
 from earthsr_mindspore import device as process
 from earthsr_mindspore.demsrnet import DemSRNet, Surface, Upsample
@@ -55,11 +54,11 @@ class _FreeUpsample(Upsample):
 class _FreeSurface(Surface):
     def __init__(self, spec: DemSRNetSpec) -> None:
         super().__init__(spec)
-        self.convolve = ops.Conv2D(spec.scale**2, 2 * REACH + 1)
+        self.convolve = ops.Conv2D(spec.scale**2, 2 * self.reach + 1)
 
     def construct(self, x: Tensor) -> Tensor:
         n, c, h, w = x.shape
-        flat = ops.pad(ops.reshape(x, (n * c, 1, h, w)), (REACH, REACH, REACH, REACH), mode="replicate")
+        flat = ops.pad(ops.reshape(x, (n * c, 1, h, w)), (self.reach,) * 4, mode="replicate")
         fine = ops.pixel_shuffle(self.convolve(flat, self.kernel), self.scale)
         return ops.reshape(fine, (n, c, h * self.scale, w * self.scale))
 

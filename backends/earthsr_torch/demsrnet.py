@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from earthsr.geo.resample import REACH, polyphase_kernel
+from earthsr.geo.resample import polyphase_kernel, reach
 from earthsr.models import DemSRNetSpec
 from earthsr_torch.device import numerics
 
@@ -63,10 +63,9 @@ class Surface(nn.Module):
     def __init__(self, spec: DemSRNetSpec) -> None:
         super().__init__()
         assert spec.residual_over != "none"
-        kernel = polyphase_kernel(spec.residual_over, spec.scale).reshape(
-            spec.scale**2, 1, 2 * REACH + 1, 2 * REACH + 1
-        )
-        self.scale = spec.scale
+        self.scale, self.reach = spec.scale, reach(spec.residual_over)
+        side = 2 * self.reach + 1
+        kernel = polyphase_kernel(spec.residual_over, spec.scale).reshape(spec.scale**2, 1, side, side)
         self.register_buffer("kernel", torch.tensor(kernel, dtype=torch.float32), persistent=False)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
@@ -81,7 +80,7 @@ class Surface(nn.Module):
         n, c, h, w = x.shape
         wide = numerics(x.device, tf32=False, strict=torch.backends.cudnn.deterministic)
         with torch.autocast(x.device.type, enabled=False), wide:
-            flat = F.pad(x.float().reshape(n * c, 1, h, w), (REACH,) * 4, mode="replicate")
+            flat = F.pad(x.float().reshape(n * c, 1, h, w), (self.reach,) * 4, mode="replicate")
             fine = F.pixel_shuffle(F.conv2d(flat, self.kernel), self.scale)
         return fine.reshape(n, c, h * self.scale, w * self.scale)
 
@@ -115,7 +114,9 @@ class DemSRNet(nn.Module):
         self.body = _conv(spec, spec.features, spec.features)
         self.up = _conv(spec, spec.features, spec.upsampled_channels)
         self.upsample = Upsample(spec)
-        self.out = _conv(spec, spec.features, spec.out_channels)
+        layers = {name: _conv(spec, inputs, outputs) for name, inputs, outputs in spec.fine_convolutions}
+        self.fine = layers.get("fine")
+        self.out = layers["out"]
         self.surface = Surface(spec) if spec.residual_over != "none" else None
 
     def forward(self, elevation: Tensor) -> Tensor:
@@ -127,5 +128,8 @@ class DemSRNet(nn.Module):
             x = block(x)
         x = self.body(x)
         x = x + (head if self.spec.global_skip == "features" else seen.to(x.dtype))
-        x = self.out(self.upsample(self.up(x))).float()
+        x = self.upsample(self.up(x))
+        if self.fine is not None:
+            x = F.relu(self.fine(x))
+        x = self.out(x).float()
         return x if self.surface is None else x + self.surface(elevation)

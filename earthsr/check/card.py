@@ -180,7 +180,9 @@ def _or_not(value: Any) -> Any:
 
 def _architecture(spec: NetworkSpec, metadata: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
     size = metadata.get("tile_size") or _mapping(record.get("data")).get("patch_size") or _PATCH
-    options = {field.name: getattr(spec, field.name) for field in fields(spec)}
+    # Options that came later are left out where they are off, as files older than them have it.
+    kept = spec.to_dict()
+    options = {field.name: getattr(spec, field.name) for field in fields(spec) if field.name in kept}
     return {
         "network": f"{_NAMES.get(spec.kind, spec.kind)} ({spec.kind})",
         "parameters": spec.parameter_count,

@@ -40,8 +40,17 @@ class DemSRNetModel(_Network):
         "interpolate", description="bilinear interpolation of features, or channels rearranged into fine cells (EDSR)"
     )
     bias: bool = Field(False, description="whether convolutions have biases")
-    residual_over: Literal["none", "bilinear", "bicubic", "conservative"] = Field(
-        "none", description="interpolated surface that the network's output is added to"
+    fine_features: int = Field(
+        0,
+        ge=0,
+        le=1024,
+        description="channels of a non-linear head on fine cells, which can bend where coarse cells meet; 0: one "
+        "linear convolution, as in the paper",
+    )
+    residual_over: Literal["none", "bilinear", "bicubic", "conservative", "mean_preserving"] = Field(
+        "none",
+        description="interpolated surface that the network's output is added to; mean_preserving keeps coarse values "
+        "as means without steps (conservative, of older weights, has steps)",
     )
     local_mean: int = Field(
         0, ge=0, le=8, description="coarse cells to each side whose mean the network does not see; 0: it sees heights"

@@ -1,9 +1,9 @@
 """Interpolation by an integer factor, written as small convolution kernels, and its inverse, the block mean.
 
-Every method here is linear, translation invariant on the coarse grid and reads at most five coarse cells per
-axis. So one array of kernels, one for each of the ``scale x scale`` fine pixels of a coarse cell, describes it
-completely: baselines apply it in NumPy, and networks that learn a residual apply the same numbers as a
-convolution followed by a pixel shuffle. Edges are replicated.
+Every method here is linear, translation invariant on the coarse grid and reads a few coarse cells per axis
+(:func:`reach`). So one array of kernels, one for each of the ``scale x scale`` fine pixels of a coarse cell, describes
+it completely: baselines apply it in NumPy, and networks that learn a residual apply the same numbers as a convolution
+followed by a pixel shuffle. Edges are replicated.
 """
 
 from __future__ import annotations
@@ -13,10 +13,14 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Method = Literal["nearest", "bilinear", "bicubic", "conservative", "bilinear_asymmetric"]
+Method = Literal["nearest", "bilinear", "bicubic", "conservative", "mean_preserving", "bilinear_asymmetric"]
 
-#: Coarse cells read to each side of the cell that a fine pixel lies in.
+#: Coarse cells that Keys' kernel reads to each side of the cell that a fine pixel lies in.
 REACH: Final = 2
+
+#: Coarse cells to each side of the filter that gives bicubic interpolation its block means. It decays by a factor of 5
+#: a cell; what is cut off changes means by 1e-4 of the coarse values' differences at most.
+_FILTER_REACH: Final = 6
 
 #: Cubic convolution parameter of Keys (1981), "Cubic convolution interpolation for digital image processing",
 #: IEEE Trans. ASSP 29(6), eq. 15: third-order accurate. (PyTorch's bicubic uses -3/4, and is not.)
@@ -31,15 +35,23 @@ def keys(distance: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(x <= 1, near, np.where(x < 2, far, 0.0))
 
 
+def reach(method: Method) -> int:
+    """Coarse cells that a method reads to each side of the cell that a fine pixel lies in."""
+    return REACH + _FILTER_REACH if method == "mean_preserving" else REACH
+
+
 def axis_kernel(method: Method, scale: int) -> NDArray[np.float64]:
     """Weights along one axis.
 
     Returns
     -------
-    ndarray of shape (scale, 2 * REACH + 1)
-        Row ``r`` holds the weights of coarse cells ``-REACH … REACH``, counted from the cell that contains fine
+    ndarray of shape (scale, 2 * reach(method) + 1)
+        Row ``r`` holds the weights of coarse cells ``-reach … reach``, counted from the cell that contains fine
         pixel ``r``.
     """
+    if method == "mean_preserving":
+        bicubic = axis_kernel("bicubic", scale)
+        return np.stack([np.convolve(weights, _mean_filter(bicubic)) for weights in bicubic])
     phase = np.arange(scale)
     # Position of each fine pixel in units of coarse cells, relative to its own cell's centre.
     position = phase / scale if method == "bilinear_asymmetric" else (phase + 0.5) / scale - 0.5
@@ -53,11 +65,29 @@ def axis_kernel(method: Method, scale: int) -> NDArray[np.float64]:
     raise ValueError(f"unknown interpolation method {method!r}")
 
 
-def polyphase_kernel(method: Method, scale: int) -> NDArray[np.float64]:
-    """Kernels of shape (scale, scale, 5, 5): fine pixel (row, column) in its cell, then the coarse cells it reads.
+def _mean_filter(bicubic: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Coarse filter that undoes what block means of a bicubic surface do to its coarse values, along one axis.
 
-    ``conservative`` is bicubic corrected by the difference between each coarse cell's value and the mean of its
-    fine pixels, so that block means return the coarse values exactly (up to rounding).
+    The inverse of a symmetric filter of five taps, cut off where it has decayed, with a sum of 1.
+    """
+    taps = bicubic.mean(axis=0)
+    # Long enough for the inverse of the circulant matrix to know nothing of its ends.
+    size = 8 * _FILTER_REACH
+    row = np.zeros(size)
+    row[np.arange(-REACH, REACH + 1)] = taps
+    inverse = np.fft.ifft(1 / np.fft.fft(row)).real[np.arange(-_FILTER_REACH, _FILTER_REACH + 1)]
+    return inverse / inverse.sum()
+
+
+def polyphase_kernel(method: Method, scale: int) -> NDArray[np.float64]:
+    """Kernels of shape (scale, scale, k, k): fine pixel (row, column) in its cell, then the coarse cells it reads.
+
+    ``k`` is ``2 * reach(method) + 1``. ``conservative`` is bicubic corrected by the difference between each coarse
+    cell's value and the mean of its fine pixels, so that block means return the coarse values exactly (up to rounding);
+    the correction is constant in a cell and jumps at its edges. ``mean_preserving`` is bicubic interpolation of
+    filtered coarse values, whose block means are the coarse values to 1e-4 of their differences, and as smooth as
+    bicubic is (the direct B-spline transform of Unser et al., IEEE Trans. Signal Processing 41(2), 1993, with means
+    in place of samples).
     """
     along = axis_kernel(method, scale)
     kernel = np.einsum("ri,sj->rsij", along, along)
@@ -68,10 +98,11 @@ def polyphase_kernel(method: Method, scale: int) -> NDArray[np.float64]:
 
 
 def _correlate_axis(field: NDArray[np.float64], weights: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
-    """Interpolate the given axis by the polyphase ``weights`` of shape (scale, 5)."""
+    """Interpolate the given axis by the polyphase ``weights`` of shape (scale, k)."""
     field = np.moveaxis(field, axis, -1)
-    padded = np.pad(field, [(0, 0)] * (field.ndim - 1) + [(REACH, REACH)], mode="edge")
-    windows = np.lib.stride_tricks.sliding_window_view(padded, 2 * REACH + 1, axis=-1)
+    side = weights.shape[1] // 2
+    padded = np.pad(field, [(0, 0)] * (field.ndim - 1) + [(side, side)], mode="edge")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, weights.shape[1], axis=-1)
     fine = windows @ weights.T  # (..., n, scale)
     return np.moveaxis(fine.reshape(*field.shape[:-1], -1), -1, axis)
 
@@ -85,7 +116,7 @@ def interpolate(field: NDArray[np.floating], scale: int, method: Method) -> NDAr
         Values on the coarse grid, in any unit.
     scale : int
         Fine cells per coarse cell and axis.
-    method : {"nearest", "bilinear", "bicubic", "conservative", "bilinear_asymmetric"}
+    method : {"nearest", "bilinear", "bicubic", "conservative", "mean_preserving", "bilinear_asymmetric"}
         ``bicubic`` is cubic convolution with a = -1/2; all but ``bilinear_asymmetric`` use half-pixel centres.
 
     Returns

@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from earthsr.geo.resample import REACH, Method, axis_kernel
+from earthsr.geo.resample import REACH, Method, axis_kernel, reach
 from earthsr.models.spec import Initialiser, InputField, NetworkSpec, Parameter
 
 
@@ -52,8 +52,13 @@ class DemSRNetSpec(NetworkSpec):
     """Interpolated features, or channels rearranged into fine cells (Shi et al., 2016)."""
     bias: bool = False
     """Whether convolutions have biases."""
-    residual_over: Literal["none", "bilinear", "bicubic", "conservative"] = "none"
-    """Interpolated surface that the network's output is added to."""
+    fine_features: int = 0
+    """Channels of a non-linear head on fine cells: the upsampling gives as many, and a convolution with ReLU of twice
+    as many follows before the output convolution. A linear head behind interpolated features cannot bend in the two
+    cells beside an edge of coarse cells. 0: the paper's one convolution."""
+    residual_over: Literal["none", "bilinear", "bicubic", "conservative", "mean_preserving"] = "none"
+    """Interpolated surface that the network's output is added to. ``mean_preserving`` keeps the coarse values as means
+    without steps; ``conservative``, of older weights, has a step at every edge of coarse cells."""
     local_mean: int = 0
     """Coarse cells to each side whose mean is taken off what the network proper sees; 0 leaves the input as it is.
 
@@ -69,7 +74,7 @@ class DemSRNetSpec(NetworkSpec):
     @property
     def upsampled_channels(self) -> int:
         """Channels that the up convolution writes: ``scale**2`` times as many where they are shuffled into pixels."""
-        return self.features * (self.scale**2 if self.upsampler == "pixel_shuffle" else 1)
+        return (self.fine_features or self.features) * (self.scale**2 if self.upsampler == "pixel_shuffle" else 1)
 
     @property
     def resize_method(self) -> Method:
@@ -86,7 +91,17 @@ class DemSRNetSpec(NetworkSpec):
             *blocks,
             ("body", n, n),
             ("up", n, self.upsampled_channels),
-            ("out", n, self.out_channels),
+            *self.fine_convolutions,
+        )
+
+    @property
+    def fine_convolutions(self) -> tuple[tuple[str, int, int], ...]:
+        """Convolutions on fine cells, the output's among them: name, input channels, output channels."""
+        if not self.fine_features:
+            return (("out", self.features, self.out_channels),)
+        return (
+            ("fine", self.fine_features, 2 * self.fine_features),
+            ("out", 2 * self.fine_features, self.out_channels),
         )
 
     @property
@@ -130,7 +145,7 @@ class DemSRNetSpec(NetworkSpec):
         """Swap row and column of the pixels that the up convolution's channels become when they are shuffled."""
         if self.upsampler != "pixel_shuffle":
             return array
-        order = np.arange(self.upsampled_channels).reshape(self.features, self.scale, self.scale)
+        order = np.arange(self.upsampled_channels).reshape(-1, self.scale, self.scale)
         return np.take(array, order.swapaxes(1, 2).reshape(-1), axis=axis)
 
     def transpose_weights(self, weights: Mapping[str, NDArray]) -> dict[str, NDArray]:
@@ -148,7 +163,7 @@ class DemSRNetSpec(NetworkSpec):
     def receptive_radius(self) -> int:
         """Coarse cells to each side that can change a coarse cell's output; see the tests for its measurement."""
         half = self.kernel_size // 2
-        coarse_convolutions = len(self.convolutions) - 1  # all but the output convolution work on the coarse grid
+        coarse_convolutions = len(self.convolutions) - len(self.fine_convolutions)
         if self.upsampler == "interpolate":
             reads = np.abs(axis_kernel(self.resize_method, self.scale)) > 0
             offsets = np.arange(-REACH, REACH + 1)
@@ -156,21 +171,23 @@ class DemSRNetSpec(NetworkSpec):
             highest = [offsets[row].max() for row in reads]
         else:
             lowest = highest = [0] * self.scale
-        reach = 0
+        fine_half = half * len(self.fine_convolutions)
+        furthest = 0
         for fine in range(self.scale):
-            for step in range(-half, half + 1):
+            for step in range(-fine_half, fine_half + 1):
                 cell, phase = divmod(fine + step, self.scale)
-                reach = max(reach, -(cell + int(lowest[phase])), cell + int(highest[phase]))
-        radius = coarse_convolutions * half + reach + self.local_mean
-        if self.residual_over in ("bicubic", "conservative"):
-            return max(radius, REACH)
+                furthest = max(furthest, -(cell + int(lowest[phase])), cell + int(highest[phase]))
+        radius = coarse_convolutions * half + furthest + self.local_mean
+        if self.residual_over in ("bicubic", "conservative", "mean_preserving"):
+            return max(radius, reach(self.residual_over))
         return radius
 
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-able description; an option that is off is left out, as files older than it have it."""
         values = super().to_dict()
-        if not self.local_mean:
-            del values["local_mean"]
+        for name in ("local_mean", "fine_features"):
+            if not values[name]:
+                del values[name]
         return values
 
     def flops(self, height: int, width: int) -> int:
@@ -182,5 +199,5 @@ class DemSRNetSpec(NetworkSpec):
         cells = height * width
         total = 0
         for name, fan, out in self.convolutions:
-            total += 2 * k2 * fan * out * cells * (self.scale**2 if name == "out" else 1)
+            total += 2 * k2 * fan * out * cells * (self.scale**2 if name in ("fine", "out") else 1)
         return total

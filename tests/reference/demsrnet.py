@@ -63,6 +63,27 @@ def bicubic(x, scale):
     return x
 
 
+def mean_preserving(x, scale):
+    """Bicubic interpolation of filtered coarse values: six cells to each side of the filter that gives back the means.
+
+    The filter is a column of the inverse of what bicubic interpolation and block means make of coarse values on a long
+    ring, scaled to a sum of 1; edges are replicated before anything else, 8 cells wide.
+    """
+    ring = np.zeros((81, 81))
+    for i, j in np.ndindex(ring.shape):
+        step = (j - i + 40) % 81 - 40
+        ring[i, j] = np.mean([keys((phase + 0.5) / scale - 0.5 - step) for phase in range(scale)])
+    taps = np.linalg.inv(ring)[40, 34:47]
+    taps /= taps.sum()
+    x = np.pad(x, [(0, 0), (0, 0), (8, 8), (8, 8)], mode="edge")
+    for axis in (-2, -1):
+        x = ndimage.correlate1d(x, taps, axis=axis)
+    inner = slice(6, -6)
+    fine = bicubic(x[..., inner, inner], scale)
+    cut = slice(2 * scale, -2 * scale)
+    return fine[..., cut, cut]
+
+
 def blocks(x, scale):
     n, c, h, w = x.shape
     return x.reshape(n, c, h // scale, scale, w // scale, scale).mean(axis=(3, 5))
@@ -97,11 +118,15 @@ def forward(spec, weights, x):
     y = y + (head if spec.global_skip == "features" else seen)
     y = convolve(y, weights, "up")
     y = pixel_shuffle(y, spec.scale) if spec.upsampler == "pixel_shuffle" else bilinear(y, spec.scale, spec.resize)
+    if spec.fine_features:
+        y = np.maximum(convolve(y, weights, "fine"), 0)
     y = convolve(y, weights, "out")
     if spec.residual_over == "bilinear":
         y = y + bilinear(x, spec.scale, "half_pixel")
     elif spec.residual_over == "bicubic":
         y = y + bicubic(x, spec.scale)
+    elif spec.residual_over == "mean_preserving":
+        y = y + mean_preserving(x, spec.scale)
     elif spec.residual_over == "conservative":
         surface = bicubic(x, spec.scale)
         gap = x - blocks(surface, spec.scale)

@@ -69,6 +69,8 @@ def layers(spec, weights, x):
     shuffled = spec.upsampler == "pixel_shuffle"
     y = forward_pass.pixel_shuffle(y, spec.scale) if shuffled else forward_pass.bilinear(y, spec.scale, spec.resize)
     seen["upsample"] = y
+    if spec.fine_features:
+        y = np.maximum(conv(y, "fine"), 0)
     y = conv(y, "out")
     whole = forward_pass.forward(spec, weights, x)
     if spec.residual_over != "none":
@@ -98,7 +100,11 @@ def loss_and_gradient(spec, weights, inputs, target, weight, slope=0.0):
         gradient.update(own)
         return dx
 
-    dy = back(seen["upsample"], derror / total, "out")
+    if spec.fine_features:
+        dy = back(np.maximum(seen["fine"], 0), derror / total, "out") * (seen["fine"] > 0)
+        dy = back(seen["upsample"], dy, "fine")
+    else:
+        dy = back(seen["upsample"], derror / total, "out")
     shuffled = spec.upsampler == "pixel_shuffle"
     dy = pixel_shuffle_adjoint(dy, spec.scale) if shuffled else bilinear_adjoint(dy, spec.scale, spec.resize)
     skip = back(seen["skip"], dy, "up")

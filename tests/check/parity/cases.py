@@ -72,6 +72,10 @@ CASES = {
     "edsr": Case(variant(upsampler="pixel_shuffle", bias=True)),
     "over-bicubic": Case(variant(residual_over="bicubic")),
     "over-conservative": Case(variant(residual_over="conservative", bias=True)),
+    "over-means-fine-head": Case(variant(residual_over="mean_preserving", fine_features=3, bias=True)),
+    "shuffled-fine-head": Case(
+        variant(residual_over="mean_preserving", fine_features=2, upsampler="pixel_shuffle", scale=3)
+    ),
     "two-channels": Case(variant(in_channels=2, out_channels=2, residual_over="bilinear")),
     "local-mean": Case(variant(global_skip="input", residual_over="bicubic", local_mean=2)),
     "slope": Case(
