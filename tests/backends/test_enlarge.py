@@ -68,13 +68,14 @@ VARIANTS = {
     "bicubic": {"residual_over": "bicubic"},
     "conservative, local mean": {"residual_over": "conservative", "local_mean": 3},
     "asymmetric": {"resize": "asymmetric", "global_skip": "input"},
+    "means kept, fine head": {"residual_over": "mean_preserving", "fine_features": 3, "upsampler": "pixel_shuffle"},
     "pixel shuffle": {"upsampler": "pixel_shuffle", "bias": True},
 }
 
 
 @pytest.mark.usefixtures("small_chunks")
 @pytest.mark.parametrize(
-    ("variant", "kind"), list(zip(VARIANTS, ["patch", "global", "patch", "global", "patch"], strict=True))
+    ("variant", "kind"), list(zip(VARIANTS, ["patch", "global", "patch", "global", "patch", "patch"], strict=True))
 )
 def test_exact_equals_one_piece(backend, variant, kind):
     values = hills(97, 113)

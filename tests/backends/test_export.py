@@ -289,6 +289,8 @@ DEMS = [
     DEM,
     DemSRNetSpec(features=4, num_blocks=2, residual_over="bilinear", bias=True),
     DemSRNetSpec(features=4, num_blocks=1, residual_over="bicubic", local_mean=2),
+    DemSRNetSpec(features=4, num_blocks=1, residual_over="mean_preserving", fine_features=3, bias=True),
+    DemSRNetSpec(features=4, num_blocks=1, residual_over="mean_preserving", fine_features=2, upsampler="pixel_shuffle"),
     DemSRNetSpec(features=4, num_blocks=1, residual_over="conservative", scale=2, in_channels=2, out_channels=2),
     DemSRNetSpec(features=4, num_blocks=1, global_skip="input", resize="asymmetric", residual_scale=0.1),
 ]

@@ -20,11 +20,13 @@ def variants():
     ):
         if upsampler == "interpolate" or resize == "half_pixel":
             yield dict(global_skip=skip, resize=resize, upsampler=upsampler, bias=bias)
-    for surface in ("bilinear", "bicubic", "conservative"):
+    for surface in ("bilinear", "bicubic", "conservative", "mean_preserving"):
         yield dict(residual_over=surface)
     yield dict(residual_over="bicubic", local_mean=2)
     yield dict(residual_over="bilinear", local_mean=1, global_skip="input")
     yield dict(residual_over="conservative", local_mean=12, in_channels=2, out_channels=2)  # wider than the field
+    yield dict(fine_features=4)
+    yield dict(fine_features=3, upsampler="pixel_shuffle", residual_over="mean_preserving", bias=True)
     yield dict(residual_scale=0.1)
     yield dict(kernel_size=5)
     yield dict(kernel_size=1)

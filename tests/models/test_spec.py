@@ -96,6 +96,20 @@ def test_a_local_mean_is_part_of_a_description_and_no_parameter():
     assert spec.layers == ("anomaly", *plain.layers)
 
 
+def test_a_fine_head_is_part_of_a_description_and_has_its_own_convolution():
+    plain = DemSRNetSpec(features=4, num_blocks=2, upsampler="pixel_shuffle")
+    spec = dataclasses.replace(plain, fine_features=3)
+    assert "fine_features" not in plain.to_dict()
+    assert spec_from_dict(spec.to_dict()) == spec != plain
+    shapes = {p.name: p.shape for p in spec.parameters}
+    assert shapes["up.weight"] == (3 * 25, 4, 3, 3)
+    assert shapes["fine.weight"] == (6, 3, 3, 3)
+    assert shapes["out.weight"] == (1, 6, 3, 3)
+    assert spec.layers[-3:] == ("upsample", "fine", "out")
+    inner = spec.flops(8, 8) - spec.flops(0, 0)
+    assert inner == sum(2 * 9 * i * o * 64 * (25 if n in ("fine", "out") else 1) for n, i, o in spec.convolutions)
+
+
 def test_a_slope_is_part_of_an_objective_of_values_alone():
     assert L1Loss(slope=0.5).to_dict() == {"name": "l1", "delta": 1.0, "slope": 0.5}
     assert HuberLoss(2.0, slope=0.5) == Objective("huber", 2.0, slope=0.5)
