@@ -1,0 +1,1 @@
+"""The campaigns of ``tools/hardening.py``, one file each, and what they share."""
