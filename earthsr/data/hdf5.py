@@ -1,4 +1,4 @@
-"""Opening one HDF5 file of DEM patches, and saying clearly what is wrong with it.
+"""Opening HDF5 files of patches, sharing one among threads, and saying clearly what is wrong with it.
 
 The layout is MindEarth's: datasets ``"{p}_{p}"`` and ``"{q}_{q}"`` with q = p * scale; what else we add is optional.
 """
@@ -7,18 +7,59 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import re
+import threading
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import h5py
 import numpy as np
 from numpy.typing import NDArray
 
 from earthsr.errors import DataError, EarthsrWarning, InputError
+
+
+class Params(Protocol):
+    """The ``data`` section of a configuration, or a dictionary of its keys."""
+
+    def __getitem__(self, key: str, /) -> Any:
+        """Value of a key."""
+        ...
+
+
+class SharedFile:
+    """Opens on the first read. A handle that was opened before a fork shares its file position with the parent."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+        self._handle: tuple[int, h5py.File] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]
+
+    @contextlib.contextmanager
+    def open(self) -> Iterator[h5py.File]:
+        """Give the file to this thread alone; damage becomes a :class:`earthsr.errors.DataError` that names it."""
+        with self._lock, reading(self.path):
+            if self._handle is None or self._handle[0] != os.getpid():
+                self._handle = (os.getpid(), open_h5(self.path))
+            yield self._handle[1]
+
+    def close(self) -> None:
+        """Close the file; the next read opens it again."""
+        with self._lock:
+            if self._handle is not None and self._handle[0] == os.getpid():
+                self._handle[1].close()
+            self._handle = None
+
 
 #: Elevations on Earth, metres, with some room; what lies outside is taken for a fill value.
 PLAUSIBLE_M = (-12_000, 9_500)

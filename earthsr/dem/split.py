@@ -13,11 +13,19 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from earthsr.data.dataset import SplitFile
-from earthsr.data.hdf5 import PLAUSIBLE_M, DemLayout, read_layout, read_samples, statistics_of, units_of
+from earthsr.data.hdf5 import (
+    PLAUSIBLE_M,
+    DemLayout,
+    Params,
+    SharedFile,
+    read_layout,
+    read_samples,
+    statistics_of,
+    units_of,
+)
 from earthsr.data.normalise import Statistics
 from earthsr.data.patches import Patches
 from earthsr.data.sampler import PADDING
-from earthsr.data.shared_file import Params, SharedFile
 from earthsr.data.shift import ROUNDING_M, furthest_from_means
 from earthsr.errors import DataError
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from earthsr.data.dataset import SplitFile
-from earthsr.data.shared_file import Params, SharedFile
+from earthsr.data.hdf5 import Params, SharedFile
 from earthsr.errors import DataError
 from earthsr.geo.areas import Interpolation, window_matrix, window_size
 from earthsr.landuse.classes import NODATA

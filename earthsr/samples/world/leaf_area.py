@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from earthsr.landuse.classes import NODATA
 from earthsr.samples.world.climate import Climate, potential_evaporation
-from earthsr.samples.world.suitability import CROPLAND, FOREST, GRASS, PASTURE, SPARSE, URBAN, WATER
+from earthsr.samples.world.growth import CROPLAND, FOREST, GRASS, PASTURE, SPARSE, URBAN, WATER
 
 #: Leaf area index (m2 m-2) of each class in full leaf on the best soil, and the share of it that stays in winter.
 _FULL = {URBAN: 1.3, CROPLAND: 5.0, PASTURE: 3.4, FOREST: 6.8, GRASS: 2.4, SPARSE: 0.5, WATER: 0.0}
