@@ -254,11 +254,10 @@ def evaluate(
     """
     config = config_of(checkpoint, data)
     weights = resolve_checkpoint(checkpoint)
-    if is_exported(weights):
-        # It computes in its own precision and on what runs it, whatever the run was trained in and on.
-        chosen, level = choose_runner(weights, backend), amp_level or "O0"
-    else:
-        chosen, level = choose_backend(backend, config.backend), amp_level or config.train.amp_level
+    # An exported model computes in its own precision and on what runs it, whatever the run was trained in and on.
+    exported = is_exported(weights)
+    chosen = choose_runner(weights, backend) if exported else choose_backend(backend, config.backend)
+    level = amp_level or ("O0" if exported else config.train.amp_level)
     precision = Precision(level, config.train.amp_dtype)  # type: ignore[arg-type]
     model = Model.from_checkpoint(checkpoint, backend=chosen, device=device, precision=precision)
     if output is None:

@@ -160,7 +160,7 @@ def loader(tile: int) -> None:
 
 
 def steps(path: str, size: int | None) -> None:
-    from earthsr.backend import available_backends, get_backend
+    from earthsr.backend import available_backends, choose_backend
     from earthsr.config import load_yaml_config
     from earthsr.models import OptimizerSpec, Precision, initial_weights
     from earthsr.tasks import task_for
@@ -173,10 +173,10 @@ def steps(path: str, size: int | None) -> None:
     print(f"{path}: {spec.parameter_count:,} parameters, {count} samples of {config.data.patch_size}² per step")
     engines = []
     for name in available_backends():
-        if not get_backend(name).installed():
+        if not choose_backend(name).installed():
             continue
         for level in ("O0", "O2") if name == "torch" else ("O0",):
-            engine = get_backend(name).engine(spec, initial_weights(spec, 0), precision=Precision(level))
+            engine = choose_backend(name).engine(spec, initial_weights(spec, 0), precision=Precision(level))
             engine.prepare_training(task.objective(), OptimizerSpec())
             begun = time.perf_counter()
             engine.run(batches[:1], [1e-4]).result()

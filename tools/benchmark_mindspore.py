@@ -44,7 +44,7 @@ def step_of(variant: str, config: str, batch_size: int | None) -> Callable[[], f
     """Build the variant and return its step, which gives the loss."""
     from benchmark_precision import random_batch
 
-    from earthsr.backend import get_backend
+    from earthsr.backend import choose_backend
     from earthsr.config import load_yaml_config
     from earthsr.models import OptimizerSpec, Precision, initial_weights
     from earthsr.tasks import task_for
@@ -53,7 +53,7 @@ def step_of(variant: str, config: str, batch_size: int | None) -> Callable[[], f
     task = task_for(loaded)
     spec = task.spec()
     batch = random_batch(spec, loaded.data.patch_size, batch_size or loaded.data.batch_size)
-    backend = get_backend("torch" if variant == "torch" else "mindspore")
+    backend = choose_backend("torch" if variant == "torch" else "mindspore")
     precision = Precision("O2") if variant.endswith("O2") else Precision()
     graph = False if variant.endswith("pynative") else None
     engine = backend.engine(spec, initial_weights(spec, 0), device="cpu", precision=precision, graph=graph)

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from earthsr.backend import Engine, choose_backend
+from earthsr.backend import TrainingEngine, choose_backend
 from earthsr.config import Config, load_yaml_config
 from earthsr.data.batch import Batch
 from earthsr.models import OptimizerSpec, Precision, initial_weights
@@ -29,7 +29,7 @@ from earthsr.ranks import ALONE, launched_rank
 from earthsr.tasks import task_for
 
 
-def seconds(engine: Engine, batches: list[Batch]) -> float:
+def seconds(engine: TrainingEngine, batches: list[Batch]) -> float:
     """Time of a step."""
     began = time.perf_counter()
     engine.run(batches, [1e-4] * len(batches)).result()
@@ -113,7 +113,7 @@ def report(
     spec: Any,
     batch: Batch,
     ranks: int,
-    group: Engine,
+    group: TrainingEngine,
     message: float | None,
     path: Path | None,
 ) -> None:

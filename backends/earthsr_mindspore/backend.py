@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
-from earthsr.backend import Backend, BackendInfo, Device, Engine
+from earthsr.backend import BackendInfo, Device, Engine, ExportedBackend, Meter, TrainingEngine, WeightsBackend
 from earthsr.backend.exported import read_exported, require_float32
 from earthsr.models import NetworkSpec, Precision, WeightsFile
 from earthsr.models.state import Weights
@@ -16,7 +16,7 @@ from earthsr_mindspore import device
 from earthsr_mindspore.device import set_device
 
 
-class MindSporeBackend(Backend):
+class MindSporeBackend(WeightsBackend, ExportedBackend):
     """MindSpore, compiled graphs, on CPU and Ascend."""
 
     name: ClassVar[str] = "mindspore"
@@ -101,7 +101,7 @@ class MindSporeBackend(Backend):
         precision: Precision | None = None,
         graph: bool | None = None,
         distribute: bool = False,
-    ) -> Engine:
+    ) -> TrainingEngine:
         """Build the network on a device; see the base class."""
         kind, _, number = device.partition(":")
         chosen = set_device(kind, int(number or 0), self.version())
@@ -109,3 +109,11 @@ class MindSporeBackend(Backend):
         from earthsr_mindspore.group import join
 
         return MindSporeEngine(spec, weights, chosen, precision or Precision(), graph is not False, join(distribute))
+
+    def meter(self, engine: TrainingEngine) -> Meter:
+        """Return what measures an engine; see the base class."""
+        from earthsr_mindspore.engine import MindSporeEngine
+        from earthsr_mindspore.timing import MindSporeMeter
+
+        assert isinstance(engine, MindSporeEngine)
+        return MindSporeMeter(engine)

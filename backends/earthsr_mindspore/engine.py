@@ -12,15 +12,14 @@ from mindspore import Parameter, Tensor, nn, ops
 from mindspore import dtype as mstype
 from numpy.typing import NDArray
 
-from earthsr.backend import Engine, Pending, StepValues
-from earthsr.backend.interface import NativeLoss, Peaks, PhaseTimes, Resources
+from earthsr.backend import Pending, StepValues, TrainingEngine
+from earthsr.backend.interface import NativeLoss
 from earthsr.data.batch import Batch, Earlier
 from earthsr.errors import BackendError
 from earthsr.models import NetworkSpec, Objective, OptimizerSpec, Precision, State
 from earthsr.models.state import Weights
 from earthsr.ranks import Rank
 from earthsr_mindspore import device as process
-from earthsr_mindspore import timing
 from earthsr_mindspore.group import AddUp, MeanOfStatistics, SharedSum, gather
 from earthsr_mindspore.networks import build, hold_norms, parameters
 from earthsr_mindspore.networks import recompute as recompute_blocks
@@ -95,7 +94,9 @@ class _Step(nn.Cell):
 
         def loss(target: Tensor, weight: Tensor, *inputs: Tensor) -> tuple[Tensor, Tensor]:
             weighed = weigh(objective, target, weight)
-            total = ops.maximum(ops.stop_gradient(shared_sum(weighed.sum())), self.one)
+            total = ops.stop_gradient(shared_sum(weighed.sum()))
+            # Whatever it is; where nothing counts, 1 makes loss and gradient 0.
+            total = ops.select(total > 0, total, self.one)
             prediction = network(*inputs).astype(mstype.float32)
             value = (point_loss(objective, prediction, target) * weighed).sum() / total
             if objective.slope:
@@ -134,8 +135,8 @@ class _Step(nn.Cell):
         return ops.depend(loss, done), norm
 
 
-class MindSporeEngine(Engine):
-    """See :class:`earthsr.backend.Engine`."""
+class MindSporeEngine(TrainingEngine):
+    """See :class:`earthsr.backend.TrainingEngine`."""
 
     def __init__(
         self,
@@ -263,24 +264,6 @@ class MindSporeEngine(Engine):
         """Values of every rank; see the base class."""
         with process.mode(self._graph):
             return gather(values, self.world_size)
-
-    # Measuring
-
-    def time_phases(self, batches: Sequence[Batch], learning_rates: Sequence[float]) -> PhaseTimes:
-        """Tell the phases of a step apart; see the base class."""
-        return timing.time_phases(self, batches, learning_rates)
-
-    def measure_peaks(self, samples: int, rows: int, columns: int, channels: int = 256) -> Peaks:
-        """Measure bare operators; see the base class."""
-        return timing.measure_peaks(self, samples, rows, columns, channels)
-
-    def use_plain_layout(self) -> str:
-        """Change nothing: the layout is MindSpore's own; see the base class."""
-        return timing.use_plain_layout(self)
-
-    def resources(self) -> Resources:
-        """Return what is computed with; see the base class."""
-        return timing.resources(self)
 
     # State
 

@@ -18,7 +18,7 @@ from mindspore import Tensor, nn, ops
 from mindspore.train.mind_ir_pb2 import ModelProto
 from numpy.typing import NDArray
 
-from earthsr.backend import Pending, PredictionEngine
+from earthsr.backend import ExportedEngine, Pending
 from earthsr.backend.exported import exported_metadata, output_name
 from earthsr.errors import BackendError, CheckpointError, install_hint
 from earthsr.models import DemSRNetSpec, NetworkSpec, UNetSpec, WeightsFile
@@ -251,7 +251,7 @@ def require_no_code(path: Path) -> None:
         )
 
 
-class MindIREngine(PredictionEngine):
+class MindIREngine(ExportedEngine):
     """A MindIR file on MindSpore; see :class:`earthsr.backend.Engine`."""
 
     precision = "float32"

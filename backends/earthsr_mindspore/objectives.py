@@ -57,11 +57,13 @@ def dice_loss(prediction: Tensor, target: Tensor, weight: Tensor, add_up: Callab
 def slope_loss(prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     """Sum of the gradients' squared errors over pairs of cells beside or below each other; all shapes (N, C, H, W).
 
-    The weight of a pair is the product of both cells' weights.
+    The weight of a pair is the smaller one of both cells' weights.
     """
     error = prediction - target
-    beside = weight[:, :, :, 1:] * weight[:, :, :, :-1] * ops.square(error[:, :, :, 1:] - error[:, :, :, :-1])
-    below = weight[:, :, 1:] * weight[:, :, :-1] * ops.square(error[:, :, 1:] - error[:, :, :-1])
+    beside = ops.minimum(weight[:, :, :, 1:], weight[:, :, :, :-1]) * ops.square(
+        error[:, :, :, 1:] - error[:, :, :, :-1]
+    )
+    below = ops.minimum(weight[:, :, 1:], weight[:, :, :-1]) * ops.square(error[:, :, 1:] - error[:, :, :-1])
     return beside.sum() + below.sum()
 
 

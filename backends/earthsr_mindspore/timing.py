@@ -17,10 +17,12 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 from mindspore import dtype as mstype
 
+from earthsr.backend import Meter
 from earthsr.backend.interface import Peaks, PhaseTimes, Resources
 from earthsr.data.batch import Batch
 from earthsr.errors import BackendError
 from earthsr_mindspore import device as process
+from earthsr_mindspore.engine import MindSporeEngine
 from earthsr_mindspore.networks import hold_norms
 
 #: A measurement of a bare operator goes on for so long, and for so many repetitions at least.
@@ -82,103 +84,105 @@ class _Convolution(nn.Cell):
         return self.derivative(field, gradient)
 
 
-def _seconds(engine: Any, work: Callable[[], Any]) -> tuple[float, Any]:
-    """Run something to its end on the device."""
-    before = time.perf_counter()
-    result = work()
-    # On the host a graph has run when its call returns; there MindSpore reports this as an error.
-    if engine.device != "cpu":
-        ms.runtime.synchronize()
-    return time.perf_counter() - before, result
+class MindSporeMeter(Meter):
+    """See :class:`earthsr.backend.Meter`."""
 
+    def __init__(self, engine: MindSporeEngine) -> None:
+        self.engine: Any = engine
 
-def time_phases(engine: Any, batches: Sequence[Batch], rates: Sequence[float]) -> PhaseTimes:
-    """Time the phases of an engine's steps; see :meth:`earthsr.backend.Engine.time_phases`."""
-    if engine._step is None:
-        raise BackendError("time_phases was called before prepare_training")
-    if len(rates) < 2:
-        raise BackendError(f"time_phases was given {len(rates)} step(s), expected 2 or more: the first is not counted")
-    engine.require_batches(batches, rates, engine._accumulate)
-    state = engine.export_state()
-    each = len(batches) // len(rates)
-    rows = []
-    try:
-        with process.mode(engine._graph):
-            loss, gradient = _Loss(engine._step), _Gradient(engine._step)
-            for step, rate in enumerate(rates):
-                rows.append(_one(engine, batches[step * each : (step + 1) * each], rate, loss, gradient))
-    finally:
-        engine.load_state(state)
-    transfer, first, forward, both, whole = (statistics.median(column) for column in zip(*rows[1:], strict=True))
-    return PhaseTimes(
-        transfer_s=transfer,
-        forward_s=first + forward,
-        # Noise may make a graph faster than the smaller one inside it.
-        backward_s=max(both - forward, 0.0),
-        optimiser_s=max(whole - both, 0.0),
-        how="from differences of three graphs",
-    )
+    def time_phases(self, batches: Sequence[Batch], rates: Sequence[float]) -> PhaseTimes:
+        """Time the phases of an engine's steps; see the base class."""
+        if self.engine._step is None:
+            raise BackendError("time_phases was called before prepare_training")
+        if len(rates) < 2:
+            raise BackendError(
+                f"time_phases was given {len(rates)} step(s), expected 2 or more: the first is not counted"
+            )
+        self.engine.require_batches(batches, rates, self.engine._accumulate)
+        state = self.engine.export_state()
+        per_step = len(batches) // len(rates)
+        rows = []
+        try:
+            with process.mode(self.engine._graph):
+                loss, gradient = _Loss(self.engine._step), _Gradient(self.engine._step)
+                for step, rate in enumerate(rates):
+                    rows.append(self._one(batches[step * per_step : (step + 1) * per_step], rate, loss, gradient))
+        finally:
+            self.engine.load_state(state)
+        transfer, first, forward, both, whole = (statistics.median(column) for column in zip(*rows[1:], strict=True))
+        return PhaseTimes(
+            transfer_s=transfer,
+            forward_s=first + forward,
+            # Noise may make a graph faster than the smaller one inside it.
+            backward_s=max(both - forward, 0.0),
+            optimiser_s=max(whole - both, 0.0),
+            how="from differences of three graphs",
+        )
 
+    def measure_peaks(self, samples: int, rows: int, columns: int, channels: int = 256) -> Peaks:
+        """Measure bare operators; see the base class."""
+        dtype = self.engine._plan.dtype or mstype.float32
+        rng = np.random.default_rng(0)
 
-def _one(engine: Any, batches: Sequence[Batch], rate: float, loss: nn.Cell, gradient: nn.Cell) -> tuple[float, ...]:
-    """Seconds of transfer, first pass, loss, loss and gradient, and the whole of one step."""
-    transfer, sunk = _seconds(engine, lambda: engine._load(batches, [rate]))
-    index = Tensor(0, mstype.int32)
-    first = 0.0
-    if any(batch.earlier is not None for batch in batches):
-        # The first pass of scheduled sampling is a forward pass.
-        first, _ = _seconds(engine, lambda: engine._feed_back(index, sunk, batches))
-    engine._network.set_train(True)
-    hold_norms(engine._network, engine._optimizer.spec.frozen)
-    forward, _ = _seconds(engine, lambda: loss(index, *sunk[1:]))
-    both, _ = _seconds(engine, lambda: gradient(index, *sunk[1:]))
-    whole, _ = _seconds(engine, lambda: engine._step(index, *sunk))
-    # A device that sinks steps is given those of several at once.
-    return transfer / engine.steps_per_call, first, forward, both, whole
+        def some(*shape: int) -> Tensor:
+            return Tensor(rng.normal(0, 1, shape).astype(np.float32), dtype)
 
+        size = MATRIX[self.engine.device]
+        with process.mode(self.engine._graph):
+            left, right, multiply = some(size, size), some(size, size), _Product()
+            product = self._rate(lambda: multiply(left, right), 2.0 * size**3)
+            convolution = _Convolution(channels, dtype)
+            field, gradient = (some(samples, channels, rows, columns) for _ in range(2))
+            flops = 3.0 * 2 * 9 * channels**2 * samples * rows * columns
+            bare = self._rate(lambda: convolution(field, gradient), flops)
+        return Peaks(
+            product,
+            f"{size} x {size} x {size}",
+            bare,
+            f"{samples} x {channels} x {rows} x {columns}, 3 x 3, forward and backward",
+        )
 
-def _rate(engine: Any, work: Callable[[], Any], flops: float) -> float:
-    """FLOP/s of some work: the median of its repetitions, after one that is not counted."""
-    _seconds(engine, work)
-    seconds: list[float] = []
-    begun = time.perf_counter()
-    while len(seconds) < REPETITIONS or time.perf_counter() - begun < SECONDS:
-        seconds.append(_seconds(engine, work)[0])
-    return flops / statistics.median(seconds)
+    def use_plain_layout(self) -> str:
+        """Change nothing, for the layout is MindSpore's own; see the base class."""
+        return "layout as it is"
 
+    def resources(self) -> Resources:
+        """Return what an engine computes with; see the base class."""
+        threads = int(ms.get_context("runtime_num_threads"))
+        if self.engine.device == "cpu":
+            return Resources(platform.machine(), threads)
+        return Resources("Ascend", threads, ms.runtime.max_memory_allocated() / 2**20)
 
-def measure_peaks(engine: Any, samples: int, rows: int, columns: int, channels: int) -> Peaks:
-    """Measure bare operators; see :meth:`earthsr.backend.Engine.measure_peaks`."""
-    dtype = engine._plan.dtype or mstype.float32
-    rng = np.random.default_rng(0)
+    def _one(self, batches: Sequence[Batch], rate: float, loss: nn.Cell, gradient: nn.Cell) -> tuple[float, ...]:
+        """Seconds of transfer, first pass, loss, loss and gradient, and the whole of one step."""
+        transfer, sunk = self._seconds(lambda: self.engine._load(batches, [rate]))
+        index = Tensor(0, mstype.int32)
+        first = 0.0
+        if any(batch.earlier is not None for batch in batches):
+            # The first pass of scheduled sampling is a forward pass.
+            first, _ = self._seconds(lambda: self.engine._feed_back(index, sunk, batches))
+        self.engine._network.set_train(True)
+        hold_norms(self.engine._network, self.engine._optimizer.spec.frozen)
+        forward, _ = self._seconds(lambda: loss(index, *sunk[1:]))
+        both, _ = self._seconds(lambda: gradient(index, *sunk[1:]))
+        whole, _ = self._seconds(lambda: self.engine._step(index, *sunk))
+        # A device that sinks steps is given those of several at once.
+        return transfer / self.engine.steps_per_call, first, forward, both, whole
 
-    def some(*shape: int) -> Tensor:
-        return Tensor(rng.normal(0, 1, shape).astype(np.float32), dtype)
+    def _rate(self, work: Callable[[], Any], flops: float) -> float:
+        """FLOP/s of some work: the median of its repetitions, after one that is not counted."""
+        self._seconds(work)
+        seconds: list[float] = []
+        begun = time.perf_counter()
+        while len(seconds) < REPETITIONS or time.perf_counter() - begun < SECONDS:
+            seconds.append(self._seconds(work)[0])
+        return flops / statistics.median(seconds)
 
-    size = MATRIX[engine.device]
-    with process.mode(engine._graph):
-        left, right, multiply = some(size, size), some(size, size), _Product()
-        product = _rate(engine, lambda: multiply(left, right), 2.0 * size**3)
-        convolution = _Convolution(channels, dtype)
-        field, gradient = (some(samples, channels, rows, columns) for _ in range(2))
-        flops = 3.0 * 2 * 9 * channels**2 * samples * rows * columns
-        bare = _rate(engine, lambda: convolution(field, gradient), flops)
-    return Peaks(
-        product,
-        f"{size} x {size} x {size}",
-        bare,
-        f"{samples} x {channels} x {rows} x {columns}, 3 x 3, forward and backward",
-    )
-
-
-def use_plain_layout(engine: Any) -> str:
-    """Change nothing, for the layout is MindSpore's own; see :meth:`earthsr.backend.Engine.use_plain_layout`."""
-    return "layout as it is"
-
-
-def resources(engine: Any) -> Resources:
-    """Return what an engine computes with; see :meth:`earthsr.backend.Engine.resources`."""
-    threads = int(ms.get_context("runtime_num_threads"))
-    if engine.device == "cpu":
-        return Resources(platform.machine(), threads)
-    return Resources("Ascend", threads, ms.runtime.max_memory_allocated() / 2**20)
+    def _seconds(self, work: Callable[[], Any]) -> tuple[float, Any]:
+        """Run something to its end on the device."""
+        before = time.perf_counter()
+        result = work()
+        # On the host a graph has run when its call returns; there MindSpore reports this as an error.
+        if self.engine.device != "cpu":
+            ms.runtime.synchronize()
+        return time.perf_counter() - before, result

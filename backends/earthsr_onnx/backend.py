@@ -6,20 +6,17 @@ import importlib.metadata
 from pathlib import Path
 from typing import Any, ClassVar
 
-from earthsr.backend import Backend, BackendInfo, Device, Engine
+from earthsr.backend import BackendInfo, Device, Engine, ExportedBackend
 from earthsr.backend.exported import read_exported, require_float32
-from earthsr.backend.registry import needs_an_export
 from earthsr.models import NetworkSpec, Precision
-from earthsr.models.state import Weights
 
 
-class OnnxBackend(Backend):
+class OnnxBackend(ExportedBackend):
     """Exported models on onnxruntime."""
 
     name: ClassVar[str] = "onnx"
     framework: ClassVar[str] = "onnxruntime"
     url: ClassVar[str] = "https://onnxruntime.ai"
-    trains: ClassVar[bool] = False
     model_suffixes: ClassVar[tuple[str, ...]] = (".onnx",)
 
     @classmethod
@@ -60,19 +57,6 @@ class OnnxBackend(Backend):
             unexercised={"gpu": "CUDAExecutionProvider: written from documentation, never run by this project"},
             url=self.url,
         )
-
-    def engine(
-        self,
-        spec: NetworkSpec,
-        weights: Weights,
-        *,
-        device: str = "auto",
-        precision: Precision | None = None,
-        graph: bool | None = None,
-        distribute: bool = False,
-    ) -> Engine:
-        """Refuse: it makes no network of weights."""
-        raise needs_an_export(self)
 
     def read_model(self, path: Path) -> tuple[NetworkSpec, dict[str, Any]]:
         """Read what an ONNX file says of itself, without onnxruntime; see the base class."""

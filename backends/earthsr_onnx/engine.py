@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,8 +9,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from earthsr.backend import Pending, PredictionEngine
-from earthsr.backend.interface import Resources
+from earthsr.backend import ExportedEngine, Pending
 from earthsr.errors import CheckpointError, WorkError
 from earthsr.models import NetworkSpec
 from earthsr_onnx.device import find_providers, threads
@@ -20,7 +18,7 @@ from earthsr_onnx.device import find_providers, threads
 _TYPES = {"float32": "tensor(float)", "uint8": "tensor(uint8)"}
 
 
-class OnnxEngine(PredictionEngine):
+class OnnxEngine(ExportedEngine):
     """See :class:`earthsr.backend.Engine`.
 
     Runs are deterministic: with the same number of threads an operator's work is always divided in the same way.
@@ -50,10 +48,10 @@ class OnnxEngine(PredictionEngine):
 
     def _require_interface(self) -> None:
         """Check that the graph takes what the spec says."""
-        found = {each.name: each.type for each in self._session.get_inputs()}
+        taken = {field.name: field.type for field in self._session.get_inputs()}
         expected = {field.name: _TYPES.get(field.dtype, field.dtype) for field in self.spec.inputs}
-        if found != expected or len(self._session.get_outputs()) != 1:
-            took = ", ".join(f"{name} {kind}" for name, kind in found.items())
+        if taken != expected or len(self._session.get_outputs()) != 1:
+            took = ", ".join(f"{name} {kind}" for name, kind in taken.items())
             wants = ", ".join(f"{name} {kind}" for name, kind in expected.items())
             raise CheckpointError(
                 f"{self.path}: its graph takes {took}, its metadata say {wants}; it was changed: export it again"
@@ -67,10 +65,6 @@ class OnnxEngine(PredictionEngine):
         except Exception as error:  # as above
             raise WorkError(f"{self.path}: onnxruntime failed ({_short(error)})") from None
         return Pending(lambda: output)
-
-    def resources(self) -> Resources:
-        """Return what is computed with; see the base class."""
-        return Resources(f"{platform.machine()}, {', '.join(self._session.get_providers())}", threads())
 
 
 def _short(error: Exception) -> str:

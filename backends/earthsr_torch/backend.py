@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
-from earthsr.backend import Backend, BackendInfo, Device, Engine
+from earthsr.backend import BackendInfo, Device, Meter, TrainingEngine, WeightsBackend
 from earthsr.errors import BackendError
 from earthsr.models import NetworkSpec, Precision, WeightsFile
 from earthsr.models.state import Weights
@@ -16,7 +16,7 @@ from earthsr.ranks import device_of
 from earthsr_torch.device import find_device
 
 
-class TorchBackend(Backend):
+class TorchBackend(WeightsBackend):
     """PyTorch on CPU and CUDA."""
 
     name: ClassVar[str] = "torch"
@@ -92,7 +92,7 @@ class TorchBackend(Backend):
         precision: Precision | None = None,
         graph: bool | None = None,
         distribute: bool = False,
-    ) -> Engine:
+    ) -> TrainingEngine:
         """Build the network on a device; see the base class."""
         if graph:
             raise BackendError(
@@ -104,3 +104,11 @@ class TorchBackend(Backend):
 
         place = find_device(device_of(device) if distribute else device)
         return TorchEngine(spec, weights, place, precision or Precision(), join(place, distribute))
+
+    def meter(self, engine: TrainingEngine) -> Meter:
+        """Return what measures an engine; see the base class."""
+        from earthsr_torch.engine import TorchEngine
+        from earthsr_torch.timing import TorchMeter
+
+        assert isinstance(engine, TorchEngine)
+        return TorchMeter(engine)

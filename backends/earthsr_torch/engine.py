@@ -12,26 +12,25 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from earthsr.backend import Engine, Pending, StepValues
-from earthsr.backend.interface import NativeLoss, Peaks, PhaseTimes, Resources
+from earthsr.backend import Pending, StepValues, TrainingEngine
+from earthsr.backend.interface import NativeLoss
 from earthsr.data.batch import Batch, Earlier
 from earthsr.errors import BackendError
 from earthsr.models import NetworkSpec, Objective, OptimizerSpec, Precision, State
 from earthsr.models.state import Weights
 from earthsr.ranks import Rank
-from earthsr_torch import timing
 from earthsr_torch.device import numerics
 from earthsr_torch.group import Group, share_statistics, watched
 from earthsr_torch.networks import build, hold_norms, parameters
 from earthsr_torch.networks import recompute as recompute_blocks
-from earthsr_torch.objectives import dice_loss, point_loss, require, slope_loss, weigh
+from earthsr_torch.objectives import dice_loss, divisor, native_loss, point_loss, require, slope_loss, weigh
 from earthsr_torch.optimizers import Adam
 from earthsr_torch.precision import plan, store
 from earthsr_torch.tensors import read, write
 
 
-class TorchEngine(Engine):
-    """See :class:`earthsr.backend.Engine`."""
+class TorchEngine(TrainingEngine):
+    """See :class:`earthsr.backend.TrainingEngine`."""
 
     def __init__(
         self,
@@ -64,6 +63,7 @@ class TorchEngine(Engine):
         self._replica: Any = self._network
         self._scaler = torch.amp.GradScaler(device.type, enabled=self._plan.scaled)
         self._objective: Objective | Callable[..., Any] | None = None
+        self._class_weights: Tensor | None = None
         self._optimizer: Adam | None = None
         self._optimizer_spec = OptimizerSpec()
         self._accumulate = 1
@@ -91,6 +91,9 @@ class TorchEngine(Engine):
         if sync_batch_norm and not self._group.alone:
             share_statistics(self._network)
         self._objective = objective
+        # Sent to the device once, and not with every batch.
+        table = objective.class_weights if isinstance(objective, Objective) else None
+        self._class_weights = None if table is None else torch.tensor(table, device=self._device)
         self._optimizer_spec = optimizer
         self._accumulate = accumulate
         learning = {name: self._masters[name] for name in self.spec.learning}
@@ -144,7 +147,7 @@ class TorchEngine(Engine):
                 with self._autocast():
                     prediction = self._replica(*inputs)
                 prediction = prediction.float()
-                total = waiting().clamp(min=1.0) if total is None else total
+                total = divisor(waiting()) if total is None else total
                 part = self._weighted(prediction, target, weight) / total
                 loss = loss + part.detach()
                 # Gradients become means over ranks, and this rank's loss is a share of a sum.
@@ -168,14 +171,7 @@ class TorchEngine(Engine):
                 value = value + self._objective.slope * slope_loss(prediction, target, weight)
             return value
         assert self._objective is not None
-        # A native loss gives a mean over what it sees.
-        valid = weight > 0
-        if self.spec.softmax:
-            # Class indices (N, H, W), invalid ones marked as PyTorch's losses leave them out.
-            index = torch.where(valid, target.long(), -100)[:, 0]
-            return self._objective(prediction, index) * weight.sum()
-        # Invalid values are set equal so that they add nothing.
-        return self._objective(torch.where(valid, prediction, target), target) * weight.sum()
+        return native_loss(self._objective, prediction, target, weight, self.spec.softmax)
 
     def _update(self, rate: float) -> Tensor:
         assert self._optimizer is not None
@@ -241,24 +237,6 @@ class TorchEngine(Engine):
         """Values of every rank; see the base class."""
         with watched(self._group):
             return self._group.gather(values)
-
-    # Measuring
-
-    def time_phases(self, batches: Sequence[Batch], learning_rates: Sequence[float]) -> PhaseTimes:
-        """Tell the phases of a step apart; see the base class."""
-        return timing.time_phases(self, batches, learning_rates)
-
-    def measure_peaks(self, samples: int, rows: int, columns: int, channels: int = 256) -> Peaks:
-        """Measure bare operators; see the base class."""
-        return timing.measure_peaks(self, samples, rows, columns, channels)
-
-    def use_plain_layout(self) -> str:
-        """Keep weights and inputs contiguous; see the base class."""
-        return timing.use_plain_layout(self)
-
-    def resources(self) -> Resources:
-        """Return what is computed with; see the base class."""
-        return timing.resources(self)
 
     # State
 
@@ -334,7 +312,7 @@ class TorchEngine(Engine):
             self._feed_back(inputs, batch, batch.earlier)
         target, weight = self._tensor(batch.target), self._validity(batch)
         if isinstance(self._objective, Objective):
-            return inputs, target, weigh(self._objective, target, weight)
+            return inputs, target, weigh(self._objective, target, weight, self._class_weights)
         return inputs, target, weight.expand_as(target)
 
     def _feed_back(self, inputs: list[Tensor], batch: Batch, earlier: Earlier) -> None:

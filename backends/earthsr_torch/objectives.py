@@ -15,14 +15,18 @@ from earthsr_torch.unet import one_hot
 SUPPORTED = ("mse", "l1", "huber", "cross_entropy")
 
 
-def weigh(objective: Objective, target: Tensor, weight: Tensor) -> Tensor:
-    """Weight of every value, (N, 1, H, W) or of the shape of ``target``: validity times its class's weight."""
+def weigh(objective: Objective, target: Tensor, weight: Tensor, table: Tensor | None) -> Tensor:
+    """Weight of every value, (N, 1, H, W) or of the shape of ``target``: validity times its class's in ``table``."""
     if not objective.of_classes:
         return weight.expand_as(target)
-    if objective.class_weights is None:
+    if table is None:
         return weight
-    table = torch.tensor(objective.class_weights, device=weight.device)
     return weight * (one_hot(target[:, 0], len(table)) * table.view(1, -1, 1, 1)).sum(1, keepdim=True)
+
+
+def divisor(total: Tensor) -> Tensor:
+    """Return the weight of a step, whatever it is; 1 where nothing counts, so that loss and gradient are 0."""
+    return total.masked_fill(total == 0, 1.0)
 
 
 def point_loss(objective: Objective, prediction: Tensor, target: Tensor) -> Tensor:
@@ -54,12 +58,27 @@ def dice_loss(prediction: Tensor, target: Tensor, weight: Tensor, add_up: Callab
 def slope_loss(prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     """Sum of the gradients' squared errors over pairs of cells beside or below each other; all shapes (N, C, H, W).
 
-    The weight of a pair is the product of both cells' weights.
+    The weight of a pair is the smaller one of both cells' weights.
     """
     error = prediction - target
-    beside = weight[..., 1:] * weight[..., :-1] * (error[..., 1:] - error[..., :-1]).square()
-    below = weight[..., 1:, :] * weight[..., :-1, :] * (error[..., 1:, :] - error[..., :-1, :]).square()
+    beside = torch.minimum(weight[..., 1:], weight[..., :-1]) * (error[..., 1:] - error[..., :-1]).square()
+    below = torch.minimum(weight[..., 1:, :], weight[..., :-1, :]) * (error[..., 1:, :] - error[..., :-1, :]).square()
     return beside.sum() + below.sum()
+
+
+def native_loss(
+    native: Callable[[Tensor, Tensor], Tensor], prediction: Tensor, target: Tensor, weight: Tensor, classes: bool
+) -> Tensor:
+    """Sum over valid values of a loss that gives a mean over what it sees; all shapes (N, C, H, W)."""
+    valid = weight > 0
+    if classes:
+        # Class indices (N, H, W), invalid ones marked as PyTorch's losses leave them out; all of them marked would give
+        # a mean over nothing.
+        unseen = torch.where(valid.any(), -100, 0)
+        return native(prediction, torch.where(valid, target.long(), unseen)[:, 0]) * weight.sum()
+    # Invalid values are set equal, so that they add nothing; the mean counts them all the same.
+    mean = native(torch.where(valid, prediction, target), target)
+    return mean * (valid.numel() / valid.sum().clamp(min=1)) * weight.sum()
 
 
 def require(objective: Objective) -> None:

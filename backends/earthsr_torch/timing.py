@@ -17,9 +17,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from earthsr.backend import Meter
 from earthsr.backend.interface import Peaks, PhaseTimes, Resources
 from earthsr.data.batch import Batch
 from earthsr.errors import BackendError
+from earthsr_torch.engine import TorchEngine
 
 #: A measurement of a bare operator goes on for so long, and for so many repetitions at least.
 SECONDS, REPETITIONS = 1.0, 3
@@ -83,97 +85,103 @@ def _announcing(engine: Any, clock: _Clock) -> Iterator[None]:
         del scaler.scale, engine._update, engine._feed_back
 
 
-def time_phases(engine: Any, batches: Sequence[Batch], rates: Sequence[float]) -> PhaseTimes:
-    """Time the phases of an engine's steps; see :meth:`earthsr.backend.Engine.time_phases`."""
-    if engine._optimizer is None:
-        raise BackendError("time_phases was called before prepare_training")
-    if len(rates) < 2:
-        raise BackendError(f"time_phases was given {len(rates)} step(s), expected 2 or more: the first is not counted")
-    engine.require_batches(batches, rates, engine._accumulate)
-    state = engine.export_state()
-    each = len(batches) // len(rates)
-    clocks = []
-    try:
-        for step, rate in enumerate(rates):
-            clock = _Clock(engine._device)
-            with _announcing(engine, clock):
-                engine.run(batches[step * each : (step + 1) * each], [rate])
-            clock.start("done")
-            clocks.append(clock.seconds)
-    finally:
-        engine.load_state(state)
+class TorchMeter(Meter):
+    """See :class:`earthsr.backend.Meter`."""
 
-    def median(phase: str) -> float:
-        return statistics.median(seconds[phase] for seconds in clocks[1:])
+    def __init__(self, engine: TorchEngine) -> None:
+        self.engine: Any = engine
+        """Its parts are wrapped and its layout is set from here, and nowhere else."""
 
-    return PhaseTimes(
-        median("transfer"), median("forward"), median("backward"), median("optimiser"), "waited for between phases"
-    )
+    def time_phases(self, batches: Sequence[Batch], rates: Sequence[float]) -> PhaseTimes:
+        """Time the phases of an engine's steps; see the base class."""
+        if self.engine._optimizer is None:
+            raise BackendError("time_phases was called before prepare_training")
+        if len(rates) < 2:
+            raise BackendError(
+                f"time_phases was given {len(rates)} step(s), expected 2 or more: the first is not counted"
+            )
+        self.engine.require_batches(batches, rates, self.engine._accumulate)
+        state = self.engine.export_state()
+        per_step = len(batches) // len(rates)
+        clocks = []
+        try:
+            for step, rate in enumerate(rates):
+                clock = _Clock(self.engine._device)
+                with _announcing(self.engine, clock):
+                    self.engine.run(batches[step * per_step : (step + 1) * per_step], [rate])
+                clock.start("done")
+                clocks.append(clock.seconds)
+        finally:
+            self.engine.load_state(state)
 
+        def median(phase: str) -> float:
+            return statistics.median(seconds[phase] for seconds in clocks[1:])
 
-def _rate(engine: Any, work: Callable[[], object], flops: float) -> float:
-    """FLOP/s of some work: the median of its repetitions, after one that is not counted."""
-    clock = _Clock(engine._device)
-    seconds: list[float] = []
-    with engine._numerics():
-        work()
-        begun = clock.now()
-        while len(seconds) < REPETITIONS or clock.now() - begun < SECONDS:
-            before = clock.now()
+        return PhaseTimes(
+            median("transfer"), median("forward"), median("backward"), median("optimiser"), "waited for between phases"
+        )
+
+    def measure_peaks(self, samples: int, rows: int, columns: int, channels: int = 256) -> Peaks:
+        """Measure bare operators; see the base class."""
+        device, dtype = self.engine._device, self.engine._plan.autocast or self.engine._plan.storage
+        plain = getattr(self.engine, "_plain_layout", False)
+        layout = torch.contiguous_format if plain else torch.channels_last
+        product, size = self._matmul(dtype)
+        convolution = nn.Conv2d(channels, channels, 3, padding=1, bias=False, device=device, dtype=dtype)
+        convolution.to(memory_format=layout)  # type: ignore[call-overload]  # documented, and missing in torch's stubs
+        field = torch.randn(samples, channels, rows, columns, device=device).to(dtype, memory_format=layout)
+        field.requires_grad_()
+        gradient = torch.randn_like(field)
+
+        def there_and_back() -> tuple[Tensor, ...]:
+            return torch.autograd.grad(convolution(field), (field, convolution.weight), gradient)
+
+        flops = 3.0 * 2 * 9 * channels**2 * samples * rows * columns
+        bare = self._rate(there_and_back, flops)
+        return Peaks(
+            product,
+            f"{size} x {size} x {size}",
+            bare,
+            f"{samples} x {channels} x {rows} x {columns}, 3 x 3, forward and backward",
+        )
+
+    def use_plain_layout(self) -> str:
+        """Keep weights and inputs contiguous; see the base class."""
+        if self.engine._optimizer is not None:
+            raise BackendError(
+                "use_plain_layout was called after prepare_training, whose moments have the layout already"
+            )
+        self.engine._network.to(memory_format=torch.contiguous_format)
+
+        def tensor(array: NDArray) -> Tensor:
+            return torch.from_numpy(np.ascontiguousarray(array)).to(self.engine._device)
+
+        self.engine._tensor, self.engine._plain_layout = tensor, True
+        return "contiguous"
+
+    def resources(self) -> Resources:
+        """Return what an engine computes with; see the base class."""
+        if self.engine._device.type == "cuda":
+            peak = torch.cuda.max_memory_allocated(self.engine._device)
+            return Resources(torch.cuda.get_device_name(self.engine._device), torch.get_num_threads(), peak / 2**20)
+        return Resources(f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}", torch.get_num_threads())
+
+    def _rate(self, work: Callable[[], object], flops: float) -> float:
+        """FLOP/s of some work: the median of its repetitions, after one that is not counted."""
+        clock = _Clock(self.engine._device)
+        seconds: list[float] = []
+        with self.engine._numerics():
             work()
-            seconds.append(clock.now() - before)
-    return flops / statistics.median(seconds)
+            begun = clock.now()
+            while len(seconds) < REPETITIONS or clock.now() - begun < SECONDS:
+                before = clock.now()
+                work()
+                seconds.append(clock.now() - before)
+        return flops / statistics.median(seconds)
 
-
-def _matmul(engine: Any, dtype: torch.dtype) -> tuple[float, int]:
-    """FLOP/s of a matrix product, and the size of its matrices."""
-    size = MATRIX[engine._device.type]
-    left, right = (torch.randn(size, size, device=engine._device).to(dtype) for _ in range(2))
-    with torch.inference_mode():
-        return _rate(engine, lambda: left @ right, 2.0 * size**3), size
-
-
-def measure_peaks(engine: Any, samples: int, rows: int, columns: int, channels: int) -> Peaks:
-    """Measure bare operators; see :meth:`earthsr.backend.Engine.measure_peaks`."""
-    device, dtype = engine._device, engine._plan.autocast or engine._plan.storage
-    plain = getattr(engine, "_plain_layout", False)
-    layout = torch.contiguous_format if plain else torch.channels_last
-    product, size = _matmul(engine, dtype)
-    convolution = nn.Conv2d(channels, channels, 3, padding=1, bias=False, device=device, dtype=dtype)
-    convolution.to(memory_format=layout)  # type: ignore[call-overload]  # documented, and missing in torch's stubs
-    field = torch.randn(samples, channels, rows, columns, device=device).to(dtype, memory_format=layout)
-    field.requires_grad_()
-    gradient = torch.randn_like(field)
-
-    def there_and_back() -> tuple[Tensor, ...]:
-        return torch.autograd.grad(convolution(field), (field, convolution.weight), gradient)
-
-    flops = 3.0 * 2 * 9 * channels**2 * samples * rows * columns
-    bare = _rate(engine, there_and_back, flops)
-    return Peaks(
-        product,
-        f"{size} x {size} x {size}",
-        bare,
-        f"{samples} x {channels} x {rows} x {columns}, 3 x 3, forward and backward",
-    )
-
-
-def use_plain_layout(engine: Any) -> str:
-    """Keep weights and inputs contiguous; see :meth:`earthsr.backend.Engine.use_plain_layout`."""
-    if engine._optimizer is not None:
-        raise BackendError("use_plain_layout was called after prepare_training, whose moments have the layout already")
-    engine._network.to(memory_format=torch.contiguous_format)
-
-    def tensor(array: NDArray) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array)).to(engine._device)
-
-    engine._tensor, engine._plain_layout = tensor, True
-    return "contiguous"
-
-
-def resources(engine: Any) -> Resources:
-    """Return what an engine computes with; see :meth:`earthsr.backend.Engine.resources`."""
-    if engine._device.type == "cuda":
-        name, peak = torch.cuda.get_device_name(engine._device), torch.cuda.max_memory_allocated(engine._device)
-        return Resources(name, torch.get_num_threads(), peak / 2**20)
-    return Resources(f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}", torch.get_num_threads())
+    def _matmul(self, dtype: torch.dtype) -> tuple[float, int]:
+        """FLOP/s of a matrix product, and the size of its matrices."""
+        size = MATRIX[self.engine._device.type]
+        left, right = (torch.randn(size, size, device=self.engine._device).to(dtype) for _ in range(2))
+        with torch.inference_mode():
+            return self._rate(lambda: left @ right, 2.0 * size**3), size

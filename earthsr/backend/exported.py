@@ -7,23 +7,19 @@ a file says of itself can be read in no time, whatever its size, with no framewo
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, Final, NoReturn
+from typing import Any, BinaryIO, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from earthsr.backend.interface import Engine, NativeLoss, Pending, StepValues
-from earthsr.backend.registry import available_backends, exported_suffixes, training_backends
-from earthsr.data.batch import Batch
+from earthsr.backend.interface import Engine
+from earthsr.backend.registry import exported_backends, exported_suffixes
 from earthsr.errors import BackendError, CheckpointError
 from earthsr.models import (
     NetworkSpec,
-    Objective,
-    OptimizerSpec,
     Precision,
-    State,
     WeightsFile,
     read_weights,
     resolve_checkpoint,
@@ -101,16 +97,10 @@ def require_float32(precision: Precision | None, path: Path) -> None:
         )
 
 
-class PredictionEngine(Engine):
-    """An engine that holds an exported model: forward passes, and a clear refusal of all else."""
+class ExportedEngine(Engine):
+    """An engine that holds an exported model."""
 
     path: Path
-
-    def _refuse(self, what: str) -> NoReturn:
-        raise BackendError(
-            f"{self.path}: is an exported model, made for prediction: {what}; use the checkpoint that it was exported "
-            f"from, with a backend that trains ({', '.join(training_backends())})"
-        )
 
     def require_arrays(self, inputs: Mapping[str, NDArray]) -> dict[str, NDArray]:
         """Inputs by name in graph order, checked for their shapes, (N, …), and types.
@@ -122,37 +112,10 @@ class PredictionEngine(Engine):
         """
         arrays = dict(zip((field.name for field in self.spec.inputs), self.require_inputs(inputs), strict=True))
         for field in self.spec.inputs:
-            found = arrays[field.name].dtype
-            if found != np.dtype(field.dtype):
-                raise BackendError(f"input {field.name} is {found}, expected {field.dtype}")
+            dtype = arrays[field.name].dtype
+            if dtype != np.dtype(field.dtype):
+                raise BackendError(f"input {field.name} is {dtype}, expected {field.dtype}")
         return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-
-    def prepare_training(
-        self,
-        objective: Objective | NativeLoss,
-        optimizer: OptimizerSpec,
-        accumulate: int = 1,
-        recompute: bool = False,
-        sync_batch_norm: bool = False,
-    ) -> None:
-        """Refuse: there is nothing to learn in it."""
-        self._refuse("it cannot be trained")
-
-    def run(self, batches: Sequence[Batch], learning_rates: Sequence[float]) -> Pending[StepValues]:
-        """Refuse: it makes no training steps."""
-        self._refuse("it makes no training steps")
-
-    def activations(self, inputs: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
-        """Refuse: its layers are merged."""
-        self._refuse("outputs of its layers cannot be looked at")
-
-    def export_state(self) -> State:
-        """Refuse: its weights are folded into its graph."""
-        self._refuse("its weights are part of its graph and cannot be taken out")
-
-    def load_state(self, state: State) -> None:
-        """Refuse: see :meth:`export_state`."""
-        self._refuse("its weights are part of its graph and cannot be replaced")
 
 
 def is_exported(path: str | Path) -> bool:
@@ -188,7 +151,7 @@ def read_model(path: str | Path) -> WeightsFile:
     if not is_exported(file):
         return read_weights(file)
     name = exported_suffixes()[file.suffix.lower()][0]
-    spec, metadata = available_backends()[name]().read_model(file)
+    spec, metadata = exported_backends()[name]().read_model(file)
     return WeightsFile(spec, {}, metadata, file)
 
 

@@ -1,4 +1,7 @@
-"""What a framework offers: a backend, which makes engines. Finding backends is in :mod:`earthsr.backend.registry`."""
+"""What a framework offers: a backend, which makes engines. Finding backends is in :mod:`earthsr.backend.registry`.
+
+A :class:`WeightsBackend` builds networks of weights, an :class:`ExportedBackend` runs exported models; one may be both.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
-from earthsr.backend.interface import Engine
+from earthsr.backend.interface import Engine, Meter, TrainingEngine
 from earthsr.errors import BackendError
 from earthsr.models import NetworkSpec, Precision, WeightsFile
 from earthsr.models.state import Weights
@@ -59,14 +62,6 @@ class Backend(ABC):
     framework: ClassVar[str]
     """Name of the package that has to be installed."""
     url: ClassVar[str] = ""
-    file_suffixes: ClassVar[tuple[str, ...]] = ()
-    """Suffixes of the framework's own weights files, which :meth:`read_file` and :meth:`write_file` know."""
-    trains: ClassVar[bool] = True
-    """Whether it makes engines from weights, and so trains; else it runs exported models alone."""
-    export_suffixes: ClassVar[tuple[str, ...]] = ()
-    """Suffixes of the exported models that :meth:`export` writes."""
-    model_suffixes: ClassVar[tuple[str, ...]] = ()
-    """Suffixes of the exported models that it runs: :meth:`read_model` and :meth:`open_engine` know them."""
 
     @classmethod
     def installed(cls) -> bool:
@@ -87,6 +82,96 @@ class Backend(ABC):
     @abstractmethod
     def describe(self) -> BackendInfo:
         """Say what this backend can do on this machine, and what not and why."""
+
+
+class WeightsBackend(Backend):
+    """A backend that builds networks and loads weights into them."""
+
+    file_suffixes: ClassVar[tuple[str, ...]] = ()
+    """Suffixes of the framework's own weights files, which :meth:`read_file` and :meth:`write_file` know."""
+    export_suffixes: ClassVar[tuple[str, ...]] = ()
+    """Suffixes of the exported models that :meth:`export` writes."""
+
+    @abstractmethod
+    def engine(
+        self,
+        spec: NetworkSpec,
+        weights: Weights,
+        *,
+        device: str = "auto",
+        precision: Precision | None = None,
+        graph: bool | None = None,
+        distribute: bool = False,
+    ) -> Engine:
+        """Build the network of ``spec`` with ``weights`` on a device.
+
+        Parameters
+        ----------
+        spec : NetworkSpec
+            The network.
+        weights : dict of str to ndarray
+            All parameters of the spec, float32.
+        device : str
+            ``auto`` (the best that is there), ``cpu``, ``gpu`` (or ``cuda``) or ``ascend``; a number after a colon,
+            as in ``gpu:1``, says which one where there are several.
+        precision : Precision, optional
+            O0 where absent.
+        graph : bool, optional
+            Compile steps into graphs, or run them operator by operator; what the backend does best where absent.
+        distribute : bool
+            Train together with the other processes that a launcher has started; each has an engine of its own.
+
+        Raises
+        ------
+        BackendError
+            If device or precision is not supported here; the message says what is.
+        """
+
+    def training_engine(
+        self,
+        spec: NetworkSpec,
+        weights: Weights,
+        *,
+        device: str = "auto",
+        precision: Precision | None = None,
+        graph: bool | None = None,
+    ) -> TrainingEngine:
+        """Return :meth:`engine`, of one process alone, where it is one that learns.
+
+        Parameters
+        ----------
+        spec, weights, device, precision, graph
+            As :meth:`engine` takes them.
+
+        Returns
+        -------
+        TrainingEngine
+            The engine.
+
+        Raises
+        ------
+        BackendError
+            If it is not.
+        """
+        engine = self.engine(spec, weights, device=device, precision=precision, graph=graph)
+        if not isinstance(engine, TrainingEngine):
+            raise BackendError(f"backend {self.name} predicts only; choose a backend that trains with --backend")
+        return engine
+
+    def meter(self, engine: TrainingEngine) -> Meter:
+        """Return what measures an engine of this backend: see :mod:`earthsr.check.bench`.
+
+        Parameters
+        ----------
+        engine : TrainingEngine
+            Of this backend.
+
+        Raises
+        ------
+        BackendError
+            If the backend has no such thing.
+        """
+        raise BackendError(f"backend {self.name} cannot be measured: it does not tell the phases of a step apart")
 
     def read_file(self, path: Path) -> tuple[dict[str, NDArray], dict[str, str]]:
         """Read arrays and metadata of a file in the framework's own format, without running anything that it holds.
@@ -129,43 +214,6 @@ class Backend(ABC):
         """
         raise BackendError(f"backend {self.name} has no format of its own; write {path} as .safetensors")
 
-    @abstractmethod
-    def engine(
-        self,
-        spec: NetworkSpec,
-        weights: Weights,
-        *,
-        device: str = "auto",
-        precision: Precision | None = None,
-        graph: bool | None = None,
-        distribute: bool = False,
-    ) -> Engine:
-        """Build the network of ``spec`` with ``weights`` on a device.
-
-        Parameters
-        ----------
-        spec : NetworkSpec
-            The network.
-        weights : dict of str to ndarray
-            All parameters of the spec, float32.
-        device : str
-            ``auto`` (the best that is there), ``cpu``, ``gpu`` (or ``cuda``) or ``ascend``; a number after a colon,
-            as in ``gpu:1``, says which one where there are several.
-        precision : Precision, optional
-            O0 where absent.
-        graph : bool, optional
-            Compile steps into graphs, or run them operator by operator; what the backend does best where absent.
-        distribute : bool
-            Train together with the other processes that a launcher has started; each has an engine of its own.
-
-        Raises
-        ------
-        BackendError
-            If device or precision is not supported here; the message says what is.
-        """
-
-    # Exported models: see earthsr.check.export
-
     def export(self, file: WeightsFile, path: Path, *, opset: int | None = None) -> dict[str, Any]:
         """Write a model that runs without this backend's code, to a path that nobody looks at yet.
 
@@ -193,6 +241,14 @@ class Backend(ABC):
         """
         raise BackendError(f"backend {self.name} exports no models; {path} has to be written by another one")
 
+
+class ExportedBackend(Backend):
+    """A backend that runs exported models."""
+
+    model_suffixes: ClassVar[tuple[str, ...]] = ()
+    """Their suffixes."""
+
+    @abstractmethod
     def read_model(self, path: Path) -> tuple[NetworkSpec, dict[str, Any]]:
         """Read spec and metadata of an exported model; no framework is needed.
 
@@ -210,11 +266,9 @@ class Backend(ABC):
         ------
         CheckpointError
             If it is damaged, or earthsr did not write it.
-        BackendError
-            If the backend runs no exported models.
         """
-        raise BackendError(f"backend {self.name} runs no exported models; {path} is for another one")
 
+    @abstractmethod
     def open_engine(
         self, path: Path, spec: NetworkSpec, *, device: str = "auto", precision: Precision | None = None
     ) -> Engine:
@@ -238,4 +292,3 @@ class Backend(ABC):
         CheckpointError
             If the framework cannot load the file.
         """
-        raise BackendError(f"backend {self.name} runs no exported models; {path} is for another one")

@@ -1,8 +1,10 @@
-"""What an engine is: a model in one framework. Arrays cross this line as NumPy, under canonical names."""
+"""What an engine is: a model in one framework. Arrays cross this line as NumPy, under canonical names.
+
+An :class:`Engine` predicts, a :class:`TrainingEngine` learns as well, and a :class:`Meter` measures one that learns.
+"""
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -53,52 +55,60 @@ class StepValues:
     """(n,) norm of the gradient before clipping."""
 
 
-@dataclass(frozen=True)
-class PhaseTimes:
-    """Where the time of one training step goes, with waiting for the device between the phases."""
-
-    transfer_s: float
-    """Arrays of the batches to tensors on the device."""
-    forward_s: float
-    """Network and loss."""
-    backward_s: float
-    optimiser_s: float
-    """Norm and clipping of the gradient, update of the weights."""
-    how: str
-    """How they were told apart, in words."""
-
-
-@dataclass(frozen=True)
-class Peaks:
-    """What the device reaches on bare operators, in an engine's own precision and memory layout."""
-
-    matmul_flop_per_s: float
-    matmul: str
-    """Its size, in words."""
-    convolution_flop_per_s: float
-    """Of a 3 x 3 convolution, forward and backward, which are three times the operations of the forward pass."""
-    convolution: str
-
-
-@dataclass(frozen=True)
-class Resources:
-    """What an engine computes with."""
-
-    device: str
-    """Model of the device, in words."""
-    threads: int
-    """Of the framework's operators on the host."""
-    peak_device_memory_mib: float | None = None
-    """Of tensors, since the process began; None where the device computes in the memory of the process."""
-
-
 class Engine(ABC):
-    """A model living in one framework on one device."""
+    """A model living in one framework on one device: what prediction needs."""
 
     spec: NetworkSpec
     device: str
     precision: str
     """What is computed in, in words, after fallbacks; recorded with the run."""
+
+    @abstractmethod
+    def submit(self, inputs: Mapping[str, NDArray[np.float32]]) -> Pending[NDArray[np.float32]]:
+        """Start a forward pass.
+
+        Parameters
+        ----------
+        inputs : mapping of str to ndarray
+            Float32 arrays (N, …) by the names of the spec's input fields, normalised.
+
+        Returns
+        -------
+        Pending of ndarray of shape (N, C, H, W)
+            Float32, normalised, or probabilities of classes.
+        """
+
+    def require_inputs(self, inputs: Mapping[str, NDArray[np.float32]]) -> list[NDArray[np.float32]]:
+        """Inputs in graph order, checked at the public door.
+
+        Parameters
+        ----------
+        inputs : mapping of str to ndarray
+            Arrays (N, …) by the names of the spec's input fields.
+
+        Raises
+        ------
+        BackendError
+            If a field is missing, left over or of the wrong shape.
+        """
+        names = [field.name for field in self.spec.inputs]
+        if set(inputs) != set(names):
+            raise BackendError(f"inputs are {', '.join(inputs) or 'none'}; this model takes {', '.join(names)}")
+        for spec_field in self.spec.inputs:
+            shape = inputs[spec_field.name].shape
+            fits = len(shape) == len(spec_field.shape) + 1 and all(
+                want is None or want == have for want, have in zip(spec_field.shape, shape[1:], strict=True)
+            )
+            if not fits:
+                wanted = ", ".join(str(extent or "any") for extent in spec_field.shape)
+                raise BackendError(f"input {spec_field.name} has shape {tuple(shape)}, expected (N, {wanted})")
+        self.spec.require_shapes(inputs)
+        return [inputs[name] for name in names]
+
+
+class TrainingEngine(Engine):
+    """An engine that holds weights: it learns, hands its state on, and lets its layers be looked at."""
+
     rank: int = 0
     world_size: int = 1
     steps_per_call: int = 1
@@ -146,21 +156,6 @@ class Engine(ABC):
         """
 
     @abstractmethod
-    def submit(self, inputs: Mapping[str, NDArray[np.float32]]) -> Pending[NDArray[np.float32]]:
-        """Start a forward pass.
-
-        Parameters
-        ----------
-        inputs : mapping of str to ndarray
-            Float32 arrays (N, …) by the names of the spec's input fields, normalised.
-
-        Returns
-        -------
-        Pending of ndarray of shape (N, C, H, W)
-            Float32, normalised, or probabilities of classes.
-        """
-
-    @abstractmethod
     def activations(self, inputs: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
         """Outputs of all layers of the spec by their canonical names, float32; for looking inside, not for speed.
 
@@ -196,72 +191,6 @@ class Engine(ABC):
     def load_weights(self, weights: Weights) -> None:
         """Take over weights and forget moments and counters."""
         self.load_state(State(weights))
-
-    # Measuring: see earthsr.check.bench
-
-    def time_phases(self, batches: Sequence[Batch], learning_rates: Sequence[float]) -> PhaseTimes:
-        """Make steps as :meth:`run` does, the first one uncounted, and tell their phases apart.
-
-        The state is afterwards as it was before. Waiting between phases costs time that :meth:`run` does not take.
-
-        Parameters
-        ----------
-        batches : sequence of Batch
-            ``accumulate`` of them for each step.
-        learning_rates : sequence of float
-            Of each step.
-
-        Raises
-        ------
-        BackendError
-            If :meth:`prepare_training` was not called, fewer than two steps are given, or the backend cannot do it.
-        """
-        raise BackendError(f"{type(self).__name__} cannot time the phases of a step")
-
-    def measure_peaks(self, samples: int, rows: int, columns: int, channels: int = 256) -> Peaks:
-        """Measure a large matrix product, and a bare convolution of (samples, channels, rows, columns).
-
-        Raises
-        ------
-        BackendError
-            If the backend cannot measure them.
-        """
-        raise BackendError(f"{type(self).__name__} cannot measure bare operators")
-
-    def use_plain_layout(self) -> str:
-        """Lay weights and inputs out as the framework does by default, before training; say in words what that is."""
-        return "layout as it is"
-
-    def resources(self) -> Resources:
-        """Return what is computed with."""
-        return Resources(self.device, os.cpu_count() or 1)
-
-    def require_inputs(self, inputs: Mapping[str, NDArray[np.float32]]) -> list[NDArray[np.float32]]:
-        """Inputs in graph order, checked at the public door.
-
-        Parameters
-        ----------
-        inputs : mapping of str to ndarray
-            Arrays (N, …) by the names of the spec's input fields.
-
-        Raises
-        ------
-        BackendError
-            If a field is missing, left over or of the wrong shape.
-        """
-        names = [field.name for field in self.spec.inputs]
-        if set(inputs) != set(names):
-            raise BackendError(f"inputs are {', '.join(inputs) or 'none'}; this model takes {', '.join(names)}")
-        for spec_field in self.spec.inputs:
-            shape = inputs[spec_field.name].shape
-            fits = len(shape) == len(spec_field.shape) + 1 and all(
-                want is None or want == have for want, have in zip(spec_field.shape, shape[1:], strict=True)
-            )
-            if not fits:
-                wanted = ", ".join(str(extent or "any") for extent in spec_field.shape)
-                raise BackendError(f"input {spec_field.name} has shape {tuple(shape)}, expected (N, {wanted})")
-        self.spec.require_shapes(inputs)
-        return [inputs[name] for name in names]
 
     def require_objective(self, objective: Objective, accumulate: int) -> None:
         """Check that an objective suits the network's output and the way a step is made.
@@ -334,3 +263,80 @@ class Engine(ABC):
                 f"{len(batches)} batches for {len(learning_rates)} learning rates at {accumulate} batches per step; "
                 f"expected {len(learning_rates) * accumulate}"
             )
+
+
+@dataclass(frozen=True)
+class PhaseTimes:
+    """Where the time of one training step goes, with waiting for the device between the phases."""
+
+    transfer_s: float
+    """Arrays of the batches to tensors on the device."""
+    forward_s: float
+    """Network and loss."""
+    backward_s: float
+    optimiser_s: float
+    """Norm and clipping of the gradient, update of the weights."""
+    how: str
+    """How they were told apart, in words."""
+
+
+@dataclass(frozen=True)
+class Peaks:
+    """What the device reaches on bare operators, in an engine's own precision and memory layout."""
+
+    matmul_flop_per_s: float
+    matmul: str
+    """Its size, in words."""
+    convolution_flop_per_s: float
+    """Of a 3 x 3 convolution, forward and backward, which are three times the operations of the forward pass."""
+    convolution: str
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What an engine computes with."""
+
+    device: str
+    """Model of the device, in words."""
+    threads: int
+    """Of the framework's operators on the host."""
+    peak_device_memory_mib: float | None = None
+    """Of tensors, since the process began; None where the device computes in the memory of the process."""
+
+
+class Meter(ABC):
+    """Measures an engine that trains: its steps, the device under it, and what it computes with.
+
+    Steps have no clock in them, for nothing waits there; a meter takes the engine's own parts one by one.
+    """
+
+    @abstractmethod
+    def time_phases(self, batches: Sequence[Batch], rates: Sequence[float]) -> PhaseTimes:
+        """Make steps as the engine's ``run`` does, the first one uncounted, and tell their phases apart.
+
+        The state is afterwards as it was before. Waiting between phases costs time that ``run`` does not take.
+
+        Parameters
+        ----------
+        batches : sequence of Batch
+            ``accumulate`` of them for each step.
+        rates : sequence of float
+            Learning rate of each step.
+
+        Raises
+        ------
+        BackendError
+            If the engine was not prepared for training, or fewer than two steps are given.
+        """
+
+    @abstractmethod
+    def measure_peaks(self, samples: int, rows: int, columns: int, channels: int = 256) -> Peaks:
+        """Measure a large matrix product, and a bare convolution of (samples, channels, rows, columns)."""
+
+    @abstractmethod
+    def use_plain_layout(self) -> str:
+        """Lay weights and inputs out as the framework does by default, before training; say in words what that is."""
+
+    @abstractmethod
+    def resources(self) -> Resources:
+        """Return what is computed with."""

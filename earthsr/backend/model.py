@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from earthsr.backend.exported import is_exported, read_model
 from earthsr.backend.framework import Backend
-from earthsr.backend.interface import Engine, Pending
-from earthsr.backend.registry import choose_backend, choose_runner
+from earthsr.backend.interface import Engine, Pending, TrainingEngine
+from earthsr.backend.registry import choose_backend, choose_runner, training_backends
 from earthsr.data.normalise import AnyNormalisation, Normalisation, read_normalisation
-from earthsr.errors import CheckpointError
+from earthsr.errors import BackendError, CheckpointError
 from earthsr.geo.voids import fill_voids
 from earthsr.models import NetworkSpec, Precision
 from earthsr.models.state import Weights
@@ -62,9 +62,7 @@ class Model:
         self._weights = weights
         self._exported = exported
         self.metadata = dict(metadata or {})
-        if not isinstance(backend, Backend):
-            backend = choose_backend(backend) if exported is None else choose_runner(exported, backend)
-        self.backend = backend
+        self.backend: Backend = choose_backend(backend) if exported is None else choose_runner(exported, backend)
         self.device = device
         self.precision = precision or Precision()
         self.graph = graph
@@ -115,27 +113,42 @@ class Model:
     @property
     def engine(self) -> Engine:
         """The engine; made on first use."""
-        if self._engine is None and self._exported is not None:
-            self._engine = self.backend.open_engine(
-                self._exported, self.spec, device=self.device, precision=self.precision
-            )
         if self._engine is None:
-            self._engine = self.backend.engine(
-                self.spec,
-                self._weights,
-                device=self.device,
-                precision=self.precision,
-                graph=self.graph,
-                distribute=self.distribute,
-            )
+            options: dict[str, Any] = {"device": self.device, "precision": self.precision}
+            if self._exported is not None:
+                runner = choose_runner(self._exported, self.backend)
+                self._engine = runner.open_engine(self._exported, self.spec, **options)
+            else:
+                options |= {"graph": self.graph, "distribute": self.distribute}
+                self._engine = choose_backend(self.backend).engine(self.spec, self._weights, **options)
         return self._engine
+
+    @property
+    def training_engine(self) -> TrainingEngine:
+        """The engine, where it is one that learns and gives its weights back.
+
+        Raises
+        ------
+        BackendError
+            If it predicts only.
+        """
+        if self._exported is None and isinstance(self.engine, TrainingEngine):
+            return self.engine
+        others = ", ".join(name for name in training_backends() if name != self.backend.name)
+        if self._exported is None:
+            raise BackendError(f"backend {self.backend.name} predicts only; choose one that trains ({others})")
+        raise BackendError(
+            f"{self._exported}: is an exported model, made for prediction: it cannot be trained, and its weights are "
+            "part of its graph; use the checkpoint that it was exported from, with a backend that trains "
+            f"({', '.join(training_backends())})"
+        )
 
     @property
     def weights(self) -> Weights:
         """Parameters under canonical names, as they are now."""
-        if self._engine is None and self._exported is None:
+        if self._exported is None and not isinstance(self._engine, TrainingEngine):
             return self._weights
-        return self.engine.export_state().weights
+        return self.training_engine.export_state().weights
 
     def load_weights(self, weights: Weights) -> None:
         """Take over weights.
@@ -145,7 +158,7 @@ class Model:
         CheckpointError
             If names or shapes do not fit.
         """
-        self.engine.load_weights(weights)
+        self.training_engine.load_weights(weights)
 
     @property
     def normalisation(self) -> AnyNormalisation:

@@ -8,7 +8,7 @@ from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
 
-from earthsr.backend.framework import Backend
+from earthsr.backend.framework import Backend, ExportedBackend, WeightsBackend
 from earthsr.errors import BackendError, EarthsrWarning, install_hint
 
 GROUP = "earthsr.backends"
@@ -20,7 +20,7 @@ def available_backends() -> dict[str, type[Backend]]:
 
     A plug-in that cannot be loaded warns and is left out; the others go on.
     """
-    found: dict[str, type[Backend]] = {}
+    loaded_kinds: dict[str, type[Backend]] = {}
     for entry in sorted(entry_points(group=GROUP), key=lambda entry: entry.name):
         try:
             loaded = entry.load()
@@ -32,8 +32,18 @@ def available_backends() -> dict[str, type[Backend]]:
         if not (isinstance(loaded, type) and issubclass(loaded, Backend)):
             warnings.warn(f"backend {entry.name} ({entry.value}) is not a Backend", EarthsrWarning, stacklevel=2)
             continue
-        found[entry.name] = loaded
-    return found
+        loaded_kinds[entry.name] = loaded
+    return loaded_kinds
+
+
+def weights_backends() -> dict[str, type[WeightsBackend]]:
+    """Return the registered backends that build networks of weights, whether or not their framework is installed."""
+    return {name: kind for name, kind in available_backends().items() if issubclass(kind, WeightsBackend)}
+
+
+def exported_backends() -> dict[str, type[ExportedBackend]]:
+    """Return the registered backends that run exported models, whether or not their framework is installed."""
+    return {name: kind for name, kind in available_backends().items() if issubclass(kind, ExportedBackend)}
 
 
 def training_backends(installed: bool = False) -> list[str]:
@@ -44,17 +54,17 @@ def training_backends(installed: bool = False) -> list[str]:
     installed : bool
         Leave out those whose framework is not there.
     """
-    known = available_backends()
-    return [name for name, kind in known.items() if kind.trains and (kind.installed() or not installed)]
+    known = weights_backends()
+    return [name for name, kind in known.items() if kind.installed() or not installed]
 
 
 def exported_suffixes() -> dict[str, list[str]]:
     """Return the suffixes of exported models, each with the names of the backends that run them."""
-    found: dict[str, list[str]] = {}
-    for name, kind in available_backends().items():
+    runners: dict[str, list[str]] = {}
+    for name, kind in exported_backends().items():
         for suffix in kind.model_suffixes:
-            found.setdefault(suffix, []).append(name)
-    return found
+            runners.setdefault(suffix, []).append(name)
+    return runners
 
 
 def _listing(among: Iterable[str] | None = None) -> str:
@@ -88,12 +98,12 @@ def get_backend(name: str) -> Backend:
     return known[name]()
 
 
-def choose_backend(*wishes: str | None) -> Backend:
+def choose_backend(*wishes: str | Backend | None) -> WeightsBackend:
     """Return the first backend that is wished for, else the only one installed that runs and trains weights.
 
     Parameters
     ----------
-    *wishes : str or None
+    *wishes : str, Backend or None
         In order of rank, such as the command line's and the configuration's.
 
     Raises
@@ -102,24 +112,23 @@ def choose_backend(*wishes: str | None) -> Backend:
         If none is wished for and none or several are installed, or the one wished for runs exported models alone; the
         message lists them.
     """
-    training = training_backends()
     for wish in wishes:
         if wish:
-            chosen = get_backend(wish)
-            if not chosen.trains:
-                raise needs_an_export(chosen)
+            chosen = get_backend(wish) if isinstance(wish, str) else wish
+            if not isinstance(chosen, WeightsBackend):
+                raise _needs_an_export(chosen)
             return chosen
-    return _only(training, "")
+    return weights_backends()[_only(training_backends(), "")]()
 
 
-def choose_runner(path: str | Path, *wishes: str | None) -> Backend:
+def choose_runner(path: str | Path, *wishes: str | Backend | None) -> ExportedBackend:
     """Return the backend that runs an exported model: the first that is wished for, else the only one installed.
 
     Parameters
     ----------
     path : str or Path
         The model; its suffix says which backends run it.
-    *wishes : str or None
+    *wishes : str, Backend or None
         In order of rank.
 
     Raises
@@ -131,32 +140,35 @@ def choose_runner(path: str | Path, *wishes: str | None) -> Backend:
     runners = exported_suffixes().get(path.suffix.lower(), [])
     for wish in wishes:
         if wish:
-            known = available_backends()
-            if wish in known and wish not in runners:
+            name = wish if isinstance(wish, str) else wish.name
+            if name in available_backends() and name not in runners:
                 raise BackendError(
-                    f"{path}: backend {wish} does not run {path.suffix} files"
-                    + (", it reads weights (.safetensors)" if known[wish].trains else "")
+                    f"{path}: backend {name} does not run {path.suffix} files"
+                    + (", it reads weights (.safetensors)" if name in weights_backends() else "")
                     + f"; use --backend {' or '.join(runners)}, or name the checkpoint that the file was exported from"
                 )
-            return get_backend(wish)
-    if len(runners) == 1:
-        return get_backend(runners[0])
-    return _only(runners, f" that runs {path.suffix} files")
+            chosen = get_backend(wish) if isinstance(wish, str) else wish
+            break
+    else:
+        chosen = get_backend(runners[0] if len(runners) == 1 else _only(runners, f" that runs {path.suffix} files"))
+    assert isinstance(chosen, ExportedBackend)
+    return chosen
 
 
-def needs_an_export(backend: Backend) -> BackendError:
+def _needs_an_export(backend: Backend) -> BackendError:
     """Return the error of a backend that was asked for more than running exported models."""
-    suffix = backend.model_suffixes[0]
+    suffixes = backend.model_suffixes if isinstance(backend, ExportedBackend) else ()
     return BackendError(
-        f"backend {backend.name} runs exported models ({', '.join(backend.model_suffixes)}) alone: it does not train, "
-        f"and reads no weights; run earthsr export CHECKPOINT model{suffix} first, or choose a backend that trains "
+        f"backend {backend.name} runs exported models ({', '.join(suffixes)}) alone: it does not train, and reads no "
+        f"weights; run earthsr export CHECKPOINT model{''.join(suffixes[:1])} first, or choose a backend that trains "
         f"({', '.join(training_backends())})"
     )
 
 
-def _only(names: list[str], what: str) -> Backend:
+def _only(names: list[str], what: str) -> str:
+    """Name of the one of several backends that is installed."""
     installed = [name for name in names if available_backends()[name].installed()]
     if len(installed) == 1:
-        return get_backend(installed[0])
+        return installed[0]
     problem = f"several backends{what} are installed" if installed else f"no backend{what} is installed"
     raise BackendError(f"{problem}; choose with --backend or the key backend; {_listing(names)}")

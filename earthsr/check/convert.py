@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from earthsr.backend import Backend, available_backends, get_backend
+from earthsr.backend import WeightsBackend, choose_backend, weights_backends
 from earthsr.config import Config
 from earthsr.errors import CheckpointError, InputError, already_there
 from earthsr.models import resolve_checkpoint, write_weights
@@ -20,17 +20,17 @@ SAFETENSORS = ".safetensors"
 def formats() -> dict[str, str]:
     """Suffixes that can be read and written, and the backend that knows them (empty: none is needed)."""
     known = {SAFETENSORS: ""}
-    for name, backend in available_backends().items():
+    for name, backend in weights_backends().items():
         known |= dict.fromkeys(backend.file_suffixes, name)
     return known
 
 
-def _backend_of(path: Path) -> Backend | None:
+def _backend_of(path: Path) -> WeightsBackend | None:
     known = formats()
     if path.suffix not in known:
         raise InputError(f"{path}: unknown suffix {path.suffix or 'none'!r}; expected one of {', '.join(known)}")
     name = known[path.suffix]
-    return get_backend(name) if name else None
+    return choose_backend(name) if name else None
 
 
 def read_foreign(path: str | Path, config: Config | None = None) -> Recognised:

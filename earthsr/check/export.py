@@ -15,14 +15,15 @@ from numpy.typing import NDArray
 
 import earthsr
 from earthsr.backend import (
-    Backend,
     Engine,
+    ExportedBackend,
+    WeightsBackend,
     available_backends,
+    choose_backend,
     choose_runner,
     exported_suffixes,
-    get_backend,
     read_model,
-    training_backends,
+    weights_backends,
 )
 from earthsr.backend.exported import EXPORTED
 from earthsr.check.parity.compare import BY_NAME, relative
@@ -108,20 +109,20 @@ def export(
     }
 
 
-def _writer(target: Path, wish: str | None) -> Backend:
+def _writer(target: Path, wish: str | None) -> WeightsBackend:
     suffix = target.suffix.lower()
-    writers = [name for name in training_backends() if suffix in available_backends()[name].export_suffixes]
+    kinds = weights_backends()
+    writers = [name for name, kind in kinds.items() if suffix in kind.export_suffixes]
     if not writers:
-        known = sorted({each for kind in available_backends().values() for each in kind.export_suffixes})
+        known = sorted({known for kind in kinds.values() for known in kind.export_suffixes})
         raise InputError(f"{target}: unknown suffix {target.suffix or 'none'!r}; expected {' or '.join(known)}")
     if wish is not None:
-        chosen = get_backend(wish)
-        if wish not in writers:
+        if wish in available_backends() and wish not in writers:
             raise BackendError(f"backend {wish} does not write {suffix} files; use --backend {' or '.join(writers)}")
-        return chosen
-    installed = [name for name in writers if available_backends()[name].installed()]
+        return choose_backend(wish)
+    installed = [name for name in writers if kinds[name].installed()]
     if len(installed) == 1:
-        return get_backend(installed[0])
+        return choose_backend(installed[0])
     if installed:
         raise BackendError(f"{' and '.join(installed)} both write {suffix} files; choose with --backend")
     raise BackendError(f"no backend that writes {suffix} files is installed: {_extras(target, writers[-1])}")
@@ -133,7 +134,7 @@ def _extras(target: Path, *writers: str) -> str:
     return install_hint(*dict.fromkeys((*writers, *runners[:1], "export")))
 
 
-def _runner(target: Path) -> Backend:
+def _runner(target: Path) -> ExportedBackend:
     """Return the backend that runs the file for the comparison, without which nothing is written."""
     runners = exported_suffixes().get(target.suffix.lower(), [])
     if not any(available_backends()[name].installed() for name in runners):
@@ -143,7 +144,7 @@ def _runner(target: Path) -> Backend:
     return choose_runner(target)
 
 
-def _check_metadata(runner: Backend, written: Path, target: Path, file: WeightsFile) -> None:
+def _check_metadata(runner: ExportedBackend, written: Path, target: Path, file: WeightsFile) -> None:
     """Read back what the file says of itself: a caller who finds other numbers there scales its inputs wrongly."""
     spec, metadata = runner.read_model(written)
     if spec != file.spec or {**metadata, EXPORTED: file.metadata[EXPORTED]} != file.metadata:
@@ -151,11 +152,11 @@ def _check_metadata(runner: Backend, written: Path, target: Path, file: WeightsF
 
 
 def _check_outputs(
-    writer: Backend, runner: Backend, written: Path, target: Path, file: WeightsFile, device: str
+    writer: WeightsBackend, runner: ExportedBackend, written: Path, target: Path, file: WeightsFile, device: str
 ) -> dict[str, Any]:
     """Compare the file with the engine that trains, on made inputs of several shapes."""
     spec, contract = file.spec, BY_NAME["raster"]
-    ours = writer.engine(spec, file.weights, device=device, precision=Precision("O0", strict=True))
+    ours = writer.training_engine(spec, file.weights, device=device, precision=Precision("O0", strict=True))
     theirs = runner.open_engine(written, spec, device=device)
     cases = [spec.random_inputs(*case, seed=number) for number, case in enumerate(CASES)]
     expected = [ours.submit(inputs).result() for inputs in cases]

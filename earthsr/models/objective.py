@@ -16,6 +16,7 @@ class Objective:
 
     The first is the sum of ``weight * loss`` over all values of the global batch, divided by the sum of ``weight``; the
     weight of a value is its validity (1 or 0) times its sample's weight (0 for padding) times its class's weight.
+    Weights are relative: their sum may be as small as it likes, and where it is 0 so are the loss and its gradient.
     """
 
     name: Reduction
@@ -32,9 +33,9 @@ class Objective:
     truth."""
     slope: float = 0.0
     """Not of cross entropy: factor of the slope-aware loss that is added: the sum over all pairs of cells beside or
-    below each other of ``w1 * w2 * ((p2 - p1) - (t2 - t1))**2``, with weight ``w``, prediction ``p`` and truth ``t``,
-    divided by the sum of ``weight`` as the first. A cell has two pairs: it is about the mean squared error of both
-    components of the gradient added up, in normalised units per fine cell."""
+    below each other of ``min(w1, w2) * ((p2 - p1) - (t2 - t1))**2``, with weight ``w``, prediction ``p`` and truth
+    ``t``, divided by the sum of ``weight`` as the first. A cell has two pairs: it is about the mean squared error of
+    both components of the gradient added up, in normalised units per fine cell."""
 
     def __post_init__(self) -> None:
         if self.slope and self.of_classes:

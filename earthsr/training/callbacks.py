@@ -83,7 +83,7 @@ class Validation(Callback):
 
     def scores(self, baselines: bool = True) -> Any:
         """Statistics of the model, and of the baselines where asked for."""
-        engine = self.model.engine
+        engine = self.model.training_engine
         share = Rank(engine.rank, engine.world_size)
         scores: Any = self._task.watch(self.model, self.valid_dataset, baselines, share)
         return scores if share.of == 1 else replace(scores, total=over_ranks(scores.total, engine.gather))
@@ -134,7 +134,7 @@ class ProgressBar(Callback):
 
     def begin(self, trainer: Any) -> None:
         """Open the bar where the run stands."""
-        if sys.stderr.isatty() and trainer.model.engine.rank == 0:
+        if sys.stderr.isatty() and trainer.model.training_engine.rank == 0:
             size = trainer.step_size
             self._bar = tqdm(
                 total=trainer.total_steps * size,

@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 
 import numpy as np
 
-from earthsr.backend import Engine
+from earthsr.backend import TrainingEngine
 from earthsr.config import Config
 from earthsr.errors import ConfigError, TrainingError
 from earthsr.ranks import Rank, launched_rank
@@ -47,7 +47,7 @@ def restarted() -> bool:
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT") or 0) > 0
 
 
-def agreed_signal(engine: Engine, name: str | None) -> str | None:
+def agreed_signal(engine: TrainingEngine, name: str | None) -> str | None:
     """Name of a signal that any rank has got; all ranks ask together."""
     if engine.world_size == 1:
         return name
@@ -56,7 +56,7 @@ def agreed_signal(engine: Engine, name: str | None) -> str | None:
     return None if first == _NONE else signal.Signals(first).name
 
 
-def require_same(engine: Engine, value: int, words: str) -> None:
+def require_same(engine: TrainingEngine, value: int, words: str) -> None:
     """Check that all ranks found the same.
 
     Raises
@@ -70,7 +70,7 @@ def require_same(engine: Engine, value: int, words: str) -> None:
         raise TrainingError(f"{words}: {listed}; all ranks have to see the same folder")
 
 
-def on_first(engine: Engine, work: Callable[[], T]) -> T | None:
+def on_first(engine: TrainingEngine, work: Callable[[], T]) -> T | None:
     """Let rank 0 do something alone, and all ranks go on when it is done.
 
     Raises

@@ -53,7 +53,7 @@ def initial_model(
         If keys contradict each other, or ``run_mode`` is test and no checkpoint is named.
     """
     config.check()
-    chosen = backend if isinstance(backend, Backend) else choose_backend(backend, config.backend)
+    chosen = choose_backend(backend, config.backend)
     spec = (task or task_for(config)).spec()
     metadata: dict[str, Any] = {}
     if config.train.load_ckpt or (config.train.run_mode == "test" and config.summary.ckpt_path):

@@ -10,13 +10,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from earthsr.backend import Engine, Pending, StepValues
+from earthsr.backend import Pending, StepValues, TrainingEngine
 from earthsr.data.batch import Batch
 from earthsr.errors import TrainingError
 
 
 def filled_batches(
-    dataset: Any, normalisation: Any, engine: Engine, epoch: int, start: int, count: int
+    dataset: Any, normalisation: Any, engine: TrainingEngine, epoch: int, start: int, count: int
 ) -> Generator[Batch, None, None]:
     """Batches ``start`` to ``count`` of an epoch; empty ones (weight 0) fill up where the split has fewer."""
     made = start

@@ -162,7 +162,7 @@ class Trainer:
                 "or --overwrite (in Python resume=True, summary.summary_dir, overwrite=True)"
             )
         self._normalise(resume and newest is not None)
-        engine = self.model.engine
+        engine = self.model.training_engine
         train, accumulate = self.config.train, self.config.optimizer.accumulate
         engine.prepare_training(self.loss_fn, self.optimizer, accumulate, train.recompute, train.sync_batch_norm)
         step = 0 if newest is None else int(newest.name.rpartition("-")[2])
@@ -220,9 +220,9 @@ class Trainer:
         checkpoint = self._newest_converged(folder)
         check_same_run(checkpoint, self.model.spec, self.config, self.train_dataset.order, self._fingerprint)
         self.model.metadata.update(checkpoint.weights.metadata)
-        self.model.engine.load_state(checkpoint.state)
+        self.model.training_engine.load_state(checkpoint.state)
         self.progress = Progress.from_dict(checkpoint.notes["progress"], str(folder))
-        on_first(self.model.engine, self._mend)
+        on_first(self.model.training_engine, self._mend)
         # Epochs and patience may have been raised since.
         self.progress.finish(self.epochs, self.config.train.early_stopping_patience)
         if self.progress.finished:
@@ -264,7 +264,7 @@ class Trainer:
     @property
     def _writes(self) -> bool:
         """Whether files are this process's to write."""
-        return self.model.engine.rank == 0
+        return self.model.training_engine.rank == 0
 
     def _loop(self, stop: StopRequest) -> bool:
         """Run epochs; return whether early stopping ended them."""
@@ -285,7 +285,7 @@ class Trainer:
         Ranks ask each other for signals where they read losses, and wait for each other anyway.
         """
         progress, summary = self.progress, self.config.summary
-        engine, every = self.model.engine, self.config.summary.log_every
+        engine, every = self.model.training_engine, self.config.summary.log_every
         accumulate = self.config.optimizer.accumulate
         stream = filled_batches(
             self.train_dataset,
@@ -386,7 +386,7 @@ class Trainer:
         record = training_record(self.task, *about, loss=getattr(self.loss_fn, "name", "a function of one's own"))
         metadata = weights_metadata(self.task, self.model, self.train_dataset, record)
         notes = run_notes(self.config, *about)
-        state = self.model.engine.export_state()
+        state = self.model.training_engine.export_state()
         weight = diverged_weight(state.weights)
         if weight is not None:
             raise TrainingError(f"training diverged: {weight} at step {self.progress.step}; {REMEDY}")
@@ -397,12 +397,12 @@ class Trainer:
                 self.run.point("best", self.progress.step)
             self.run.prune(self.config.summary.keep_checkpoint_max)
 
-        on_first(self.model.engine, write)
+        on_first(self.model.training_engine, write)
 
     def _finish(self, stop: StopRequest, stopped_early: bool) -> TrainingResult:
         if stop.name and not self.progress.finished:
             words = f"{stop.name} at step {self.progress.step} of {self.total_steps}\n"
-            on_first(self.model.engine, lambda: write_text(self.run.interrupted_file, words))
+            on_first(self.model.training_engine, lambda: write_text(self.run.interrupted_file, words))
             self.logger.info(f"stopped by {stop.name} at step {self.progress.step}; --resume carries on from here")
         else:
             best = self.run.pointed("best")

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from earthsr.backend import Model, available_backends, choose_backend, choose_runner, get_backend, read_model
+from earthsr.backend import Model, TrainingEngine, available_backends, choose_backend, choose_runner, read_model
 from earthsr.backend.exported import exported_metadata, read_entries
 from earthsr.check.export import CASES, export
 from earthsr.data.normalise import Normalisation
 from earthsr.errors import BackendError, CheckpointError, InputError, WorkError
-from earthsr.models import DemSRNetSpec, MSELoss, OptimizerSpec, Precision, UNetSpec, WeightsFile, write_weights
+from earthsr.models import DemSRNetSpec, Precision, UNetSpec, WeightsFile, write_weights
 from earthsr.models.state import initial_weights
 from tests.conftest import installed
 
@@ -146,18 +146,16 @@ def test_other_inputs_are_refused(tmp_path, inputs, message):
 
 def test_it_neither_trains_nor_gives_its_weights_away(tmp_path):
     model = Model.from_checkpoint(enlargement(tmp_path / "model.onnx"))
-    engine = model.engine
+    assert not isinstance(model.engine, TrainingEngine)
     for ask in (
-        lambda: engine.prepare_training(MSELoss(), OptimizerSpec()),
-        lambda: engine.run([], []),
-        lambda: engine.activations({}),
+        lambda: model.training_engine,
         lambda: model.weights,
         lambda: model.load_weights(initial_weights(DEM, 0)),
     ):
         with pytest.raises(BackendError, match=r"is an exported model, made for prediction: .*\(mindspore, torch\)"):
             ask()
     with pytest.raises(BackendError, match=r"runs exported models \(\.onnx\) alone: .*earthsr export CHECKPOINT"):
-        get_backend("onnx").engine(DEM, initial_weights(DEM, 0))
+        choose_backend("onnx")
 
 
 def test_another_precision_or_device_than_its_own_is_refused(tmp_path):
@@ -323,7 +321,7 @@ def agrees(tmp_path, spec, suffix, backend):
     # Another shape than any that the exporter saw, through a model as a caller opens it.
     model = Model.from_checkpoint(tmp_path / f"model{suffix}", device="cpu")
     inputs = spec.random_inputs(4, 5, 1, seed=9)
-    engine = get_backend(backend).engine(spec, initial_weights(spec, 0), device="cpu")
+    engine = choose_backend(backend).engine(spec, initial_weights(spec, 0), device="cpu")
     engine.load_weights(Model.from_checkpoint(weights, backend=backend).weights)
     np.testing.assert_allclose(
         model.submit_fields(inputs).result(), engine.submit(inputs).result(), atol=checked["tolerance"] * 10

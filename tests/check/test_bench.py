@@ -142,15 +142,16 @@ def test_the_bare_convolution_has_the_size_of_the_network_s_own(tiny):
 
 
 def engine_of(name, config):
-    """An engine of a backend, an objective, and batches for six steps."""
+    """An engine of a backend, what measures it, an objective, and batches for six steps."""
     if not installed(name):
         pytest.skip(f"backend {name} is not installed")
-    from earthsr.backend import get_backend
+    from earthsr.backend import choose_backend
 
     task = task_for(config)
     spec = task.spec()
-    made = get_backend(name).engine(spec, initial_weights(spec, 0), device="cpu", precision=Precision("O0"))
-    return made, task.synthetic_objective(), task.synthetic_batches(6).batches
+    backend = choose_backend(name)
+    engine = backend.training_engine(spec, initial_weights(spec, 0), device="cpu", precision=Precision("O0"))
+    return engine, backend.meter(engine), task.synthetic_objective(), task.synthetic_batches(6).batches
 
 
 @pytest.fixture(params=[pytest.param("torch"), pytest.param("mindspore", marks=pytest.mark.slow)])
@@ -160,15 +161,15 @@ def engine(request, tiny):
 
 
 def test_phases_change_nothing(engine):
-    engine, objective, batches = engine
+    engine, meter, objective, batches = engine
     with pytest.raises(BackendError, match="before prepare_training"):
-        engine.time_phases(batches, [1e-3] * 6)
+        meter.time_phases(batches, [1e-3] * 6)
     engine.prepare_training(objective, OptimizerSpec(clip_norm=1.0), accumulate=2)
     with pytest.raises(BackendError, match="expected 2 or more"):
-        engine.time_phases(batches[:2], [1e-3])
+        meter.time_phases(batches[:2], [1e-3])
     engine.run(batches[:4], [1e-3] * 2).result()
     before, parts = engine.export_state(), set(vars(engine))
-    phases = engine.time_phases(batches, [1e-3] * 3)
+    phases = meter.time_phases(batches, [1e-3] * 3)
     after = engine.export_state()
     for part in ("weights", "first_moments", "second_moments"):
         was, now = getattr(before, part), getattr(after, part)
@@ -192,28 +193,30 @@ def test_phases_change_nothing(engine):
 
 @pytest.mark.slow
 def test_mindspore_s_phases_are_differences_of_medians(tiny, monkeypatch):
-    engine, objective, batches = engine_of("mindspore", tiny())
+    engine, meter, objective, batches = engine_of("mindspore", tiny())
     from earthsr_mindspore import timing
 
     engine.prepare_training(objective, OptimizerSpec(), accumulate=1)
     # Transfer, loss, loss and gradient, whole step: of four steps, the first of which compiles.
     seconds = iter([9, 90, 90, 90, 1, 10, 30, 35, 3, 12, 34, 37, 2, 50, 32, 99])
-    real = timing._seconds
-    monkeypatch.setattr(timing, "_seconds", lambda engine, work: (float(next(seconds)), real(engine, work)[1]))
-    phases = engine.time_phases(batches[:4], [1e-3] * 4)
+    real = timing.MindSporeMeter._seconds
+    monkeypatch.setattr(
+        timing.MindSporeMeter, "_seconds", lambda meter, work: (float(next(seconds)), real(meter, work)[1])
+    )
+    phases = meter.time_phases(batches[:4], [1e-3] * 4)
     assert next(seconds, None) is None
     assert (phases.transfer_s, phases.forward_s, phases.backward_s, phases.optimiser_s) == (2, 12, 20, 5)
 
 
 def test_torch_s_phases_add_up_to_the_step(tiny, monkeypatch):
-    engine, objective, batches = engine_of("torch", tiny())
+    engine, meter, objective, batches = engine_of("torch", tiny())
     from earthsr_torch import timing
 
     engine.prepare_training(objective, OptimizerSpec(), accumulate=2)
     marks = []
     # Every look at the clock costs a second: a phase lasts as long as marks were set in it.
     monkeypatch.setattr(timing._Clock, "now", lambda clock: marks.append(clock) or float(len(marks)))
-    phases = engine.time_phases(batches, [1e-3] * 3)
+    phases = meter.time_phases(batches, [1e-3] * 3)
     assert len(set(map(id, marks))) == 3
     looks = marks.count(marks[-1])
     parts = (phases.transfer_s, phases.forward_s, phases.backward_s, phases.optimiser_s)
@@ -224,20 +227,20 @@ def test_torch_s_phases_add_up_to_the_step(tiny, monkeypatch):
 
 
 def test_bare_operators_are_measured(engine, monkeypatch):
-    engine, *_ = engine
+    engine, meter, *_ = engine
     monkeypatch.setattr(f"{type(engine).__module__.partition('.')[0]}.timing.SECONDS", 0.0)
-    peaks = engine.measure_peaks(2, 8, 6, channels=16)
+    peaks = meter.measure_peaks(2, 8, 6, channels=16)
     # From the slowest machine to the fastest: outside of it seconds or operations are miscounted.
     assert 1e8 < peaks.matmul_flop_per_s < 1e14
     assert 1e5 < peaks.convolution_flop_per_s < 1e14
     assert peaks.convolution.startswith("2 x 16 x 8 x 6")
-    assert engine.resources().threads >= 1
+    assert meter.resources().threads >= 1
 
 
 def test_the_plain_layout_is_contiguous_and_computes_the_same(any_backend, tiny):
     if any_backend != "torch":
         pytest.skip("needs backend torch")
-    from earthsr.backend import get_backend
+    from earthsr.backend import choose_backend
 
     config = tiny()
     task = task_for(config)
@@ -245,15 +248,17 @@ def test_the_plain_layout_is_contiguous_and_computes_the_same(any_backend, tiny)
     batches, objective = task.synthetic_batches(4).batches, task.synthetic_objective()
 
     def trained(plain):
-        engine = get_backend("torch").engine(spec, initial_weights(spec, 0), device="cpu")
+        backend = choose_backend("torch")
+        engine = backend.training_engine(spec, initial_weights(spec, 0), device="cpu")
+        meter = backend.meter(engine)
         if plain:
-            assert engine.use_plain_layout() == "contiguous"
+            assert meter.use_plain_layout() == "contiguous"
         engine.prepare_training(objective, OptimizerSpec())
         losses = engine.run(batches, [1e-3] * 4).result().losses
         weight = dict(engine._network.named_parameters())["body.weight"]
         assert weight.is_contiguous() is plain
         with pytest.raises(BackendError, match="after prepare_training"):
-            engine.use_plain_layout()
+            meter.use_plain_layout()
         return losses
 
     # Four steps in float32, whose sums are taken in another order.

@@ -135,11 +135,11 @@ def forward(spec, weights, x):
 
 
 def pairs(error, weight):
-    """Of cells beside and below each other: the difference of the errors, and the product of the weights."""
+    """Of cells beside and below each other: the difference of the errors, and the smaller weight."""
     for axis in (-1, -2):
         ends = [np.delete(np.arange(error.shape[axis]), end) for end in (0, -1)]
         after, before = (np.take(error, end, axis) for end in ends)
-        yield axis, ends, after - before, np.take(weight, ends[0], axis) * np.take(weight, ends[1], axis)
+        yield axis, ends, after - before, np.minimum(np.take(weight, ends[0], axis), np.take(weight, ends[1], axis))
 
 
 def masked_mse(spec, weights, inputs, target, weight, slope=0.0):

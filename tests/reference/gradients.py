@@ -85,7 +85,7 @@ def loss_and_gradient(spec, weights, inputs, target, weight, slope=0.0):
     seen = layers(spec, weights, x)
     weight = np.broadcast_to(weight, target.shape).astype(np.float64)
     error = seen["output"] - target
-    total = max(weight.sum(), 1.0)
+    total = weight.sum() or 1.0
     loss, derror = (weight * error**2).sum(), 2 * weight * error
     for axis, (after, before), difference, product in forward_pass.pairs(error, weight):
         loss = loss + slope * (product * difference**2).sum()

@@ -292,7 +292,7 @@ def loss_and_slope(objective, z, target, mask_weight):
             near = np.abs(error) <= delta
             loss = np.where(near, error**2 / 2, delta * (np.abs(error) - delta / 2))
             slope = np.where(near, error, delta * np.sign(error))
-        total = max(weight.sum(), 1.0)
+        total = weight.sum() or 1.0
         return float((weight * loss).sum() / total), weight * slope / total
 
     count = z.shape[1]
@@ -302,7 +302,7 @@ def loss_and_slope(objective, z, target, mask_weight):
     if objective.class_weights is not None:
         table = np.asarray(objective.class_weights, np.float64)
         weight = valid * np.einsum("nkhw,k->nhw", one_hot(index, len(table)), table)[:, None]
-    total = max(weight.sum(), 1.0)
+    total = weight.sum() or 1.0
     share = objective.label_smoothing
     label = (1 - share) * truth + share / count
     loss = float((weight * label * -log_softmax(z)).sum() / total)

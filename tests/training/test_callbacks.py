@@ -23,7 +23,7 @@ def trainer(step=0, rank=0):
     engine = types.SimpleNamespace(rank=rank)
     return types.SimpleNamespace(
         task=DemSR(from_mapping({})),
-        model=types.SimpleNamespace(engine=engine),
+        model=types.SimpleNamespace(training_engine=engine),
         progress=types.SimpleNamespace(step=step),
         step_size=4,
         total_steps=10,

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import earthsr
-from earthsr.backend import Backend, Engine, choose_backend
+from earthsr.backend import Backend, TrainingEngine, choose_backend
 from earthsr.check.bench.result import BenchResult, Loader, Plain, Rates
 from earthsr.config import Config
 from earthsr.data.batch import Batch
@@ -96,13 +96,13 @@ def source_of(config: Config, task: Task, synthetic: bool) -> Made | Loaded:
 
 
 def time_steps(
-    engine: Engine, stream: Iterator[Batch], rates: Sequence[float], accumulate: int, group: int
+    engine: TrainingEngine, stream: Iterator[Batch], rates: Sequence[float], accumulate: int, group: int
 ) -> tuple[float, float]:
     """Make steps as training does, and read losses once per group of them.
 
     Parameters
     ----------
-    engine : Engine
+    engine : TrainingEngine
         Prepared for training.
     stream : iterator of Batch
         At least ``len(rates) * accumulate`` batches.
@@ -209,32 +209,33 @@ def run_bench(
         if value < least:
             raise InputError(f"{name} is {value}, expected {least} or more")
     config.check()
-    chosen = backend if isinstance(backend, Backend) else choose_backend(backend, config.backend)
+    chosen = choose_backend(backend, config.backend)
     task = task_for(config)
     spec: NetworkSpec = task.spec()
     source = source_of(config, task, synthetic)
     precision = Precision(config.train.amp_level, config.train.amp_dtype)
     place = f"{device or config.train.device}:{config.train.device_id}"
 
-    def engine(precision: Precision) -> Engine:
+    def engine(precision: Precision) -> TrainingEngine:
         weights = initial_weights(spec, config.train.seed)
-        return chosen.engine(spec, weights, device=place, precision=precision, graph=config.train.graph)
+        return chosen.training_engine(spec, weights, device=place, precision=precision, graph=config.train.graph)
 
     measured = engine(precision)
+    meter = chosen.meter(measured)
     _logger.info(
         f"{chosen.name} ({measured.device}, {measured.precision}): {spec.parameter_count:,} parameters, {steps} steps "
         f"of {_samples(config)} samples; {source.words}"
     )
     rates = _rates(config, measured, source, steps, warmup)
     # What follows would add to it.
-    memory, used = peak_memory_mib(), measured.resources()
+    memory, used = peak_memory_mib(), meter.resources()
     _logger.info("phases of a step")
     accumulate = config.optimizer.accumulate
     with contextlib.closing(source.stream()) as stream:
         batches = list(islice(stream, (1 + PHASE_STEPS) * accumulate))
-    phases = measured.time_phases(batches, _schedule(config, 1 + PHASE_STEPS))
+    phases = meter.time_phases(batches, _schedule(config, 1 + PHASE_STEPS))
     _logger.info("a matrix product and a bare convolution")
-    peaks = measured.measure_peaks(*_bare_shape(config, spec), channels=CHANNELS)
+    peaks = meter.measure_peaks(*_bare_shape(config, spec), channels=CHANNELS)
     loader = time_loader(source) if isinstance(source, Loaded) else None
     about = {
         "model": spec.kind,
@@ -256,11 +257,11 @@ def run_bench(
         "recompute": config.train.recompute,
         "warmup_steps": warmup,
     }
-    del measured
+    del meter, measured
     plain = None
     if compare_plain:
         other = engine(Precision("O0"))
-        layout = other.use_plain_layout()
+        layout = chosen.meter(other).use_plain_layout()
         _logger.info(f"the plain setting: {other.precision}, {layout}")
         few = max(min(steps, 3), round(steps * PLAIN_SHARE))
         plain = Plain(other.precision, layout, _rates(config, other, source, few, min(warmup, 1)))
@@ -285,7 +286,7 @@ def _schedule(config: Config, steps: int) -> list[float]:
     return [learning_rate(config.optimizer, config.learning_rate, step, steps, steps) for step in range(steps)]
 
 
-def _rates(config: Config, engine: Engine, source: Made | Loaded, steps: int, warmup: int) -> Rates:
+def _rates(config: Config, engine: TrainingEngine, source: Made | Loaded, steps: int, warmup: int) -> Rates:
     """Prepare an engine for training and time its steps."""
     o, spec = config.optimizer, engine.spec
     frozen = spec.select(config.train.freeze)

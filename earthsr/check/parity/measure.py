@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import earthsr
-from earthsr.backend import Backend, Engine
+from earthsr.backend import TrainingEngine, WeightsBackend
 from earthsr.check.parity.record import Arrays, Record, thin
 from earthsr.data.batch import Batch, Earlier
 from earthsr.models import NetworkSpec, Objective, OptimizerSpec, Precision, State
@@ -47,7 +47,7 @@ def mirrored(batches: list[Batch], spec: NetworkSpec) -> list[Batch]:
 
 
 def measure(
-    backend: Backend,
+    backend: WeightsBackend,
     spec: NetworkSpec,
     weights: Weights,
     inputs: ParityBatches,
@@ -63,7 +63,7 @@ def measure(
 
     Parameters
     ----------
-    backend : Backend
+    backend : WeightsBackend
         Where.
     spec, weights : NetworkSpec, dict of str to ndarray
         The model.
@@ -85,7 +85,7 @@ def measure(
     Record
         What the backend computed.
     """
-    engine = backend.engine(spec, weights, device=device, precision=Precision("O0", strict=True))
+    engine = backend.training_engine(spec, weights, device=device, precision=Precision("O0", strict=True))
     arrays: Arrays = {"inputs": input_arrays(weights, inputs)}
     computed, seconds = _compute(engine, weights, inputs, inputs.batches, objective, optimizer, rates, say)
     arrays |= computed
@@ -136,7 +136,7 @@ def input_arrays(weights: Weights, inputs: ParityBatches) -> dict[str, NDArray]:
 
 
 def _compute(
-    engine: Engine,
+    engine: TrainingEngine,
     weights: Weights,
     inputs: ParityBatches,
     batches: list[Batch],

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from earthsr.backend import Backend, choose_backend, get_backend, training_backends
+from earthsr.backend import Backend, WeightsBackend, choose_backend, training_backends
 from earthsr.check.parity.compare import Comparison, compare, require_same_inputs, require_same_setup
 from earthsr.check.parity.measure import describe_setup, input_arrays, measure
 from earthsr.check.parity.record import Record, read_record, write_record
@@ -41,7 +41,7 @@ class ParityRun:
 
 def _backends(
     backends: tuple[str, str] | None, backend: str | None, config: Config, record: Path | None, against: Path | None
-) -> list[Backend]:
+) -> list[WeightsBackend]:
     alone = record is not None or against is not None
     if alone:
         if backends is not None:
@@ -63,7 +63,7 @@ def _backends(
         backends = (installed[0], installed[1])
     if backends[0] == backends[1]:
         raise InputError(f"--backends names {backends[0]} twice; expected two different ones")
-    return [get_backend(name) for name in backends]
+    return [choose_backend(name) for name in backends]
 
 
 def _inputs(config: Config, count: int, synthetic: bool) -> ParityBatches:

@@ -13,7 +13,7 @@ PROGRAM = """
 import sys
 import numpy as np
 from earthsr.backend import get_backend
-from earthsr.data import Batch
+from earthsr.data.batch import Batch
 from earthsr.models import CrossEntropyLoss, OptimizerSpec, UNetSpec, initial_weights
 from earthsr.ranks import Rank, launched_rank
 from earthsr.landuse.batches import synthetic_tiles
