@@ -221,12 +221,17 @@ class DemData(SplitFile):
         Raises
         ------
         DataError
-            If a value is NaN, infinite or no elevation on Earth where no mask covers it.
+            If a value is NaN, infinite or no elevation on Earth where no mask covers it, or the masks cover all.
         """
         chunks = -(-len(self) // SCAN_CHUNK)
-        quick = chunks < 50
-        for _ in tqdm(self.chunks(), desc=f"check {self.split}", total=chunks, disable=True if quick else None):
-            continue
+        quick, valid = chunks < 50, False
+        for patches in tqdm(self.chunks(), desc=f"check {self.split}", total=chunks, disable=True if quick else None):
+            valid = valid or bool(patches.mask.any())
+        if not valid:
+            raise DataError(
+                f"{self.path}: the masks cover every cell of the {len(self)} patches of the {self.split} split: "
+                "nothing can be learnt or scored: prepare it from rasters that have values there"
+            )
 
     def _column(self, key: str) -> NDArray:
         with self._file.open() as handle:

@@ -2,7 +2,8 @@
 
 Persistence keeps the anchor; argmax takes the largest fraction of the coarse cell; allocation changes the anchor just
 enough to have the fractions, next to where a class is already (the spatial allocation of cellular models, as in
-Verburg et al., 2002, reduced to distance alone).
+Verburg et al., 2002, reduced to distance alone). Where a window holds a part of a coarse cell alone, the fractions of
+the whole say nothing of the part: there the anchor is changed by as much as they change.
 """
 
 from __future__ import annotations
@@ -90,8 +91,7 @@ def target_counts(
     """Count the fine cells that each class should have in each coarse cell, by largest remainder.
 
     Classes that the forcing does not know keep their cells, and the others share what is left in proportion to their
-    fractions: so a tile that cuts a coarse cell in two needs no fractions of its halves. Where the forcing has no
-    fraction above 0 (water, say), all classes keep their cells.
+    fractions. Where the forcing has no fraction above 0 (water, say), all classes keep their cells.
 
     Parameters
     ----------
@@ -110,26 +110,85 @@ def target_counts(
         Rows add up to the cells of ``previous`` that have a class; 0 for coarse cells that the window does not touch.
     """
     k = len(fractions)
-    told = np.asarray(known, bool)
-    if len(told) != k:
-        raise ValueError(f"known has {len(told)} entries for {k} classes")
+    told = _told(known, k)
     targets = np.zeros((fractions[0].size, k), np.int64)
     touched, counts = _counts(previous, cell_index, k)
     if not touched.size:
         return targets
-    shares = fractions.reshape(k, -1)[:, touched].T.astype(np.float64)
+    shares, some = _shares(fractions, told, touched)
+    room = np.where(told, counts, 0).sum(axis=1, keepdims=True)
+    targets[touched] = np.where(told & some, _whole_numbers(shares * room, room), counts)
+    return targets
+
+
+def changed_counts(
+    fractions: NDArray[np.floating],
+    before: NDArray[np.floating],
+    anchor: NDArray[np.uint8],
+    cell_index: NDArray[np.int64],
+    known: Sequence[bool],
+) -> NDArray[np.int64]:
+    """Count the fine cells of each class that the anchor has, and by how many the fractions have changed since.
+
+    Of a part of a coarse cell this is what is known: its own classes at the anchor, and the whole cell's change, of
+    which it has its share. What would be less than no cell of a class is taken from the others in proportion.
+
+    Parameters
+    ----------
+    fractions, before : ndarray of shape (K, h, w)
+        Of all coarse cells, in the year that is wanted and in that of the anchor.
+    anchor : ndarray of shape (H, W)
+        Class indices at the anchor.
+    cell_index, known
+        As :func:`target_counts` has them.
+
+    Returns
+    -------
+    ndarray of shape (h * w, K)
+        As of :func:`target_counts`.
+    """
+    k = len(fractions)
+    told = _told(known, k)
+    targets = np.zeros((fractions[0].size, k), np.int64)
+    touched, counts = _counts(anchor, cell_index, k)
+    if not touched.size:
+        return targets
+    (now, some_now), (then, some_then) = _shares(fractions, told, touched), _shares(before, told, touched)
+    held = np.where(told, counts, 0)
+    room = held.sum(axis=1, keepdims=True)
+    wanted = np.maximum(held + (now - then) * room, 0.0)
+    total = wanted.sum(axis=1, keepdims=True)
+    wanted *= room / np.where(total > 0, total, 1.0)
+    targets[touched] = np.where(told & some_now & some_then, _whole_numbers(wanted, room), counts)
+    return targets
+
+
+def _told(known: Sequence[bool], k: int) -> NDArray[np.bool_]:
+    told = np.asarray(known, bool)
+    if len(told) != k:
+        raise ValueError(f"known has {len(told)} entries for {k} classes")
+    return told
+
+
+def _shares(
+    fractions: NDArray[np.floating], told: NDArray[np.bool_], touched: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Share (n, K) of each class in those that the forcing knows, and whether there are any (n, 1)."""
+    shares = fractions.reshape(len(fractions), -1)[:, touched].T.astype(np.float64)
     shares = np.where(told & np.isfinite(shares), np.maximum(shares, 0.0), 0.0)
     total = shares.sum(axis=1, keepdims=True)
-    room = np.where(told, counts, 0).sum(axis=1, keepdims=True)
+    return shares / np.where(total > 0, total, 1.0), total > 0
+
+
+def _whole_numbers(quota: NDArray[np.float64], room: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Whole numbers (n, K) near ``quota`` that add up to ``room`` (n, 1), by largest remainder."""
     # Rounded, so that the last bits of float32 fractions decide nothing.
-    quota = np.round(shares / np.where(total > 0, total, 1.0) * room, 6)
+    quota = np.round(quota, 6)
     whole = np.floor(quota).astype(np.int64)
     order = np.argsort(whole - quota, axis=1, kind="stable")
     rank = np.empty_like(order)
-    np.put_along_axis(rank, order, np.arange(k)[None], axis=1)
-    whole += rank < room - whole.sum(axis=1, keepdims=True)
-    targets[touched] = np.where(told & (total > 0), whole, counts)
-    return targets
+    np.put_along_axis(rank, order, np.arange(quota.shape[1])[None], axis=1)
+    return whole + (rank < room - whole.sum(axis=1, keepdims=True))
 
 
 def allocate(
@@ -227,6 +286,8 @@ def allocate_series(
     fractions: NDArray[np.floating],
     cell_index: NDArray[np.int64],
     known: Sequence[bool],
+    before: NDArray[np.floating] | None = None,
+    by_change: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.uint8]:
     """Allocate year after year, each from the map before it.
 
@@ -238,6 +299,11 @@ def allocate_series(
         Of the years that follow, forwards or backwards, in that order; see :func:`target_counts`.
     cell_index, known
         As :func:`target_counts` has them.
+    before : ndarray of shape (K, h, w), optional
+        Fractions in the year of the anchor.
+    by_change : ndarray of shape (h * w,), optional
+        Coarse cells in which the anchor is changed by as much as the fractions change (:func:`changed_counts`): those
+        of which the window holds a part alone. None where absent.
 
     Returns
     -------
@@ -246,9 +312,28 @@ def allocate_series(
     """
     maps = np.empty((len(fractions), *anchor.shape), np.uint8)
     previous = anchor
-    for y, each in enumerate(fractions):
-        maps[y] = previous = allocate(previous, target_counts(each, previous, cell_index, known), cell_index)
+    for y, wanted in enumerate(fractions):
+        targets = target_counts(wanted, previous, cell_index, known)
+        if before is not None and by_change is not None:
+            changed = changed_counts(wanted, before, anchor, cell_index, known)
+            targets = np.where(by_change[:, None], changed, targets)
+        maps[y] = previous = allocate(previous, targets, cell_index)
     return maps
+
+
+def cut_cells(coarse: Grid, fine: Grid, row: int, column: int, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Coarse cells (h, w) of which a window of the fine grid holds some fine cells, and not all that there are."""
+    height, width = shape
+    parts = []
+    for axis, first, count in ((0, row, height), (1, column, width)):
+        cells = cells_of(coarse, fine, (0, 0, fine.rows, fine.columns))[axis]
+        size = coarse.columns if axis else coarse.rows
+        there = np.bincount(cells[cells >= 0], minlength=size)
+        inside = cells[first : first + count]
+        parts.append((np.bincount(inside[inside >= 0], minlength=size), there))
+    (rows, all_rows), (columns, all_columns) = parts
+    touched = (rows > 0)[:, None] & (columns > 0)
+    return touched & ((rows < all_rows)[:, None] | (columns < all_columns))
 
 
 def _counts(

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthsr.geo.grid import Grid
-from earthsr.landuse.baselines import allocate_series, argmax_fractions, nearest_cells, persistence
+from earthsr.landuse.baselines import allocate_series, argmax_fractions, cut_cells, nearest_cells, persistence
 from earthsr.landuse.fields import class_fractions
 from earthsr.landuse.split import LandUseData
 
@@ -94,6 +94,11 @@ def baseline_maps(
     index = np.where(index < 0, -1, (rows - top) * width + columns - left)
     part = region.fractions[:, :, top : int(rows.max()) + 1, left : left + width]
     later = part[list(order[1:])]
+    # An oracle's fractions are the map's own: by its changes alone cells are counted, not areas that are near them.
+    by_change = np.ones(part.shape[2:], bool)
+    if source.layout.forcing != "oracle":
+        cut = cut_cells(region.grid, source.layout.fine, int(place[0]), int(place[1]), (size, size))
+        by_change = cut[top : int(rows.max()) + 1, left : left + width]
     valid = anchor < k
     flat = later.reshape(len(later), k, -1)
     inside = np.maximum(index, 0)
@@ -101,5 +106,5 @@ def baseline_maps(
     return {
         "persistence": np.stack([persistence(anchor)] * len(later)),
         "coarse_argmax": np.stack(largest),
-        "allocation": allocate_series(anchor, later, index, region.known),
+        "allocation": allocate_series(anchor, later, index, region.known, part[order[0]], by_change.ravel()),
     }

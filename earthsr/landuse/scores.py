@@ -75,7 +75,8 @@ class LandUseScores:
                 "true_prior": "the truth of the year before as prior, which no projection has: an upper bound",
                 "persistence": "the anchor's map",
                 "coarse_argmax": "the class with the largest fraction in the coarse cell, the anchor's where none",
-                "allocation": "the anchor changed to meet the fractions, nearest to a class first",
+                "allocation": "the anchor changed to meet the fractions, in parts of coarse cells by their change, "
+                "nearest to a class first",
             },
             "scores": {name: self.row(name) for name in self.total},
             "groups": {

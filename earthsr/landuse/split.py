@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from earthsr.data.dataset import SplitFile
 from earthsr.data.hdf5 import Params, SharedFile
 from earthsr.errors import DataError
 from earthsr.geo.areas import Interpolation, window_matrix, window_size
+from earthsr.geo.times import spans
 from earthsr.landuse.classes import NODATA
 from earthsr.landuse.fields import ContinuousField
 from earthsr.landuse.split_file import LandUseLayout, read_landuse
@@ -270,6 +271,34 @@ class LandUseData(SplitFile):
         for year in np.unique(np.linspace(0, len(layout.years) - 1, num=4).astype(np.int64)):
             digest.update(np.ascontiguousarray(self.coarse[year]).tobytes())
         return digest.hexdigest()[:16]
+
+    def require_values(self, years: Iterable[int], target: str | None = None) -> None:
+        """Look for a cell that can be learnt from, or scored; the first tile has one as a rule.
+
+        Parameters
+        ----------
+        years : iterable of int
+            Those that are learnt or scored.
+        target : str, optional
+            A continuous field; the classes where absent.
+
+        Raises
+        ------
+        DataError
+            If there is none in any tile: training would go to its end with a loss of 0.
+        """
+        years = sorted(set(years))
+        for tile in range(self.layout.tiles):
+            for year in years:
+                if target is None and (self.classes(tile, year) != NODATA).any():
+                    return
+                if target is not None and np.isfinite(self.continuous(target, tile, year)).any():
+                    return
+        what = f"{target}: has no value" if target is not None else f"has no cell with a class (all are {NODATA})"
+        raise DataError(
+            f"{self.path}: {what} in {spans(years)} in any of the {self.layout.tiles} tiles of the {self.split} split; "
+            "nothing can be learnt or scored: prepare it from maps that have some there"
+        )
 
     def scan(self) -> None:
         """Read every tile and the forcing once; a large file shows its progress on a terminal.

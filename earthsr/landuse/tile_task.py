@@ -75,10 +75,16 @@ class TileTask(Task):
         return tuple(field.name for field in self.spec().inputs)
 
     def dataset(self, split: str) -> LandUseDataset:
-        """Return the batches of a split: shuffled, augmented and with hidden priors for training."""
+        """Return the batches of a split: shuffled, augmented and with hidden priors for training.
+
+        Raises
+        ------
+        DataError
+            If files and configuration do not fit, or the split has no value to learn from, or to score.
+        """
         data, train = self.config.data, split == "train"
         source = self.data(split)
-        return LandUseDataset(
+        dataset = LandUseDataset(
             source,
             self.options(source),
             num_workers=data.num_workers,
@@ -87,6 +93,10 @@ class TileTask(Task):
             seed=self.config.train.seed,
             prefetch=data.prefetch_batches,
         ).create_dataset(data.batch_size)
+        scored = not train and dataset.options.target is None
+        years = source.scored_years if scored else [year for year, _ in dataset.moments]
+        source.require_values(years, dataset.options.target)
+        return dataset
 
     def normalisation(self, dataset: LandUseDataset) -> ChannelNormalisation:
         """Means and standard deviations of the training split's static fields."""

@@ -511,3 +511,13 @@ def test_filters_of_other_tools_are_imported_where_a_file_has_them_and_nowhere_e
     )
     done = subprocess.run([sys.executable, "-c", script, valid, test], capture_output=True, text=True, timeout=60)
     assert done.stdout.splitlines() == ["False True", "True True"], done.stderr
+
+
+@pytest.mark.parametrize("split", ["train", "valid"])
+def test_a_split_whose_masks_cover_all_is_refused_by_the_scan_before_training(tmp_path, split):
+    root = write_patches(tmp_path / "data", masks=True)
+    with h5py.File(root / split / f"{split}.h5", "r+") as handle:
+        handle["mask_40"][...] = 0
+    data = DemData({"root_dir": str(root), "patch_size": 8}, split)
+    with pytest.raises(DataError, match=rf"{split}\.h5: the masks cover every cell .* of the {split} split"):
+        data.scan()

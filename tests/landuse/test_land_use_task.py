@@ -380,7 +380,7 @@ def test_tiles_that_overlap_have_no_areas(root, tmp_path):
 
 def test_classes_that_the_forcing_does_not_know_are_left_as_they_are(tmp_path):
     write_landuse(tmp_path, Arrays(), PLAN, write_forcing(Arrays()))
-    task = Seeing(task_of(tmp_path, model={"coarse_channels": 12}).config)
+    task = Seeing(task_of(tmp_path, model={"coarse_channels": 13}).config)
     scores = task.score(None, task.dataset("test"))
     region = region_of(task.data("test"))
     assert region.known == (True,) * 5 + (False,) * 2
@@ -422,6 +422,26 @@ def test_baselines_do_not_notice_the_dateline(tmp_path, west):
 
 
 # What does not fit
+
+
+@pytest.mark.parametrize("split", ["train", "valid", "test"])
+@pytest.mark.parametrize("target", [None, "lai"])
+def test_a_split_without_a_value_is_refused_before_training(tmp_path, split, target):
+    """Of class 255 throughout: training went to its end with a loss of 0, and validation failed after an epoch."""
+    write_landuse(tmp_path, Arrays(), PLAN)
+    path = tmp_path / split / f"{split}.h5"
+    with h5py.File(path, "r+") as handle:
+        name = target or "classes"
+        handle[name][...] = 255
+        if target is None:
+            handle[name][:, 0] = 0  # the year that all begins with is learnt by nobody
+    model = {"head": "continuous", "out_channels": 2} if target else {}
+    task = task_of(tmp_path, model=model)
+    words = f"{split}\\.h5: .*no (cell|value).* the {split} split"
+    with pytest.raises(DataError, match=words):
+        task.dataset(split)
+    for other in {"train", "valid", "test"} - {split}:
+        assert task.dataset(other)
 
 
 def test_a_split_of_one_year_cannot_be_scored_and_says_so_before_training(tmp_path):

@@ -9,6 +9,8 @@ from earthsr.landuse.baselines import (
     allocate,
     allocate_series,
     argmax_fractions,
+    changed_counts,
+    cut_cells,
     nearest_cells,
     persistence,
     squared_distance,
@@ -242,3 +244,64 @@ def test_years_are_allocated_one_after_the_other():
         previous = year
     straight = allocate(anchor, target_counts(fractions[2], anchor, index, ALL), index)
     assert (straight != maps[2]).any(), "the way matters"
+
+
+def oracle(maps, coarse, fine, k=K):
+    """Fractions (Y, K, h, w) of maps that cover coarse cells whole."""
+    index = nearest_cells(coarse, fine)
+    counts = [
+        [np.bincount(index[made == c], minlength=coarse.rows * coarse.columns) for c in range(k)] for made in maps
+    ]
+    whole = np.bincount(index.ravel(), minlength=coarse.rows * coarse.columns)
+    return (np.array(counts) / whole).reshape(len(maps), k, coarse.rows, coarse.columns).astype(np.float32)
+
+
+def patchy(rng, rows, columns, k=K):
+    """A map of blocks, in which parts of a coarse cell have other classes than its whole."""
+    return np.kron(rng.integers(0, k, (rows // 4, columns // 4)), np.ones((4, 4))).astype(np.uint8)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("tile", [20, 13], ids=["whole cells", "tiles that cut cells"])
+def test_with_oracle_fractions_allocation_changes_no_more_than_the_truth(seed, tile):
+    """A tile that cuts a coarse cell knows the fractions of the whole: imposed on the part they are a change alone.
+
+    Of a part only what they change is asked: the parts together change as the whole does, but for rounding.
+    """
+    rng = np.random.default_rng(seed)
+    coarse, fine = Grid(0.0, 40.0, 10.0, 10.0, 4, 4), Grid(0.0, 40.0, 1.0, 1.0, 40, 40)
+    anchor = patchy(rng, 40, 40)
+    truth = np.where(rng.random((40, 40)) < 0.06, patchy(rng, 40, 40), anchor).astype(np.uint8)
+    before, after = oracle([anchor, truth], coarse, fine)
+    known, moved, imposed = (True,) * K, 0, 0
+    for row in range(0, 40, tile):
+        for column in range(0, 40, tile):
+            part = anchor[row : row + tile, column : column + tile]
+            index = nearest_cells(coarse, fine, row, column, part.shape)
+            cut = cut_cells(coarse, fine, row, column, part.shape)
+            assert cut.any() == (tile == 13)
+            (made,) = allocate_series(part, after[None], index, known, before, cut.ravel())
+            (plain,) = allocate_series(part, after[None], index, known)
+            moved += int((made != part).sum())
+            imposed += int((plain != part).sum())
+    changed = int((truth != anchor).sum())
+    assert 0 < moved <= changed
+    assert (imposed > changed) == (tile == 13), "the case is one in which it matters"
+
+
+def test_parts_of_coarse_cells_are_known_as_such():
+    """Of 10 x 10 fine cells a window of 7 x 8 from (2, 5), coarse cells of 4: the raster's last ones are smaller."""
+    coarse, fine = Grid(0.0, 12.0, 4.0, 4.0, 3, 3), Grid(0.0, 12.0, 1.0, 1.0, 10, 10)
+    assert cut_cells(coarse, fine, 2, 5, (8, 5)).astype(int).tolist() == [[0, 1, 1], [0, 1, 0], [0, 1, 0]]
+
+
+def test_a_part_that_lacks_what_is_taken_away_gives_what_it_has():
+    coarse, fine = Grid(0.0, 1.0, 1.0, 1.0, 1, 1), Grid(0.0, 1.0, 0.25, 0.25, 4, 4)
+    anchor = np.array([[0, 0, 0, 1]], np.uint8)
+    before, after = (np.array(shares, np.float32).reshape(3, 1, 1) for shares in ([0, 0.5, 0.5], [0.5, 0.0, 0.5]))
+    index = nearest_cells(coarse, fine, 0, 0, (1, 4))
+    assert changed_counts(after, before, anchor, index, (True,) * 3).tolist() == [[4, 0, 0]]
+    assert changed_counts(before, before, anchor, index, (True,) * 3).tolist() == [[3, 1, 0]]
+    nothing = np.zeros_like(before)
+    assert changed_counts(nothing, before, anchor, index, (True,) * 3).tolist() == [[3, 1, 0]]
+    assert changed_counts(after, before, anchor, index, (True, False, True)).tolist() == [[3, 1, 0]]
