@@ -1,17 +1,22 @@
-"""The CF conventions for grids, written: attributes of axes, of the CRS and of the values."""
+"""The CF conventions for grids, written: one table of attributes of axes, CRS and values, for every format."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+import h5py
 import numpy as np
+from numpy.typing import DTypeLike, NDArray
 
 from earthsr.geo.crs import parse_crs
 from earthsr.geo.georeference import Georeference
 from earthsr.geo.grid import Grid
+
+#: Name of the variable that holds the CRS; the attribute ``grid_mapping`` of values names it.
+CRS_VARIABLE: Final = "crs"
 
 #: PROJ's projections and parameters, and their names in CF 1.8 (appendix F).
 _PROJECTIONS: Final = {
@@ -37,6 +42,16 @@ _MERIDIAN: Final = {
 #: Those that have no latitude of origin.
 _NO_ORIGIN: Final = ("mercator", "lambert_cylindrical_equal_area", "sinusoidal")
 _ELLIPSOID: Final = re.compile(r'(?:ELLIPSOID|SPHEROID)\["[^"]*",([\d.]+),([\d.]+)')
+
+
+def conventions(*types: DTypeLike) -> str:
+    """Version of the conventions that knows the types of all variables: unsigned bytes came with 1.9."""
+    return "CF-1.9" if any(np.dtype(kind).kind == "u" for kind in types) else "CF-1.8"
+
+
+def axis_names(grid: Grid) -> tuple[str, str]:
+    """Names of the axes along rows and along columns."""
+    return ("lat", "lon") if grid.geographic else ("y", "x")
 
 
 def axis_attributes(grid: Grid) -> tuple[dict[str, str], dict[str, str]]:
@@ -121,7 +136,7 @@ def value_attributes(georeference: Georeference, band: str, first: bool) -> dict
     if georeference.units:
         said["units"] = georeference.units
     if georeference.crs_wkt:
-        said["grid_mapping"] = "crs"
+        said["grid_mapping"] = CRS_VARIABLE
     return said
 
 
@@ -141,3 +156,44 @@ def plain(value: Any) -> Any:
 def plain_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
     """Bring attributes to what all formats hold; those that are None are left out."""
     return {str(key): plain(value) for key, value in attributes.items() if value is not None}
+
+
+def netcdf_attributes(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """Bring attributes to what NetCDF-4 holds, texts as characters of a fixed length (NC_CHAR).
+
+    h5netcdf writes texts of any length (NC_STRING), and NCO does not follow a ``grid_mapping``, ``bounds`` or
+    ``coordinates`` of that type.
+    """
+    return {key: _characters(value) if isinstance(value, str) else value for key, value in attributes.items()}
+
+
+def _characters(text: str) -> NDArray:
+    encoded = text.encode()
+    return np.array(encoded, h5py.string_dtype("utf-8", max(len(encoded), 1)))
+
+
+def write_place(file: Any, grid: Grid, centres: Sequence[NDArray[np.float64]] | None = None) -> tuple[str, str]:
+    """Write dimensions, axes and CRS of a grid into an open file of h5netcdf.
+
+    Parameters
+    ----------
+    file : h5netcdf.File
+        Open for writing; other dimensions that it has stay.
+    grid : Grid
+        Where the cells lie.
+    centres : sequence of ndarray, optional
+        Of rows and of columns, where they are to be other than :meth:`Grid.y` and :meth:`Grid.x` round them.
+
+    Returns
+    -------
+    tuple of str
+        Names of the axes along rows and along columns.
+    """
+    names = axis_names(grid)
+    file.dimensions.update(dict(zip(names, (grid.rows, grid.columns), strict=True)))
+    for name, values, said in zip(names, centres or (grid.y(), grid.x()), axis_attributes(grid), strict=True):
+        file.create_variable(name, (name,), np.float64, data=values).attrs.update(netcdf_attributes(said))
+    if grid.crs_wkt:
+        variable = file.create_variable(CRS_VARIABLE, (), np.int32, data=np.int32(0))
+        variable.attrs.update(netcdf_attributes(crs_attributes(grid)))
+    return names

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from earthsr.errors import DataError, geo_module
 from earthsr.geo.cf import axes_of, grid_mapping_name
-from earthsr.geo.cf_write import axis_attributes, crs_attributes
+from earthsr.geo.cf_write import CRS_VARIABLE, axis_attributes, axis_names, crs_attributes
 from earthsr.geo.fields import FieldSource, field_source
 from earthsr.geo.georeference import Codes, Georeference
 from earthsr.geo.values import Packing, Voids, voids_of
@@ -176,9 +176,9 @@ def to_dataarray(
     if values.shape != expected:
         raise DataError(f"values have shape {values.shape}, expected {expected} (bands, rows, columns)")
     said_y, said_x = axis_attributes(georeference)
-    y, x = ("lat", "lon") if georeference.geographic else ("y", "x")
+    y, x = axis_names(georeference)
     ascending, order = False, (y, x)
-    mapping: str | None = "crs"
+    mapping: str | None = CRS_VARIABLE
     if like is not None:
         axes = axes_of(like, "DataArray")
         y, x, ascending = axes.y, axes.x, axes.ascending

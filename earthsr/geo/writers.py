@@ -14,7 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthsr.errors import InputError, geo_module
-from earthsr.geo.cf_write import axis_attributes, crs_attributes, plain_attributes, value_attributes
+from earthsr.geo.cf_write import (
+    CRS_VARIABLE,
+    axis_attributes,
+    axis_names,
+    conventions,
+    crs_attributes,
+    netcdf_attributes,
+    plain_attributes,
+    value_attributes,
+    write_place,
+)
 from earthsr.geo.georeference import Georeference, Sink
 from earthsr.geo.geotiff import GeoTiffSink
 from earthsr.geo.sinks import FileSink
@@ -29,12 +39,7 @@ class NetCdfSink(FileSink):
         g = self.georeference
         self._handle = GuardedFile(target)
         self._file = h5netcdf.File(self._handle, "w")
-        y, x = ("lat", "lon") if g.geographic else ("y", "x")
-        self._file.dimensions = {y: g.rows, x: g.columns}
-        for name, centres, said in zip((y, x), (g.y(), g.x()), axis_attributes(g), strict=True):
-            self._file.create_variable(name, (name,), np.float64, data=centres).attrs.update(said)
-        if g.crs_wkt:
-            self._file.create_variable("crs", (), np.int32, data=np.int32(0)).attrs.update(crs_attributes(g))
+        y, x = write_place(self._file, g)
         self._variables = []
         for number, band in enumerate(self.bands):
             variable = self._file.create_variable(
@@ -47,7 +52,7 @@ class NetCdfSink(FileSink):
                 shuffle=True,
                 fillvalue=np.float32(self.nodata),
             )
-            variable.attrs.update(plain_attributes(value_attributes(g, band, number == 0)))
+            variable.attrs.update(netcdf_attributes(plain_attributes(value_attributes(g, band, number == 0))))
             self._variables.append(variable)
         self._handle.check()
 
@@ -58,7 +63,8 @@ class NetCdfSink(FileSink):
         self._handle.check()
 
     def _end(self, target: Path, attributes: Mapping[str, Any]) -> None:
-        self._file.attrs.update({"Conventions": "CF-1.8", **plain_attributes(attributes)})
+        said = {"Conventions": conventions(np.float32), **plain_attributes(attributes)}
+        self._file.attrs.update(netcdf_attributes(said))
         self._file.close()
         self._handle.close()
         self._handle.check()
@@ -139,12 +145,12 @@ class ZarrSink(FileSink):
         codecs = geo_module("zarr.codecs")
         g = self.georeference
         self._group = zarr.open_group(target, mode="w", zarr_format=3)
-        y, x = ("lat", "lon") if g.geographic else ("y", "x")
+        y, x = axis_names(g)
         for name, centres, said in zip((y, x), (g.y(), g.x()), axis_attributes(g), strict=True):
             self._group.create_array(name, data=centres, chunks=centres.shape, dimension_names=(name,), attributes=said)
         if g.crs_wkt:
             crs = np.array(0, np.int32)
-            self._group.create_array("crs", data=crs, dimension_names=(), attributes=crs_attributes(g))
+            self._group.create_array(CRS_VARIABLE, data=crs, dimension_names=(), attributes=crs_attributes(g))
         # xarray's way to say it in JSON, which has no NaN.
         fill = base64.standard_b64encode(struct.pack("<d", self.nodata)).decode()
         self._arrays = [
@@ -168,7 +174,7 @@ class ZarrSink(FileSink):
 
     def _end(self, target: Path, attributes: Mapping[str, Any]) -> None:
         zarr = geo_module("zarr")
-        self._group.attrs.update({"Conventions": "CF-1.8", **plain_attributes(attributes)})
+        self._group.attrs.update({"Conventions": conventions(np.float32), **plain_attributes(attributes)})
         with warnings.catch_warnings():
             # Version 3 does not describe it yet, and readers that do not know it do without.
             warnings.simplefilter("ignore")

@@ -9,6 +9,7 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import rasterio
@@ -150,6 +151,16 @@ def test_xarray_reads_cf_metadata(tmp_path, suffix, grid):
     assert same_crs(crs.crs_wkt, grid.crs_wkt)
     assert dataset.elevation.encoding["chunks" if suffix == ".zarr" else "chunksizes"] == (7, 9)
     assert dataset.elevation.units == "m"
+
+
+def test_texts_of_netcdf_are_characters(tmp_path):
+    """NCO keeps the CRS of a part only where it can read who names it."""
+    write(tmp_path / "a.nc", DEGREES, np.stack([ramp(DEGREES)] * 2), attributes={"history": "Höhe"})
+    with h5py.File(tmp_path / "a.nc") as file:
+        for at, key in ((file["elevation"], "grid_mapping"), (file["lat"], "units"), (file, "history")):
+            assert not at.attrs.get_id(key).get_type().is_variable_str(), key
+    with xarray.open_dataset(tmp_path / "a.nc") as dataset:
+        assert dataset.attrs["history"] == "Höhe"
 
 
 @pytest.mark.parametrize("grid", [DEGREES, METRES])

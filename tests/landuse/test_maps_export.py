@@ -10,6 +10,7 @@ import warnings
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import rasterio
@@ -90,6 +91,25 @@ def test_netcdf_is_the_store_to_the_last_byte(globe, tmp_path):
     assert copied.land_use.attrs["flag_values"].dtype == copied.land_use.dtype == np.uint8
     assert copied.attrs == {**stored.attrs, "earthsr_complete": 1}
     assert copied.attrs["provenance"] == '{"checkpoint": "best", "loss": null}'
+
+
+def test_texts_of_netcdf_are_characters(globe, tmp_path):
+    """NCO keeps the CRS, the bounds and the years of a part only where it can read who names them."""
+    export_netcdf(globe, tmp_path / "m.nc")
+    with h5py.File(tmp_path / "m.nc") as file:
+        places = [file, *(item for item in file.values() if isinstance(item, h5py.Dataset))]
+        kinds = {(at.name, key): at.attrs.get_id(key).get_type() for at in places for key in at.attrs}
+        texts = {place: kind for place, kind in kinds.items() if isinstance(kind, h5py.h5t.TypeStringID)}
+        assert {key for _, key in texts} >= {"grid_mapping", "bounds", "coordinates", "units", "Conventions"}
+        assert not [place for place, kind in texts.items() if kind.is_variable_str()]
+        assert file.attrs["Conventions"] == b"CF-1.9", "the first version with unsigned bytes"
+
+
+def test_xarray_copies_a_store_into_netcdf(globe, tmp_path):
+    with xarray.open_zarr(globe.path, chunks=None) as dataset:
+        dataset.to_netcdf(tmp_path / "copy.nc", engine="h5netcdf")
+    with xarray.open_dataset(tmp_path / "copy.nc") as copied:
+        assert copied.attrs["earthsr_complete"] == 1
 
 
 def test_netcdf_decodes_and_is_compressed_in_chunks(globe, tmp_path):

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 import earthsr
 from earthsr.errors import geo_module
 from earthsr.geo.areas import cells_of
-from earthsr.geo.cf_write import axis_attributes, crs_attributes
+from earthsr.geo.cf_write import CRS_VARIABLE, axis_attributes, crs_attributes
 from earthsr.geo.grid import Grid
 from earthsr.geo.window import Window
 from earthsr.landuse.class_areas import row_areas
@@ -27,7 +27,7 @@ _MAY: Final = {
     "units": "1",
     "flag_values": np.array([0, 1], np.uint8),
     "flag_meanings": "keeps_its_class_or_has_none may_change",
-    "grid_mapping": "crs",
+    "grid_mapping": CRS_VARIABLE,
 }
 
 
@@ -81,7 +81,7 @@ def dataset_of(
         "land_use": (
             fine_axes,
             to_codes(state.classes, table),
-            {"long_name": "land-use class", "units": "1", "grid_mapping": "crs", **class_attributes},
+            {"long_name": "land-use class", "units": "1", "grid_mapping": CRS_VARIABLE, **class_attributes},
             {"_FillValue": NODATA},
         ),
         "may_change": (fine_axes, state.free.astype(np.uint8), _MAY),
@@ -96,7 +96,7 @@ def dataset_of(
         ),
     }
     if confidence is not None:
-        said = {"long_name": "largest probability of a land-use class", "units": "1", "grid_mapping": "crs"}
+        said = {"long_name": "largest probability of a land-use class", "units": "1", "grid_mapping": CRS_VARIABLE}
         variables["confidence"] = (fine_axes, confidence, said)
     coordinates = {
         "lat": ("lat", fine.latitudes(), y),
@@ -106,7 +106,7 @@ def dataset_of(
         "class": ("class", codes(spec), {"long_name": "code of land-use class", **class_attributes}),
         "class_name": ("class", np.array(table.names), {"long_name": "name of land-use class"}),
         "year": ((), np.int32(state.year), {"long_name": "calendar year", "units": "1"}),
-        "crs": ((), np.int32(0), crs_attributes(here)),
+        CRS_VARIABLE: ((), np.int32(0), crs_attributes(here)),
     }
     title = {"title": f"Land use in {state.year}", "Conventions": CONVENTIONS}
     source = f"earthsr {earthsr.__version__}, U-Net"

@@ -16,14 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthsr.errors import InputError
-from earthsr.geo.cf_write import axis_attributes, crs_attributes, plain_attributes
+from earthsr.geo.cf_write import CRS_VARIABLE, axis_attributes, conventions, crs_attributes, plain_attributes
 from earthsr.geo.crs import crs_name, parse_crs, wkt_of
 from earthsr.geo.georeference import Georeference
 from earthsr.landuse.classes import NODATA
 from earthsr.landuse.maps.packing import SCALE, STEPS
 from earthsr.landuse.maps.spec import COMPLETE, DESCRIPTION, MapsSpec
 
-CONVENTIONS: Final = "CF-1.8"
+CONVENTIONS: Final = conventions(np.uint8)
 _EPOCH: Final = date(1850, 1, 1)
 _TIME: Final = {
     "standard_name": "time",
@@ -76,7 +76,7 @@ def coordinates(spec: MapsSpec) -> list[Coordinate]:
         Coordinate("year", ("time",), np.array(spec.years, np.int32), years),
         Coordinate("lat", ("lat",), spec.grid.latitudes(), dict(y)),
         Coordinate("lon", ("lon",), spec.grid.longitudes(), dict(x)),
-        Coordinate("crs", (), np.array(0, np.int32), crs_attributes(place)),
+        Coordinate(CRS_VARIABLE, (), np.array(0, np.int32), crs_attributes(place)),
     ]
     if "probabilities" in spec.layers:
         names = {"long_name": "name of land-use class"}
@@ -94,7 +94,7 @@ def layer_dimensions(layer: str) -> tuple[str, ...]:
 
 def layer_attributes(spec: MapsSpec, layer: str) -> dict[str, Any]:
     """Attributes of a layer but for ``_FillValue``, for which every format has its own place."""
-    said = {"units": "1", "grid_mapping": "crs", "coordinates": "year"}
+    said = {"units": "1", "grid_mapping": CRS_VARIABLE, "coordinates": "year"}
     if layer == "land_use":
         return {"long_name": "land-use class", **said, **flags(spec)}
     packed = {"scale_factor": SCALE, "valid_range": np.array([0, STEPS], np.uint8)}
@@ -119,9 +119,12 @@ def flags(spec: MapsSpec) -> dict[str, Any]:
 
 
 def root_attributes(spec: MapsSpec, attributes: Mapping[str, Any], complete: bool) -> dict[str, Any]:
-    """Attributes of the whole, plain JSON; what the caller says, and ours, which win."""
+    """Attributes of the whole, plain JSON; what the caller says, and ours, which win.
+
+    None is a boolean: NetCDF has none, and a copy of the store by xarray would stop there.
+    """
     said = plain_attributes({key: _finite(value) for key, value in attributes.items()})
-    ours = {"Conventions": CONVENTIONS, DESCRIPTION: spec.to_json(), COMPLETE: complete}
+    ours = {"Conventions": CONVENTIONS, DESCRIPTION: spec.to_json(), COMPLETE: int(complete)}
     return {"title": "Annual land-use maps", **said, **ours}
 
 

@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 
 from earthsr.errors import geo_module
-from earthsr.geo.cf_write import plain_attributes
+from earthsr.geo.cf_write import netcdf_attributes, plain_attributes
 from earthsr.geo.writers import GuardedFile
 from earthsr.landuse.classes import NODATA
 from earthsr.landuse.maps.layout import coordinates, layer_attributes, layer_dimensions
@@ -85,8 +85,8 @@ def _describe(file: Any, maps: Maps, attributes: dict[str, Any]) -> None:
     for each in coordinates(spec):
         dtype = h5py.string_dtype() if each.values.dtype == object else each.values.dtype
         variable = file.create_variable(each.name, each.dimensions, dtype, data=each.values)
-        variable.attrs.update(each.attributes)
-    file.attrs.update(plain_attributes(attributes))
+        variable.attrs.update(netcdf_attributes(each.attributes))
+    file.attrs.update(netcdf_attributes(plain_attributes(attributes)))
 
 
 def _create(file: Any, maps: Maps, layer: str) -> Any:
@@ -105,7 +105,7 @@ def _create(file: Any, maps: Maps, layer: str) -> Any:
     if "scale_factor" in said:
         # Its type is the type of what readers make of the bytes.
         said["scale_factor"] = np.float32(said["scale_factor"])
-    variable.attrs.update(said)
+    variable.attrs.update(netcdf_attributes(said))
     return variable
 
 

@@ -214,7 +214,7 @@ class Maps:
     @property
     def complete(self) -> bool:
         """Whether :meth:`finish` was called."""
-        return self.attributes.get(COMPLETE) is True
+        return bool(self.attributes.get(COMPLETE))
 
     def finished_attributes(self) -> dict[str, Any]:
         """Return the root attributes, for a copy.
@@ -225,7 +225,7 @@ class Maps:
             If the maps are not finished: a copy would hide that maps are missing.
         """
         attributes = self.attributes
-        if attributes.get(COMPLETE) is not True:
+        if not attributes.get(COMPLETE):
             raise InputError(
                 f"{self.path}: is not finished, maps may be missing; let earthsr reconstruct finish it first"
             )

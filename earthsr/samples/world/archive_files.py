@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthsr.errors import geo_module
-from earthsr.geo.cf_write import axis_attributes, crs_attributes, plain_attributes
+from earthsr.geo.cf_write import CRS_VARIABLE, conventions, netcdf_attributes, plain_attributes, write_place
 from earthsr.geo.crs import gdal, parse_crs, wkt_of
 from earthsr.geo.geotiff import is_whole
 from earthsr.geo.grid import Grid
@@ -31,7 +31,6 @@ _BLOCK: Final = 256
 _COARSE_ROWS: Final = 16
 #: Value of the sea in LUH2's files.
 _FILL: Final = np.float32(1e20)
-_CONVENTIONS: Final = "CF-1.8"
 _FILTER: Final[dict[str, Any]] = {"compression": "gzip", "compression_opts": 4, "shuffle": True}
 _STANDARD_NAMES: Final = {"elevation": "surface_altitude", "latitude": "latitude"}
 
@@ -110,9 +109,7 @@ def write_static(path: Path, source: FineSource) -> None:
     grid = source.grid
     place = replace(grid, crs_wkt=wkt_of(parse_crs(source.crs, path.name)))
     with atomic_file(path) as temporary, h5netcdf.File(temporary, "w") as file:
-        file.dimensions = {"lat": grid.rows, "lon": grid.columns}
-        _write_axes(file, grid)
-        file.create_variable("crs", (), np.int32, data=np.int32(0)).attrs.update(crs_attributes(place))
+        write_place(file, place, (grid.latitudes(), grid.longitudes()))
         variables = []
         for channel in source.static_channels:
             variable = file.create_variable(
@@ -125,13 +122,14 @@ def write_static(path: Path, source: FineSource) -> None:
             )
             named = {"standard_name": _STANDARD_NAMES[channel.name]} if channel.name in _STANDARD_NAMES else {}
             long_name = channel.name.replace("_", " ")
-            variable.attrs.update({**named, "long_name": long_name, "units": channel.units, "grid_mapping": "crs"})
+            said = {**named, "long_name": long_name, "units": channel.units, "grid_mapping": CRS_VARIABLE}
+            variable.attrs.update(netcdf_attributes(said))
             variables.append(variable)
         for band in _bands(grid):
             for variable, values in zip(variables, source.static(band), strict=True):
                 variable[band.row : band.row + band.rows] = values
-        said = {"Conventions": _CONVENTIONS, "title": "static fields of a synthetic world", **_said(source)}
-        file.attrs.update(plain_attributes(said))
+        said = {"Conventions": conventions(np.float32), "title": "static fields of a synthetic world", **_said(source)}
+        file.attrs.update(netcdf_attributes(plain_attributes(said)))
 
 
 def write_scenario(path: Path, source: FineSource, fractions: Fractions, years: Sequence[int]) -> None:
@@ -159,12 +157,13 @@ def write_scenario(path: Path, source: FineSource, fractions: Fractions, years: 
     grid = fractions.grid
     rows = min(_COARSE_ROWS, grid.rows)
     with atomic_file(path) as temporary, h5netcdf.File(temporary, "w") as file:
-        file.dimensions = {"time": len(years), "lat": grid.rows, "lon": grid.columns}
+        file.dimensions = {"time": len(years)}
         time = file.create_variable("time", ("time",), np.float64, data=np.asarray(years, np.float64) - years[0])
         # The words of LUH2: a year is one of 365 days, whatever its length.
         since = f"years since {years[0]}-01-01 0:0:0"
-        time.attrs.update({"units": since, "calendar": "365_day", "standard_name": "time", "axis": "T"})
-        _write_axes(file, grid)
+        said = {"units": since, "calendar": "365_day", "standard_name": "time", "axis": "T"}
+        time.attrs.update(netcdf_attributes(said))
+        write_place(file, grid, (grid.latitudes(), grid.longitudes()))
         variables = []
         for channel in fractions.channels:
             variable = file.create_variable(
@@ -175,14 +174,8 @@ def write_scenario(path: Path, source: FineSource, fractions: Fractions, years: 
                 fillvalue=_FILL,
                 **_FILTER,
             )
-            variable.attrs.update(
-                {
-                    "long_name": f"share of the cell that is {channel}",
-                    "units": "1",
-                    "missing_value": _FILL,
-                    "cell_methods": "time: mean",
-                }
-            )
+            said = {"long_name": f"share of the cell that is {channel}", "units": "1", "cell_methods": "time: mean"}
+            variable.attrs.update(netcdf_attributes({**said, "missing_value": _FILL}))
             variables.append(variable)
         for first in range(0, grid.rows, rows):
             count = min(rows, grid.rows - first)
@@ -190,20 +183,18 @@ def write_scenario(path: Path, source: FineSource, fractions: Fractions, years: 
             values = np.where(values.sum(axis=1, keepdims=True) > 0, values, _FILL)
             for c, variable in enumerate(variables):
                 variable[:, first : first + count] = values[:, c]
-        said = {"Conventions": _CONVENTIONS, "title": "land-use fractions of a synthetic world", **_said(source)}
-        file.attrs.update(plain_attributes(said))
+        said = {
+            "Conventions": conventions(np.float32),
+            "title": "land-use fractions of a synthetic world",
+            **_said(source),
+        }
+        file.attrs.update(netcdf_attributes(plain_attributes(said)))
 
 
 def _bands(grid: Grid) -> Iterator[Window]:
     """Windows of the whole width."""
     for row in range(0, grid.rows, _BLOCK):
         yield Window(row, 0, min(_BLOCK, grid.rows - row), grid.columns)
-
-
-def _write_axes(file: Any, grid: Grid) -> None:
-    centres = (grid.latitudes(), grid.longitudes())
-    for name, values, said in zip(("lat", "lon"), centres, axis_attributes(grid), strict=True):
-        file.create_variable(name, (name,), np.float64, data=values).attrs.update(said)
 
 
 def _said(source: FineSource) -> dict[str, Any]:
