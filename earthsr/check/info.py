@@ -21,9 +21,13 @@ from earthsr.config import load_yaml_config
 from earthsr.data.hdf5 import open_h5, plain_attributes, reading
 from earthsr.dem.predict.arrays import read_elevation
 from earthsr.errors import InputError, already_there, install_hint
+from earthsr.geo import Window, crs_name
+from earthsr.geo.fields import FieldSource
+from earthsr.geo.readers import SOURCES, kind_of, open_layers, split_variable
+from earthsr.geo.times import spans
 from earthsr.models import NetworkSpec, read_checkpoint, resolve_checkpoint
 from earthsr.models.checkpoint import STATE, pretrained_weights
-from earthsr.store import write_text
+from earthsr.store import is_zarr, write_text
 from earthsr.tasks import task_for
 
 _PACKAGES = ("numpy", "h5py", "hdf5plugin", "matplotlib", "pydantic", "typer", "safetensors")
@@ -141,14 +145,66 @@ def _describe_arrays(path: Path) -> dict[str, Any]:
     }
 
 
+#: Suffixes of raster files that GDAL opens; NetCDF and Zarr are known by what they are.
+_RASTERS = (".tif", ".tiff", ".vrt", ".asc", ".img", ".hgt", ".jp2", ".bil", ".flt", ".dt0", ".dt1", ".dt2")
+#: Sides of the blocks of a raster that are looked at, and how many at most: 4 million cells.
+_BLOCK, _BLOCKS = 256, 64
+
+
+def _describe_raster(text: str) -> dict[str, Any]:
+    """Grid, CRS, units and range of a raster: of all cells, or of blocks all over a large one."""
+    source = open_layers(text)
+    try:
+        place = source.georeference
+        years = source.years() if isinstance(source, FieldSource) else None
+        blocks = [
+            place.check(Window(row, column, min(_BLOCK, place.rows - row), min(_BLOCK, place.columns - column)))
+            for row in range(0, place.rows, _BLOCK)
+            for column in range(0, place.columns, _BLOCK)
+        ]
+        chosen = blocks[:: -(-len(blocks) // _BLOCKS)]
+        parts = [source.read(block) for block in chosen]
+        values = np.concatenate([part.ravel() for part in parts])
+        valid = values[np.isfinite(values)]
+        return {
+            "kind": "raster",
+            "path": text,
+            "field": source.name,
+            "shape": [place.rows, place.columns],
+            "years": None if years is None else spans(years),
+            "crs": crs_name(place.crs_wkt),
+            "bounds": list(place.bounds),
+            "cell_size": [place.cell_y, place.cell_x],
+            "round_the_globe": place.periodic,
+            "units": place.units or "not said",
+            "nodata": None if place.nodata is None else float(place.nodata),
+            "cells_read": f"{len(values)} of {place.rows * place.columns}"
+            + ("" if not years else " of the first year"),
+            "cells_without_value": len(values) - len(valid),
+            "minimum": float(valid.min()) if len(valid) else None,
+            "maximum": float(valid.max()) if len(valid) else None,
+        }
+    finally:
+        source.close()
+
+
+def _is_raster(path: Path) -> bool:
+    if path.is_dir():
+        return is_zarr(path)
+    known = (".yaml", ".yml", ".h5", ".hdf5", ".pt", ".pth", ".ckpt", ".pkl", ".npz", ".safetensors")
+    return path.is_file() and path.suffix not in known and (path.suffix.lower() in _RASTERS or kind_of(path) in SOURCES)
+
+
 def describe_file(path: str | Path) -> dict[str, Any]:
-    """Describe a configuration, checkpoint, run folder or HDF5 file.
+    """Describe a configuration, checkpoint, run folder, HDF5 file, or raster (``FILE.nc:VARIABLE`` names a variable).
 
     Raises
     ------
     InputError
         If it is missing, damaged, or none of these.
     """
+    if _is_raster(split_variable(path)[0]):
+        return _describe_raster(str(path))
     path = Path(path)
     if path.is_dir() or path.suffix == ".safetensors" or is_exported(path):
         return _describe_checkpoint(path)
@@ -165,8 +221,8 @@ def describe_file(path: str | Path) -> dict[str, Any]:
     if path.suffix == ".npz":
         return _describe_arrays(path)
     raise InputError(
-        f"{path}: not a kind of file that info knows; expected .yaml, .h5, .npz, .safetensors, .onnx, .mindir or a run "
-        "folder"
+        f"{path}: not a kind of file that info knows; expected .yaml, .h5, .npz, .safetensors, .onnx, .mindir, a run "
+        "folder, or a raster (GeoTIFF, NetCDF, Zarr)"
     )
 
 

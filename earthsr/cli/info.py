@@ -9,7 +9,7 @@ import typer
 
 from earthsr.cli.options import Json, as_lines, show
 
-_FILE = "Configuration, checkpoint, run folder, name of a pretrained model, or data file."
+_FILE = "Configuration, checkpoint, run folder, name of a pretrained model, data file, or raster (FILE.nc:VARIABLE)."
 
 
 def info(
@@ -20,7 +20,7 @@ def info(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace FILE.md where it is there.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Say what a configuration, checkpoint or data file holds; of a checkpoint, its model card.
+    """Say what a configuration, checkpoint, data file or raster holds; of a checkpoint, its model card.
 
     The card says architecture, training data and their fingerprint, scores beside baselines, intended use, limits,
     licence and how to cite; what nobody recorded is said to be so. With --json everything that the file says.

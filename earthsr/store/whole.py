@@ -355,10 +355,17 @@ def remove_leftovers(folder: Path, name: str | None = None, everybodys: bool = F
 
 
 def fingerprint(path: Path) -> dict[str, Any]:
-    """Name, size and SHA-256 of a file; where it lies is nobody's business."""
-    with path.open("rb") as handle:
-        digest = hashlib.file_digest(handle, "sha256").hexdigest()
-    return {"name": path.name, "bytes": path.stat().st_size, "sha256": digest}
+    """Name, size and SHA-256 of a file, or of all files of a Zarr store; where it lies is nobody's business."""
+    if not path.is_dir():
+        with path.open("rb") as handle:
+            digest = hashlib.file_digest(handle, "sha256").hexdigest()
+        return {"name": path.name, "bytes": path.stat().st_size, "sha256": digest}
+    whole, size = hashlib.sha256(), 0
+    for file in sorted(entry for entry in path.rglob("*") if entry.is_file()):
+        part = fingerprint(file)
+        whole.update(f"{file.relative_to(path).as_posix()} {part['sha256']}\n".encode())
+        size += part["bytes"]
+    return {"name": path.name, "bytes": size, "sha256": whole.hexdigest()}
 
 
 def write_text(path: str | Path, text: str) -> Path:

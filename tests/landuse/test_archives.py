@@ -14,8 +14,8 @@ from earthsr.errors import DataError
 from earthsr.geo.cf import regular_axis
 from earthsr.geo.georeference import Georeference
 from earthsr.geo.grid import Bounds, Grid, cut, difference, westward
+from earthsr.geo.lonlat import LonLatRaster, open_lonlat
 from earthsr.geo.memory import array_source
-from earthsr.geo.readers import LonLatRaster, open_lonlat
 from earthsr.geo.times import require_yearly, spans, years_of
 from earthsr.geo.window import Window
 from earthsr.landuse.classes import HILDA_PLUS

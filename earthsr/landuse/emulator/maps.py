@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from earthsr.errors import DataError, InputError, geo_module
 from earthsr.geo.areas import sample
 from earthsr.geo.grid import Grid
-from earthsr.geo.readers import open_lonlat
+from earthsr.geo.lonlat import open_lonlat
 from earthsr.geo.window import Window
 from earthsr.landuse.classes import NODATA, ClassTable
 from earthsr.landuse.emulator.places import cut_to, place, require_xarray, years_in

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from earthsr.errors import DataError, InputError, geo_module
 from earthsr.geo.fields import open_dataset
 from earthsr.geo.grid import Grid
-from earthsr.geo.readers import open_lonlat
+from earthsr.geo.lonlat import open_lonlat
 from earthsr.geo.window import Window
 from earthsr.landuse.emulator.places import Placed, cut_to, place
 from earthsr.landuse.sources.output_grid import BBox, output_grid

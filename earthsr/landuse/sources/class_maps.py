@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from earthsr.errors import DataError, InputError
 from earthsr.geo.crs import same_crs
 from earthsr.geo.grid import Grid, difference
-from earthsr.geo.readers import LonLatRaster, open_lonlat
+from earthsr.geo.lonlat import LonLatRaster, open_lonlat
 from earthsr.geo.times import require_yearly, spans
 from earthsr.geo.window import Window
 from earthsr.landuse.classes import NODATA, ClassTable

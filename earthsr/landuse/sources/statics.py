@@ -19,8 +19,8 @@ from earthsr.errors import DataError, InputError, geo_module
 from earthsr.geo.areas import aligned, fill, overlap, window_matrix
 from earthsr.geo.georeference import Georeference
 from earthsr.geo.grid import Grid, centres_of, covers, cut
+from earthsr.geo.lonlat import LonLatRaster, open_lonlat
 from earthsr.geo.memory import array_source
-from earthsr.geo.readers import LonLatRaster, open_lonlat
 from earthsr.geo.window import Window
 from earthsr.landuse.fields import Channel
 from earthsr.landuse.sources.class_maps import ClassMaps

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from earthsr.errors import DataError, InputError
 from earthsr.geo.areas import Read, fill, sample
 from earthsr.geo.grid import Grid, centres_of, covers, cut
-from earthsr.geo.readers import LonLatRaster, open_lonlat
+from earthsr.geo.lonlat import LonLatRaster, open_lonlat
 from earthsr.geo.window import Window
 from earthsr.landuse.classes import NODATA, ClassTable
 from earthsr.landuse.fields import Channel
