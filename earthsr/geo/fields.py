@@ -332,7 +332,8 @@ def _zero_fill(array: Any, stored: Any) -> str:
         return ""
     missing = stored.nchunks - stored.nchunks_initialized
     absent = f"; {missing} of {stored.nchunks} chunks were never written and count as 0" if missing else ""
-    if said.pop("_FillValue", None) is None:
+    # What the attributes of the store declare stays; the array's own 0 goes, which xarray puts beside them.
+    if "_FillValue" in own or said.pop("_FillValue", None) is None:
         return absent[2:] and f"{absent[2:]}; --nodata 0 makes them voids, and every other 0"
     return f"the fill value of the Zarr store is 0, and 0 m is taken for sea level; --nodata 0 makes it a void{absent}"
 
