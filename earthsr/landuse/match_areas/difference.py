@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from earthsr.landuse.match_areas.quotas import shares
-from earthsr.landuse.match_areas.sums import class_sums, compact
+from earthsr.landuse.match_areas.match import class_sums, compact, shares
 
 
 @dataclass(frozen=True, eq=False)
