@@ -61,7 +61,7 @@ def forcing_of(emulator: Any, classes: Any, year: int) -> Any:
     import numpy as np
     import xarray as xr
 
-    from earthsr.landuse.emulator.output import areas_km2
+    from earthsr.landuse.emulator.memory import areas_km2
 
     coarse, table = emulator.forcing_grid, emulator.table
     areas = areas_km2(classes, len(table) + 1, emulator.grid, coarse)

@@ -12,9 +12,8 @@ from earthsr.backend import Model
 from earthsr.evaluation.figures import new_figure, save
 from earthsr.evaluation.report import MAPS, YEARS, field_columns, score_table
 from earthsr.landuse.dataset import LandUseDataset
-from earthsr.landuse.map_figures import class_maps, rollout_figure
+from earthsr.landuse.figures import area_curves, class_maps, confusion_figure, iou_bars, rollout_figure
 from earthsr.landuse.rollout import predict_maps
-from earthsr.landuse.score_figures import area_curves, confusion_figure, iou_bars
 from earthsr.landuse.scores import FieldScores, LandUseScores
 from earthsr.landuse.split import LandUseData
 from earthsr.landuse.tile_task import TileTask

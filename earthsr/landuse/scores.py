@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from earthsr.evaluation.statistics import ErrorStatistics
 from earthsr.landuse.class_areas import AreaStatistics
 from earthsr.landuse.map_scores import MapStatistics
-from earthsr.landuse.region import BASELINES
-from earthsr.landuse.rollout import Path
+from earthsr.landuse.rollout import BASELINES, Path
 from earthsr.landuse.split_file import LandUseLayout
 
 

@@ -18,8 +18,7 @@ from earthsr.data.hdf5 import open_h5, plain_attributes, reading
 from earthsr.errors import DataError
 from earthsr.geo.grid import Grid
 from earthsr.landuse.classes import ClassTable
-from earthsr.landuse.fields import Channel, ContinuousField
-from earthsr.landuse.statistics import LandUseStatistics
+from earthsr.landuse.fields import Channel, ContinuousField, LandUseStatistics
 
 T = TypeVar("T")
 

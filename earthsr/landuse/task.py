@@ -24,8 +24,7 @@ from earthsr.landuse.dataset import LandUseDataset
 from earthsr.landuse.evaluate import map_findings
 from earthsr.landuse.field_task import LandField
 from earthsr.landuse.map_scores import MapStatistics, flicker_statistics
-from earthsr.landuse.region import BASELINES, baseline_maps, region_of
-from earthsr.landuse.rollout import ROWS, Row, path_of, predict_maps
+from earthsr.landuse.rollout import BASELINES, ROWS, Row, baseline_maps, path_of, predict_maps, region_of
 from earthsr.landuse.scores import LandUseScores
 from earthsr.landuse.split import LandUseData
 from earthsr.landuse.split_file import tile_size_of

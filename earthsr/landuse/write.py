@@ -22,8 +22,7 @@ from earthsr.errors import DataError, InputError
 from earthsr.geo.grid import Grid
 from earthsr.geo.window import Window
 from earthsr.landuse.classes import NODATA
-from earthsr.landuse.fields import COARSE_CELL_DEG, FineSource, Forcing, aggregate
-from earthsr.landuse.statistics import LandUseStatistics, RunningStatistics
+from earthsr.landuse.fields import COARSE_CELL_DEG, FineSource, Forcing, LandUseStatistics, RunningStatistics, aggregate
 from earthsr.store import atomic_file, require_free
 
 SCHEMA_VERSION: Final = 1

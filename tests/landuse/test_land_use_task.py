@@ -22,8 +22,7 @@ from earthsr.landuse.classes import HILDA_PLUS, NODATA
 from earthsr.landuse.field_task import LandField
 from earthsr.landuse.fields import Forcing
 from earthsr.landuse.map_scores import MapStatistics
-from earthsr.landuse.region import BASELINES, region_of
-from earthsr.landuse.rollout import ROWS, Path, path_of, predict_maps
+from earthsr.landuse.rollout import BASELINES, ROWS, Path, path_of, predict_maps, region_of
 from earthsr.landuse.samples import PriorPlan
 from earthsr.landuse.task import LandUse, frequency_weights
 from earthsr.landuse.write import write_landuse

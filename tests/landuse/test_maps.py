@@ -10,9 +10,8 @@ from sklearn import metrics
 from earthsr.evaluation.figures import save
 from earthsr.geo.grid import Grid
 from earthsr.landuse.class_areas import EARTH_RADIUS_KM, AreaStatistics, cell_areas
-from earthsr.landuse.map_figures import class_maps, rollout_figure
+from earthsr.landuse.figures import area_curves, class_maps, confusion_figure, iou_bars, rollout_figure
 from earthsr.landuse.map_scores import MapStatistics, change_categories, flicker_statistics
-from earthsr.landuse.score_figures import area_curves, confusion_figure, iou_bars
 
 NAMES = ("urban", "cropland", "forest", "water")
 COLOURS = ("#d7191c", "#f4c542", "#1b7837", "#3a7ebf")

@@ -20,21 +20,18 @@ from earthsr.geo.grid import Grid
 from earthsr.landuse.classes import NODATA, ClassTable
 from earthsr.landuse.emulator.forcing import MemoryScenario, coarse_grid, read_forcing
 from earthsr.landuse.emulator.maps import read_map, read_protected
-from earthsr.landuse.emulator.memory import MemoryFields, MemoryMaps, MemoryWorld, State
-from earthsr.landuse.emulator.output import dataset_of
-from earthsr.landuse.emulator.priors import hidden_share
+from earthsr.landuse.emulator.memory import MemoryFields, MemoryMaps, MemoryWorld, State, dataset_of
 from earthsr.landuse.emulator.static import read_static
-from earthsr.landuse.emulator.years import require_year, years_between, years_trained_on
+from earthsr.landuse.emulator.steps import hidden_share, require_year, years_between, years_trained_on
 from earthsr.landuse.reconstruct.chunk import Maker
-from earthsr.landuse.reconstruct.counts import add_up
-from earthsr.landuse.reconstruct.drift import yearly
 from earthsr.landuse.reconstruct.inputs import warn_of_cells
+from earthsr.landuse.reconstruct.ledger import add_up, yearly
 from earthsr.landuse.reconstruct.plan import CHUNK, Options, Step, make_method, require_land_use
 from earthsr.landuse.sources.output_grid import BBox
 from earthsr.landuse.sources.states import channels_of_classes
 from earthsr.models import Precision
 
-#: What is told of a step, of what :func:`earthsr.landuse.reconstruct.drift.yearly` finds.
+#: What is told of a step, of what :func:`earthsr.landuse.reconstruct.ledger.yearly` finds.
 _FIGURES: Final = (
     "area_error_percent",
     "area_error_percent_without_decoder",

@@ -18,7 +18,7 @@ from earthsr.landuse.class_areas import row_areas
 from earthsr.landuse.classes import NODATA
 from earthsr.landuse.maps import Maps, Scratch
 from earthsr.landuse.match_areas import match_areas
-from earthsr.landuse.reconstruct.counts import Ledger, count
+from earthsr.landuse.reconstruct.ledger import Ledger, count
 from earthsr.landuse.reconstruct.plan import Method, Plan, Step
 from earthsr.landuse.reconstruct.progress import Chunk
 from earthsr.landuse.reconstruct.windows import Ground, WindowFields, scalars_of

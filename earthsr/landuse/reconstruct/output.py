@@ -16,15 +16,13 @@ from earthsr.errors import InputError, already_there
 from earthsr.evaluation.figures import new_figure, save
 from earthsr.evaluation.report import score_table, write_report
 from earthsr.landuse.classes import NODATA
-from earthsr.landuse.map_figures import class_maps
+from earthsr.landuse.figures import area_curves, class_maps
 from earthsr.landuse.maps import Maps, export_geotiffs, export_netcdf
 from earthsr.landuse.maps.windows import all_chunks
-from earthsr.landuse.reconstruct.counts import add_up
-from earthsr.landuse.reconstruct.drift import by_decade, worst_years, yearly
+from earthsr.landuse.reconstruct.ledger import add_up, by_decade, worst_years, yearly
 from earthsr.landuse.reconstruct.plan import Plan
 from earthsr.landuse.reconstruct.progress import Progress
 from earthsr.landuse.reconstruct.work import SharedFolder
-from earthsr.landuse.score_figures import area_curves
 from earthsr.store import is_zarr, make_folder, place, remove_leftovers, write_json
 
 KINDS: Final = (".zarr", ".nc", ".tif")

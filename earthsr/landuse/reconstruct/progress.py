@@ -1,7 +1,7 @@
-"""What is done: one small file for each chunk and year, which also holds what was counted there.
+"""Which chunks are a process's own, and what is done: one small file for each chunk and year, with what was counted.
 
 A marker is written after the chunk's values, so what is marked is there. Processes see each other's work by the markers
-alone, and wait for those they need.
+alone, and wait for those they need. They need no connection: whatever starts several copies of one command will do.
 """
 
 from __future__ import annotations
@@ -10,7 +10,8 @@ import contextlib
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -127,3 +128,23 @@ class Progress:
                     said = now
                     _logger.info("waits for chunk %d-%d of %d, of %s", chunk.i, chunk.j, year, self._owner(chunk))
                 time.sleep(_POLL_S)
+
+
+def shares(costs: Sequence[float], of: int) -> list[int]:
+    """Rank of each chunk: the dearest first, each to whom has least (Graham, 1969).
+
+    Chunks that cost nothing are given out in turn.
+    """
+    loads = [0.0] * of
+    held = [0] * of
+    found = [0] * len(costs)
+    for chunk in sorted(range(len(costs)), key=lambda i: (-costs[i], i)):
+        rank = min(range(of), key=partial(_burden, loads, held, costs[chunk]))
+        found[chunk] = rank
+        loads[rank] += costs[chunk]
+        held[rank] += 1
+    return found
+
+
+def _burden(loads: Sequence[float], held: Sequence[int], cost: float, rank: int) -> tuple[float, int, int]:
+    return loads[rank] if cost else 0.0, held[rank], rank

@@ -26,8 +26,7 @@ from earthsr.landuse.reconstruct.chunk import Made, Piece, Worker
 from earthsr.landuse.reconstruct.inputs import Inputs, open_inputs
 from earthsr.landuse.reconstruct.output import KINDS, files_of, finish, require_free
 from earthsr.landuse.reconstruct.plan import Options, Plan, Step, make_plan
-from earthsr.landuse.reconstruct.progress import Chunk, Progress
-from earthsr.landuse.reconstruct.ranks import shares
+from earthsr.landuse.reconstruct.progress import Chunk, Progress, shares
 from earthsr.landuse.reconstruct.work import SharedFolder
 from earthsr.landuse.sources.gaps import Gaps, land_share
 from earthsr.ranks import Rank

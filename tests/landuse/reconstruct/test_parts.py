@@ -12,11 +12,9 @@ from earthsr.geo.areas import cells_of
 from earthsr.geo.grid import Grid
 from earthsr.landuse.class_areas import row_areas
 from earthsr.landuse.reconstruct import Rank, device_of, rank_of
-from earthsr.landuse.reconstruct.counts import add_up, count
-from earthsr.landuse.reconstruct.drift import by_decade, yearly
+from earthsr.landuse.reconstruct.ledger import add_up, by_decade, count, yearly
 from earthsr.landuse.reconstruct.plan import chunk_side, steps_of
-from earthsr.landuse.reconstruct.progress import Chunk, Progress
-from earthsr.landuse.reconstruct.ranks import shares
+from earthsr.landuse.reconstruct.progress import Chunk, Progress, shares
 
 
 def test_each_map_has_the_one_before_it_as_prior_in_both_directions():

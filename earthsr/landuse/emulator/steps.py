@@ -1,15 +1,19 @@
-"""Calendar years, and those between two maps."""
+"""Which steps a model can make: calendar years, those that it was trained on, and whether it can do without a prior."""
 
 from __future__ import annotations
 
 import math
 import operator
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
+import yaml
 
+from earthsr.backend import Model
 from earthsr.errors import InputError
+from earthsr.models import UNetSpec
 
 #: Years that scenarios of land use are made for: LUH2 begins in 850, and its extensions end in 2300.
 YEARS: Final = (850, 2300)
@@ -57,3 +61,22 @@ def years_trained_on(metadata: Mapping[str, Any]) -> tuple[int, int] | None:
     except (KeyError, TypeError, ValueError, AttributeError):
         return None
     return (min(years), max(years)) if years else None
+
+
+def hidden_share(model: Model) -> float | None:
+    """Share of training samples whose prior was hidden; 1 for a network without a prior, None where nothing says it.
+
+    The checkpoint says it, or else the configuration of the run that it lies in.
+    """
+    if isinstance(model.spec, UNetSpec) and not model.spec.prior:
+        return 1.0
+    if "prior_hidden" in model.metadata:
+        return float(model.metadata["prior_hidden"])
+    weights = Path(str(model.metadata.get("source", "in memory")))
+    path = weights.parent.parent.parent / "config.yaml"
+    if weights.parent.parent.name != "checkpoints" or not path.is_file():
+        return None
+    try:
+        return float(yaml.safe_load(path.read_text(encoding="utf-8"))["data"]["prior_hidden"])
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, ValueError):
+        return None
