@@ -14,6 +14,7 @@ from earthsr.backend import Model
 from earthsr.data.dataset import Dataset
 from earthsr.data.patches import Patches
 from earthsr.dem.ground_errors import GroundErrors, ground_errors
+from earthsr.dem.lattice import Lattice, lattice_of
 from earthsr.dem.region_figures import THIN, profile_figure
 from earthsr.dem.regions import draw_regions
 from earthsr.dem.split import DemData
@@ -30,6 +31,11 @@ OFFSETS: Columns = (
     ("east_cells", "east (fine cells)", "+.3f"),
     ("south_cells", "south (fine cells)", "+.3f"),
     ("standard_error_cells", "standard error", ".3f"),
+)
+
+LATTICE: Columns = (
+    ("edge_step_ratio", "step across coarse edges / within", ".3f"),
+    ("curvature_ratio", "curvature, largest / smallest phase", ".3f"),
 )
 
 _REGION = "Errors share one scale, red where the surface is too high. Blank: no value, or no patch of the split."
@@ -96,15 +102,17 @@ def evaluation_findings(model: Model, source: DemData, dataset: Dataset, score: 
         If the split is damaged.
     """
     # Scoring reads every value, so damage shows before anything is written.
-    cells, errors, split = source.fine_cell_size_m(), GroundErrors(), source.split
+    cells, errors, lattice, split = source.fine_cell_size_m(), GroundErrors(), Lattice(), source.split
+    scale = model.spec.scale
 
     def observe(patches: Patches, methods: Mapping[str, NDArray[np.float32]]) -> None:
-        nonlocal errors
+        nonlocal errors, lattice
         sizes = None if cells is None else cells[patches.indices]
-        errors += ground_errors(methods, patches.fine, patches.mask, border=model.spec.scale, cell_size_m=sizes)
+        errors += ground_errors(methods, patches.fine, patches.mask, border=scale, cell_size_m=sizes)
+        lattice += lattice_of(methods, patches.fine, patches.mask, patches.indices, scale=scale, border=scale)
 
     scores = score(model, dataset, observe=observe)
-    metrics = {**scores.to_dict(), **errors.to_dict()}
+    metrics = {**scores.to_dict(), **errors.to_dict(), "lattice": lattice.to_dict()}
     provenance = {
         **provenance_of(model, source, source.layout.attributes.get("source", "not stated in the file")),
         "definitions": "nearest: every fine cell has its coarse cell's value; bilinear, bicubic (cubic convolution, "
@@ -136,7 +144,12 @@ def evaluation_findings(model: Model, source: DemData, dataset: Dataset, score: 
         provenance=provenance,
         headline=_headline(metrics),
         columns=ELEVATION,
-        tables=[("Scores", score_table(metrics["scores"])), *_group_tables(metrics), *_offset_table(metrics)],
+        tables=[
+            ("Scores", score_table(metrics["scores"])),
+            *_group_tables(metrics),
+            *_offset_table(metrics),
+            *_lattice_table(metrics),
+        ],
         draw=draw,
         curves="Training loss and learning rate by step; validation RMSE by epoch.",
     )
@@ -164,6 +177,13 @@ def _shift(metrics: dict[str, Any]) -> str:
 def _offset_table(metrics: dict[str, Any]) -> list[tuple[str, str]]:
     heading = "Offset from the truth, fitted over the split (reported, never corrected)"
     return [(heading, score_table(metrics["offset"], OFFSETS))]
+
+
+def _lattice_table(metrics: dict[str, Any]) -> list[tuple[str, str]]:
+    gain = metrics["lattice"]["phase_filter_gain_percent"]
+    behind = "" if gain is None else f"; a 7 x 7 filter by phase behind the model would gain {gain:.1f} % of its RMSE"
+    heading = f"Whether the coarse grid shows: as in the truth, or not{behind}"
+    return [(heading, score_table(metrics["lattice"]["surfaces"], LATTICE))]
 
 
 def _group_tables(metrics: dict[str, Any]) -> list[tuple[str, str]]:
