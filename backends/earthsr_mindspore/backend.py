@@ -72,7 +72,7 @@ class MindSporeBackend(WeightsBackend, ExportedBackend):
 
     def export(self, file: WeightsFile, path: Path, *, opset: int | None = None) -> dict[str, Any]:
         """Write MindIR, or ONNX where MindSpore can; see the base class."""
-        set_device("cpu", 0, self.version())
+        set_device("cpu", self.version())
         from earthsr_mindspore.export import export
 
         return export(file, path, opset)
@@ -86,8 +86,7 @@ class MindSporeBackend(WeightsBackend, ExportedBackend):
     ) -> Engine:
         """Open a MindIR file; see the base class."""
         require_float32(precision, path)
-        kind, _, number = device.partition(":")
-        chosen = set_device(kind, int(number or 0), self.version())
+        chosen = set_device(device, self.version())
         from earthsr_mindspore.export import MindIREngine
 
         return MindIREngine(path, spec, chosen)
@@ -103,8 +102,7 @@ class MindSporeBackend(WeightsBackend, ExportedBackend):
         distribute: bool = False,
     ) -> TrainingEngine:
         """Build the network on a device; see the base class."""
-        kind, _, number = device.partition(":")
-        chosen = set_device(kind, int(number or 0), self.version())
+        chosen = set_device(device, self.version())
         from earthsr_mindspore.engine import MindSporeEngine
         from earthsr_mindspore.group import join
 

@@ -8,7 +8,7 @@ from mindspore import dtype as mstype
 
 from earthsr.geo.resample import polyphase_kernel, reach
 from earthsr.models import DemSRNetSpec
-from earthsr_mindspore.precision import Convolution
+from earthsr_mindspore.precision import Convolution, resizable
 
 
 def _conv(spec: DemSRNetSpec, inputs: int, outputs: int) -> nn.Conv2d:
@@ -43,15 +43,16 @@ class Upsample(nn.Cell):
         if self.upsampler == "pixel_shuffle":
             return ops.pixel_shuffle(x, self.scale)
         height, width = x.shape[-2:]
+        kind, x = x.dtype, resizable(x)
         if self.resize == "half_pixel":
             size = (height * self.scale, width * self.scale)
-            return ops.interpolate(x, size=size, mode="bilinear", align_corners=False)
+            return ops.interpolate(x, size=size, mode="bilinear", align_corners=False).astype(kind)
         # Asymmetric registration reads source = destination / scale. With one replicated row and column more,
         # aligned corners sample exactly these positions.
         padded = ops.pad(x, (0, 1, 0, 1), mode="replicate")
         size = (height * self.scale + 1, width * self.scale + 1)
         fine = ops.interpolate(padded, size=size, mode="bilinear", align_corners=True)
-        return fine[:, :, :-1, :-1]
+        return fine[:, :, :-1, :-1].astype(kind)
 
 
 class Surface(nn.Cell):

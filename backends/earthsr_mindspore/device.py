@@ -127,14 +127,24 @@ def load() -> None:
     import mindspore  # noqa: F401
 
 
-def set_device(device: str, number: int, version: str) -> str:
+def set_device(device: str, version: str) -> str:
     """Choose the process's device and return its name, ``cpu`` or ``ascend``.
+
+    Parameters
+    ----------
+    device : str
+        As the command line takes it, a number behind a colon included. Without one MindSpore chooses: the first NPU,
+        or one for each of the processes that ``msrun`` has started, which an explicit number would overrule.
+    version : str
+        MindSpore's.
 
     Raises
     ------
     BackendError
         If it is not supported or not there, or the process has settled on another one.
     """
+    device, _, digits = device.partition(":")
+    number = int(digits) if digits else None
     if device in ("gpu", "cuda"):
         raise BackendError(f"backend mindspore does not support device {device}: {GPU_REASON}, or --device cpu")
     if device not in ("auto", "cpu", "ascend"):
@@ -148,19 +158,22 @@ def set_device(device: str, number: int, version: str) -> str:
     try:
         _settle(name, number, version)
     except (RuntimeError, ValueError) as error:
+        chosen = name if number is None else f"{name} {number}"
         raise BackendError(
-            f"MindSpore cannot use device {name} {number} in this process ({error}); it settles on the first device "
-            "that it is given: start a new process"
+            f"MindSpore cannot use device {chosen} in this process ({error}); it settles on the first one that it is "
+            "given: start a new process"
         ) from None
     return name
 
 
 @cache
-def _settle(name: str, number: int, version: str) -> None:
+def _settle(name: str, number: int | None, version: str) -> None:
     """Give the process its device: once, for processes that have met take no second call, even of the same."""
     import mindspore as ms
 
-    if name == "ascend":
+    if name == "ascend" and number is None:
+        ms.set_device("Ascend")
+    elif name == "ascend":
         ms.set_device("Ascend", number)
     else:
         ms.set_device("CPU")
@@ -170,7 +183,10 @@ def _settle(name: str, number: int, version: str) -> None:
 # MindSpore takes each of the next two once per process, and raises an error when asked again.
 @cache
 def forbid_hf32() -> None:
-    """Let float32 be float32: an Ascend's default for convolutions is HF32, which keeps 11 bits of the mantissa."""
+    """Let float32 be float32: an Ascend's default for convolutions is HF32, which keeps 11 bits of the mantissa.
+
+    At every level: from O1 on the only convolution in float32 is that of the interpolated surface, whose heights it is.
+    """
     import mindspore as ms
 
     ms.device_context.ascend.op_precision.conv_allow_hf32(False)

@@ -154,7 +154,7 @@ class MindSporeEngine(TrainingEngine):
         self.precision = self._plan.words
         self._graph = graph
         self.steps_per_call = SUNK_STEPS if device == "ascend" else 1
-        if self._plan.dtype is None and device == "ascend":
+        if device == "ascend":
             process.forbid_hf32()
         if precision.strict:
             process.set_deterministic()

@@ -63,6 +63,11 @@ def _words(level: str, dtype: str, scaling: str) -> str:
     return ", ".join(filter(None, (f"{dtype} convolutions", kept, scaling)))
 
 
+def resizable(x: Tensor) -> Tensor:
+    """A tensor that can be padded and interpolated: float32 in the place of bfloat16, which these do not take."""
+    return x.astype(ms.float32) if x.dtype == ms.bfloat16 else x
+
+
 class Convolution(nn.Conv2d):
     """A convolution whose results can be kept in float32 where it computes in a lower precision."""
 

@@ -7,7 +7,7 @@ from mindspore import Tensor, nn, ops
 from mindspore import dtype as mstype
 
 from earthsr.models import UNetSpec
-from earthsr_mindspore.precision import Convolution, TransposedConvolution
+from earthsr_mindspore.precision import Convolution, TransposedConvolution, resizable
 
 
 def one_hot(classes: Tensor, index: Tensor) -> Tensor:
@@ -95,7 +95,7 @@ class Enlarge(nn.Cell):
         x = self.conv(x)
         if self.bilinear:
             size = (2 * x.shape[2], 2 * x.shape[3])
-            return ops.interpolate(x, size=size, mode="bilinear", align_corners=False)
+            return ops.interpolate(resizable(x), size=size, mode="bilinear", align_corners=False).astype(x.dtype)
         return x
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from earthsr.errors import BackendError
@@ -39,12 +40,39 @@ def find_device(device: str) -> torch.device:
     return torch.device("cuda", index)
 
 
-def numerics(device: torch.device, tf32: bool, strict: bool) -> contextlib.AbstractContextManager[Any]:
-    """How cuDNN may compute: TF32 keeps 10 bits of the mantissa and is its default; strict means deterministic."""
+@contextlib.contextmanager
+def numerics(device: torch.device, tf32: bool, strict: bool) -> Iterator[None]:
+    """Let float32 be float32, whatever the process says of it, and leave the process's own settings as they were.
+
+    Convolutions on a GPU are in TF32 by default, which keeps 10 bits of the mantissa; a caller may ask for it, or for
+    bfloat16, elsewhere too. Only the switches of single operations are read and set: PyTorch refuses the older ones
+    (``allow_tf32``) where a caller has used these.
+
+    Parameters
+    ----------
+    device : torch.device
+        Where it is computed.
+    tf32 : bool
+        Whether convolutions on a GPU may be in TF32: those of a low precision, none of which is in float32.
+    strict : bool
+        Deterministic kernels, and no TF32 at all.
+    """
     import torch
 
-    if device.type != "cuda":
-        return contextlib.nullcontext()
-    return torch.backends.cudnn.flags(
-        enabled=True, benchmark=not strict, deterministic=strict, allow_tf32=tf32 and not strict
+    backends: Any = torch.backends
+    cuda = device.type == "cuda"
+    convolutions, products = (
+        (backends.cudnn.conv, backends.cuda.matmul) if cuda else (backends.mkldnn.conv, backends.mkldnn.matmul)
     )
+    kept = convolutions.fp32_precision, products.fp32_precision
+    chosen = backends.cudnn.benchmark, backends.cudnn.deterministic
+    try:
+        convolutions.fp32_precision = "tf32" if cuda and tf32 and not strict else "ieee"
+        products.fp32_precision = "ieee"
+        if cuda:
+            backends.cudnn.benchmark, backends.cudnn.deterministic = not strict, strict
+        yield
+    finally:
+        convolutions.fp32_precision, products.fp32_precision = kept
+        if cuda:
+            backends.cudnn.benchmark, backends.cudnn.deterministic = chosen

@@ -67,7 +67,7 @@ class TorchEngine(TrainingEngine):
         self._optimizer: Adam | None = None
         self._optimizer_spec = OptimizerSpec()
         self._accumulate = 1
-        self._skipped = 0
+        self._skipped = self._tried = self._updates = 0
         self._state = State(weights)
         self.load_state(self._state)
 
@@ -90,6 +90,7 @@ class TorchEngine(TrainingEngine):
             recompute_blocks(self._network)
         if sync_batch_norm and not self._group.alone:
             share_statistics(self._network)
+        self._skipped = self._count_skipped()
         self._objective = objective
         # Sent to the device once, and not with every batch.
         table = objective.class_weights if isinstance(objective, Objective) else None
@@ -182,22 +183,42 @@ class TorchEngine(TrainingEngine):
         parameters = self._optimizer.parameters
         if self._scaler.is_enabled():
             self._scaler.unscale_(self._optimizer.inner)
-        bound = float("inf") if spec.clip_norm is None else spec.clip_norm
-        norm = torch.nn.utils.clip_grad_norm_(parameters, bound, foreach=True)
+        norm = self._clip(parameters, spec.clip_norm)
         self._optimizer.set_rate(rate)
+        self._tried += 1
         if self._scaler.is_enabled():
-            before = self._scaler.get_scale()
             self._scaler.step(self._optimizer.inner)
             self._scaler.update()
-            self._skipped += self._scaler.get_scale() < before
         else:
-            self._optimizer.inner.step()
+            self._optimizer.step()
         for name in self._optimizer.names:
             self._masters[name].grad = None
             if self._separate:
                 with torch.no_grad():
                     self._parameters[name].copy_(self._masters[name])
                 self._parameters[name].grad = None
+        return norm
+
+    def _clip(self, parameters: Sequence[Tensor], bound: float | None) -> Tensor:
+        """Norm of the whole gradient; where that is above the bound, the gradient is made so much smaller.
+
+        Where it is not, nothing is multiplied by 1: on the host that is asked for, and a fused step on a GPU, which
+        nothing waits for, divides while it reads the gradient anyway.
+        """
+        assert self._optimizer is not None
+        gradients = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        norm = torch.nn.utils.get_total_norm(gradients, foreach=True)
+        if bound is None:
+            return norm
+        # 1e-6 as in clip_grad_norm_.
+        excess = (norm + 1e-6) / bound
+        if self._device.type == "cpu":
+            if not bool(excess <= 1):
+                torch.nn.utils.clip_grads_with_norm_(parameters, bound, norm, foreach=True)
+        elif self._scaler.is_enabled() or not self._optimizer.fused:
+            torch.nn.utils.clip_grads_with_norm_(parameters, bound, norm, foreach=True)
+        else:
+            self._optimizer.divide_by(excess.clamp(min=1.0))
         return norm
 
     # Prediction
@@ -257,7 +278,7 @@ class TorchEngine(TrainingEngine):
             step=steps,
             loss_scale=scale,
             loss_scale_good_steps=good,
-            skipped_steps=self._skipped,
+            skipped_steps=self._count_skipped(),
         )
 
     def load_state(self, state: State) -> None:
@@ -279,10 +300,17 @@ class TorchEngine(TrainingEngine):
             )
         self._take_over()
 
+    def _count_skipped(self) -> int:
+        """Steps that overflowed: those that were tried and that the optimiser did not count, asked for when needed."""
+        if self._optimizer is None or not self._scaler.is_enabled():
+            return self._skipped
+        return self._skipped + self._tried - (self._optimizer.updates() - self._updates)
+
     def _take_over(self) -> None:
         """Hand the state that was loaded to the optimiser, once there is one, and hold only what it has no use for."""
         if self._optimizer is not None:
             self._optimizer.load(self._state.first_moments, self._state.second_moments, self._state.step)
+            self._tried, self._updates = 0, self._optimizer.updates()
             self._state = replace(self._state, weights={}, first_moments={}, second_moments={}, step=0)
 
     # Tensors

@@ -185,8 +185,12 @@ def join(device: torch.device, distribute: bool) -> Group:
             # torchrun keeps its store when it starts processes again; addresses of those that died shall not be found.
             store, _, _ = next(dist.rendezvous("env://", rank.number, rank.of))
             attempt = dist.PrefixStore(f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
-            kind = "nccl" if device.type == "cuda" else "gloo"
-            dist.init_process_group(kind, store=attempt, rank=rank.number, world_size=rank.of)
+            kind, options = "gloo", dict[str, Any]()
+            if device.type == "cuda":
+                # Else every rank takes memory on the first GPU too, and NCCL guesses which one is this rank's.
+                kind, options = "nccl", {"device_id": device}
+                torch.cuda.set_device(device)
+            dist.init_process_group(kind, store=attempt, rank=rank.number, world_size=rank.of, **options)
         except (RuntimeError, ValueError) as error:
             raise BackendError(f"{rank.of} processes did not meet: {str(error).splitlines()[0]}") from error
         atexit.register(_leave)

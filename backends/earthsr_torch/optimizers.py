@@ -19,6 +19,7 @@ class Adam:
         self.parameters = [masters[name] for name in self.names]
         kind = torch.optim.Adam if spec.name == "adam" else torch.optim.AdamW
         # fused: one kernel for all parameters; agrees with PyTorch's plain loop to rounding.
+        self.fused = fused
         self.inner = kind(
             self.parameters,
             lr=0.0,
@@ -33,6 +34,21 @@ class Adam:
         """Set the learning rate of the next step."""
         for group in self.inner.param_groups:
             group["lr"] = rate
+
+    def divide_by(self, divisor: Tensor) -> None:
+        """Let the next step divide the gradient, where it is fused: its kernel does so on the way."""
+        self.inner.grad_scale = divisor  # type: ignore[attr-defined]
+
+    def step(self) -> None:
+        """Update all parameters."""
+        self.inner.step()
+        if hasattr(self.inner, "grad_scale"):
+            del self.inner.grad_scale
+
+    def updates(self) -> int:
+        """Updates of the last parameter, of which skipped ones are none; the device is waited for."""
+        state = self.inner.state.get(self.parameters[-1]) if self.parameters else None
+        return int(state["step"].item()) if state else 0
 
     def export(self) -> tuple[Weights, Weights, int]:
         """Copy first moments, second moments and the number of steps."""

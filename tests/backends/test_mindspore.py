@@ -10,7 +10,7 @@ import pytest
 
 from earthsr.backend import get_backend
 from earthsr.errors import BackendError
-from earthsr.models import MSELoss, OptimizerSpec, Precision, State, initial_weights
+from earthsr.models import MSELoss, OptimizerSpec, Precision, State, UNetSpec, initial_weights
 from tests.backends.test_engine import SPEC, assert_same_state, make_batch
 from tests.conftest import installed
 
@@ -159,6 +159,66 @@ def test_a_process_is_given_its_device_once(monkeypatch):
 
     monkeypatch.setattr(ms, "set_device", lambda *_: pytest.fail("was called again"))
     engine()
+
+
+@pytest.mark.parametrize(
+    ("device", "given"),
+    [("ascend", ("Ascend",)), ("auto", ("Ascend",)), ("ascend:0", ("Ascend", 0)), ("ascend:3", ("Ascend", 3))],
+)
+def test_an_npu_is_named_only_where_somebody_names_it(monkeypatch, device, given):
+    """Under msrun MindSpore gives each process an NPU of its own, and an explicit number overrules that."""
+    import mindspore as ms
+
+    from earthsr_mindspore import device as process
+
+    calls = []
+    monkeypatch.setattr(process, "ascend_reason", lambda: None)
+    monkeypatch.setattr(process, "_settle", process._settle.__wrapped__)
+    monkeypatch.setattr(ms, "set_device", lambda *args: calls.append(args))
+    assert process.set_device(device, "2.10.0") == "ascend"
+    assert calls == [given]
+
+
+@pytest.mark.parametrize("level", ["O0", "O1", "O2", "O3"])
+def test_hf32_is_off_on_an_npu_at_every_level(monkeypatch, level):
+    """The interpolated surface is a convolution in float32 at every level, and CANN's default for these is HF32."""
+    import mindspore as ms
+
+    from earthsr_mindspore import device as process
+    from earthsr_mindspore.engine import MindSporeEngine
+
+    calls = []
+    switches = ms.device_context.ascend.op_precision
+    for name in ("conv_allow_hf32", "matmul_allow_hf32"):
+        monkeypatch.setattr(switches, name, lambda value, name=name: calls.append((name, value)))
+    process.forbid_hf32.cache_clear()
+    spec = dataclasses.replace(SPEC, residual_over="bicubic")
+    MindSporeEngine(spec, initial_weights(spec, 0), "ascend", Precision(level))
+    process.forbid_hf32.cache_clear()
+    assert sorted(calls) == [("conv_allow_hf32", False), ("matmul_allow_hf32", False)]
+
+
+@pytest.mark.parametrize("resize", ["half_pixel", "asymmetric"])
+def test_bfloat16_is_resized_in_float32(resize):
+    """ResizeBilinearV2 takes float32 and float16 alone, on an NPU as on a CPU."""
+    import mindspore as ms
+
+    from earthsr_mindspore.demsrnet import Upsample
+    from earthsr_mindspore.device import mode
+    from earthsr_mindspore.unet import Enlarge
+
+    x = np.random.default_rng(0).normal(size=(1, 4, 3, 5)).astype(np.float32)
+    low = ms.Tensor(x).astype(ms.bfloat16)
+    spec = dataclasses.replace(SPEC, resize=resize)
+    maps = UNetSpec(coarse_channels=1, static_channels=1, classes=2, width=2, depth=1, upsampling="bilinear")
+    enlarge = Enlarge(maps, 4)
+    # What resizes is looked at alone: no convolution in bfloat16 runs here.
+    enlarge.conv = ms.nn.Identity()
+    for cell in (Upsample(spec), *[enlarge] * (resize == "half_pixel")):
+        with mode(graph=True):
+            fine, exact = cell(low), cell(low.astype(ms.float32))
+        assert fine.dtype == ms.bfloat16
+        np.testing.assert_array_equal(fine.astype(ms.float32).asnumpy(), exact.astype(ms.bfloat16).float().asnumpy())
 
 
 def test_the_compile_cache_is_refused(monkeypatch):
