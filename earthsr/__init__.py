@@ -18,15 +18,23 @@ if TYPE_CHECKING:
     from earthsr.api import Run as Run
     from earthsr.api import evaluate as evaluate
     from earthsr.api import from_pretrained as from_pretrained
-    from earthsr.api import predict as predict
     from earthsr.api import train as train
     from earthsr.backend import Model as Model
     from earthsr.backend import get_backend as get_backend
+    from earthsr.check.convert import convert as convert
+    from earthsr.check.export import export as export
     from earthsr.config import Config as Config
     from earthsr.data.normalise import Normalisation as Normalisation
+    from earthsr.dem.api import predict as predict
+    from earthsr.dem.prepare import DemPlan as DemPlan
+    from earthsr.dem.prepare import prepare_dem as prepare_dem
+    from earthsr.landuse.api import reconstruct as reconstruct
+    from earthsr.landuse.classes import ClassTable as ClassTable
     from earthsr.landuse.dataset import LandUseDataset as LandUseDataset
     from earthsr.landuse.emulator import Emulator as Emulator
+    from earthsr.landuse.prepare import prepare_landuse as prepare_landuse
     from earthsr.landuse.split import LandUseData as LandUseData
+    from earthsr.landuse.write import SplitPlan as SplitPlan
     from earthsr.mindearth import Dataset as Dataset
     from earthsr.mindearth import DemData as DemData
     from earthsr.mindearth import DemSrTrainer as DemSrTrainer
@@ -52,10 +60,18 @@ if TYPE_CHECKING:
     from earthsr.models import average_weights as average_weights
 
 _PUBLIC = {
+    "convert": "earthsr.check.convert",
+    "export": "earthsr.check.export",
+    "predict": "earthsr.dem.api",
+    "DemPlan": "earthsr.dem.prepare",
+    "prepare_dem": "earthsr.dem.prepare",
+    "reconstruct": "earthsr.landuse.api",
+    "ClassTable": "earthsr.landuse.classes",
+    "prepare_landuse": "earthsr.landuse.prepare",
+    "SplitPlan": "earthsr.landuse.write",
     "Run": "earthsr.api",
     "evaluate": "earthsr.api",
     "from_pretrained": "earthsr.api",
-    "predict": "earthsr.api",
     "train": "earthsr.api",
     "Model": "earthsr.backend",
     "get_backend": "earthsr.backend",

@@ -1,18 +1,17 @@
-"""The library in plain calls: make a model, train, evaluate, predict."""
+"""The library in plain calls, of both workloads: train, evaluate, open a model.
+
+Verbs of one workload are in its wing: ``earthsr.dem.api`` and ``earthsr.landuse.api``.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from earthsr.backend import Model, choose_backend, choose_runner, is_exported, read_model
 from earthsr.config import Config, find_workload, from_mapping, load_yaml_config
-from earthsr.dem.predict.arrays import predict_array
-from earthsr.dem.predict.enlarge import PredictOptions
-from earthsr.dem.predict.rasters import predict_dataarray
 from earthsr.errors import CheckpointError, ConfigError, InputError
 from earthsr.inference.evaluate import Evaluation, evaluate_split
 from earthsr.models import (
@@ -26,7 +25,17 @@ from earthsr.training import Trainer, TrainingResult, initial_model
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder after training."""
+    """A run folder after training.
+
+    Examples
+    --------
+    >>> import earthsr
+    >>> run = earthsr.train("configs/dem_srnet_demo.yaml", backend="torch", overwrite=True)
+    >>> run.best.parent.name
+    'checkpoints'
+    >>> run.model.spec.scale
+    5
+    """
 
     folder: Path
     result: TrainingResult
@@ -90,6 +99,15 @@ def train(
         If the backend or device is not there.
     TrainingError
         If the loss is no longer finite.
+
+    Examples
+    --------
+    >>> import earthsr
+    >>> config = earthsr.load_yaml_config("configs/dem_srnet_demo.yaml")
+    >>> config["summary"]["summary_dir"] = "runs/first"
+    >>> run = earthsr.train(config, backend="torch", overwrite=True)
+    >>> run.result.score_name
+    'rmse_m'
     """
     if not isinstance(config, Config):
         config = load_yaml_config(config)
@@ -128,46 +146,15 @@ def from_pretrained(
         If there is none, or it is damaged.
     BackendError
         If the backend or device is not there.
+
+    Examples
+    --------
+    >>> import earthsr
+    >>> model = earthsr.from_pretrained("demo-dem", backend="torch")
+    >>> model.spec.scale
+    5
     """
     return Model.from_checkpoint(path, backend=backend, device=device, precision=precision)
-
-
-def predict(model: Model, elevation: Any, **options: Any) -> Any:
-    """Enlarge elevations by the model's scale.
-
-    Parameters
-    ----------
-    model : Model
-        Trained or loaded.
-    elevation : ndarray or xarray.DataArray
-        Metres, NaN where there is no value. An array (H, W), (N, H, W) or (N, C, H, W) is predicted in one piece; a
-        DataArray on axes of latitude and longitude, or of y and x, window by window.
-    **options
-        Of a DataArray: ``mode`` (``"gaussian"`` or ``"exact"``), ``tile``, ``overlap``, ``symmetries``, ``conserve``,
-        ``batch_size``, as :class:`earthsr.inference.Options` has them, and ``bbox`` (west, south, east, north).
-
-    Returns
-    -------
-    ndarray, xarray.DataArray or xarray.Dataset
-        As the input: a DataArray keeps the names of its axes, its CRS, units, long and standard name and vertical
-        datum, is called ``elevation``, and says in further attributes how it was made. A Dataset of ``elevation`` and
-        ``spread`` where ``symmetries`` are averaged.
-
-    Raises
-    ------
-    InputError
-        If the input or an option does not fit.
-    """
-    if hasattr(elevation, "dims"):
-        bbox = options.pop("bbox", None)
-        unknown = sorted(set(options) - {field.name for field in fields(PredictOptions)})
-        if unknown:
-            known = ", ".join([*(field.name for field in fields(PredictOptions)), "bbox"])
-            raise InputError(f"predict has no option {', '.join(unknown)}; it has {known}")
-        return predict_dataarray(model, elevation, PredictOptions(**options), bbox=bbox)
-    if options:
-        raise InputError(f"{', '.join(options)}: options of a DataArray; a bare array is predicted in one piece")
-    return predict_array(model, elevation)
 
 
 def config_of(checkpoint: str | Path, data: str | Path | None = None) -> Config:
@@ -251,6 +238,15 @@ def evaluate(
         If the backend or device is not there.
     InputError
         If the model is part of the package and ``output`` names no folder to write into.
+
+    Examples
+    --------
+    >>> import earthsr
+    >>> evaluation = earthsr.evaluate("runs/demo", backend="torch")
+    >>> sorted(evaluation.metrics["scores"])
+    ['bicubic', 'bilinear', 'conservative', 'model', 'nearest']
+    >>> evaluation.report.name
+    'report.html'
     """
     config = config_of(checkpoint, data)
     weights = resolve_checkpoint(checkpoint)

@@ -92,8 +92,8 @@ def update_config(opt: argparse.Namespace, config: Config) -> None:
 
     Examples
     --------
-    >>> import argparse
     >>> import earthsr
+    >>> import argparse
     >>> config = earthsr.load_yaml_config("configs/dem_srnet_mindearth.yaml")
     >>> earthsr.update_config(argparse.Namespace(output_dir="summary", epochs=20), config)
     >>> config["optimizer"]["epochs"]
@@ -151,6 +151,13 @@ def init_data_parallel(use_ascend: bool = True) -> None:
     ------
     ConfigError
         If no launcher has.
+
+    Examples
+    --------
+    >>> import earthsr
+    >>> config = earthsr.load_yaml_config("configs/dem_srnet_mindearth.yaml")
+    >>> if config["train"]["distribute"]:
+    ...     earthsr.init_data_parallel(use_ascend=True)
     """
     if (launched_rank() or Rank()).of < 2:
         raise ConfigError(
@@ -250,7 +257,7 @@ def load_checkpoint(path: str | Path) -> Parameters:
     >>> import earthsr
     >>> params = earthsr.load_checkpoint("demo-dem")
     >>> params["head.weight"].shape
-    (64, 1, 3, 3)
+    (32, 1, 3, 3)
     """
     file = read_weights(resolve_checkpoint(path))
     return Parameters(file.weights, {**file.metadata, "source": str(file.path)})
@@ -275,6 +282,13 @@ def load_param_into_net(model: Model, params: Weights) -> list[str]:
     ------
     CheckpointError
         If a name or shape does not fit.
+
+    Examples
+    --------
+    >>> import earthsr
+    >>> model = earthsr.from_pretrained("runs/demo", backend="torch")
+    >>> earthsr.load_param_into_net(model, earthsr.load_checkpoint("runs/demo"))
+    []
     """
     model.load_weights(params)
     if isinstance(params, Parameters):
@@ -301,6 +315,16 @@ class EvaluateCallBack(Validation):
         ``summary.valid_frequency`` says how often, in epochs.
     logger : logging.Logger, optional
         Where :meth:`evaluate` reports.
+
+    Examples
+    --------
+    >>> import earthsr
+    >>> config = earthsr.load_yaml_config("configs/dem_srnet_demo.yaml")
+    >>> data = earthsr.Dataset(earthsr.DemData(config["data"], "valid"), shuffle=False).create_dataset(4)
+    >>> model = earthsr.from_pretrained("runs/demo", backend="torch")
+    >>> scores = earthsr.EvaluateCallBack(model, data, config).evaluate()
+    >>> sorted(name for name in scores if name.endswith("rmse"))
+    ['bicubic_rmse', 'rmse']
     """
 
 
@@ -412,15 +436,15 @@ class Trainer(_Trainer):
     Examples
     --------
     >>> import earthsr
-    >>> from earthsr.samples.dem import write_sample_dem
+    >>> class MyTrainer(earthsr.Trainer):
+    ...     def get_optimizer(self):
+    ...         self.steps_per_epoch = self.train_dataset.get_dataset_size()
+    ...         return earthsr.OptimizerSpec(name="adamw", weight_decay=0.01)
     >>> config = earthsr.load_yaml_config("configs/dem_srnet_demo.yaml")
-    >>> counts = write_sample_dem(config["data"]["root_dir"], patch_size=16, stride=16)
-    >>> config["model"].update({"features": 4, "num_blocks": 1})
-    >>> config["optimizer"]["epochs"] = 1
     >>> model = earthsr.init_model(config, backend="torch")
-    >>> trainer = earthsr.Trainer(config, model, earthsr.MSELoss())
-    >>> result = trainer.train()
-    >>> result.steps == trainer.steps_per_epoch
+    >>> trainer = MyTrainer(config, model, earthsr.MSELoss())
+    >>> result = trainer.train(overwrite=True)
+    >>> result.steps == 2 * trainer.steps_per_epoch
     True
     """
 
@@ -545,6 +569,15 @@ class DemSrTrainer(Trainer):
         ``MSELoss()`` or another objective spec, or a loss written in the model's framework.
     logger : logging.Logger, optional
         Where the monitors report.
+
+    Examples
+    --------
+    >>> import earthsr
+    >>> config = earthsr.load_yaml_config("configs/dem_srnet_demo.yaml")
+    >>> model = earthsr.init_model(config, backend="torch")
+    >>> trainer = earthsr.DemSrTrainer(config, model, earthsr.MSELoss(), earthsr.create_logger())
+    >>> trainer.train(overwrite=True).epochs
+    2
     """
 
     def __init__(
@@ -567,6 +600,16 @@ class InferenceModule:
         The model section gives the scale.
     logger : logging.Logger, optional
         Where :meth:`eval` reports.
+
+    Examples
+    --------
+    >>> import earthsr
+    >>> config = earthsr.load_yaml_config("configs/dem_srnet_demo.yaml")
+    >>> model = earthsr.from_pretrained("runs/demo", backend="torch")
+    >>> data = earthsr.Dataset(earthsr.DemData(config["data"], "test"), shuffle=False).create_dataset(4)
+    >>> inference = earthsr.InferenceModule(model, config)
+    >>> inference.forecast(next(data.create_dict_iterator())["inputs"]).shape
+    (4, 1, 80, 80)
     """
 
     def __init__(self, model: Model, config: Config, logger: logging.Logger | None = None) -> None:
@@ -613,6 +656,12 @@ def plt_dem_data(
         Label of the colour bar.
     limits : tuple of float, optional
         Lowest and highest value of the colours; give several pictures the same to compare them.
+
+    Examples
+    --------
+    >>> import earthsr
+    >>> coarse, _ = earthsr.DemData({"root_dir": "runs/demo-data", "patch_size": 16}, "test")[0]
+    >>> earthsr.plt_dem_data(coarse[0], "Low resolution", limits=(200, 900))
     """
     from matplotlib import pyplot as plt
 

@@ -43,6 +43,13 @@ class Model:
         Whether it trains together with the other processes that a launcher has started.
     exported : Path, optional
         File of an exported model, which is run in the place of ``weights``.
+
+    Examples
+    --------
+    >>> import earthsr
+    >>> model = earthsr.Model.from_checkpoint("demo-dem", backend="torch")
+    >>> model.backend.name
+    'torch'
     """
 
     def __init__(

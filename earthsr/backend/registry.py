@@ -89,6 +89,12 @@ def get_backend(name: str) -> Backend:
     ------
     BackendError
         If it is unknown or its framework is not installed; the message lists what is and which extra to install.
+
+    Examples
+    --------
+    >>> import earthsr
+    >>> earthsr.get_backend("torch").name
+    'torch'
     """
     known = available_backends()
     if name not in known:

@@ -89,6 +89,13 @@ def convert(
         If the source is no network that is known.
     InputError
         If the target is there already, or a suffix is unknown.
+
+    Examples
+    --------
+    >>> import earthsr
+    >>> done = earthsr.convert("demo-dem", "demo.pt", overwrite=True)
+    >>> done["kind"], done["output"]
+    ('earthsr', 'demo.pt')
     """
     source, target = Path(source), Path(target)
     if names not in ("earthsr", "mindearth"):

@@ -79,6 +79,13 @@ def export(
         If no backend that is installed can write it, or run it for the comparison.
     WorkError
         If the file does not agree with the engine that trains; nothing is left behind.
+
+    Examples
+    --------
+    >>> import earthsr
+    >>> done = earthsr.export("demo-dem", "demo.onnx", backend="torch", overwrite=True)
+    >>> done["checked"]["largest_difference"] <= done["checked"]["tolerance"]
+    True
     """
     target = Path(target)
     writer, runner = _writer(target, backend), _runner(target)

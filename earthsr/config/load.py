@@ -196,6 +196,13 @@ def load_yaml_config(path: str | Path, overrides: Iterable[str] = ()) -> Config:
     ------
     ConfigError
         If the file is missing, is not YAML, or does not hold what the schema allows.
+
+    Examples
+    --------
+    >>> import earthsr
+    >>> config = earthsr.load_yaml_config("configs/dem_srnet.yaml", ["model.features=16"])
+    >>> config["model"]["features"]
+    16
     """
     path = Path(path)
     try:

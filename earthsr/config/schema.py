@@ -138,6 +138,14 @@ class Config(Section):
     """What every workload's configuration has: ``model``, ``data``, ``optimizer``, ``summary``, ``train``, ``backend``.
 
     A workload's own class (:attr:`earthsr.config.Workload.config`) gives the first two and ``train`` its keys.
+
+    Examples
+    --------
+    >>> import earthsr
+    >>> config = earthsr.load_yaml_config("configs/dem_srnet.yaml")
+    >>> isinstance(config, earthsr.Config)
+    True
+    >>> config["optimizer"]["learning_rate"] = 1e-3
     """
 
     backend: str | None = Field(None, description="torch or mindspore; --backend goes before it")

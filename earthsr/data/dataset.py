@@ -251,6 +251,14 @@ class Dataset(SampleSet):
         Seed of order and augmentation.
     prefetch : int
         Batches prepared ahead.
+
+    Examples
+    --------
+    >>> import earthsr
+    >>> data = earthsr.DemData({"root_dir": "runs/demo-data", "patch_size": 16}, "valid")
+    >>> dataset = earthsr.Dataset(data, shuffle=False).create_dataset(4)
+    >>> next(dataset.create_dict_iterator())["labels"].shape
+    (4, 1, 80, 80)
     """
 
     def __init__(

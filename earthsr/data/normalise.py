@@ -94,6 +94,15 @@ class Normalisation:
     """Numbers that take metres to the network's units and back: ``(value - offset) / scale``.
 
     For ``patch`` the offset is each patch's own coarse mean; for ``global`` it is ``offset``.
+
+    Examples
+    --------
+    >>> import earthsr
+    >>> import numpy as np
+    >>> normalisation = earthsr.Normalisation("global", offset=500.0, scale=250.0)
+    >>> patch = np.full((1, 1, 2, 2), 1000, np.float32)
+    >>> float(normalisation.apply(patch, normalisation.offsets(patch)).max())
+    2.0
     """
 
     kind: Kind = "none"

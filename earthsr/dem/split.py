@@ -54,6 +54,14 @@ class DemData(SplitFile):
     ------
     DataError
         If the file is missing, damaged, or does not hold patches of that size and scale.
+
+    Examples
+    --------
+    >>> import earthsr
+    >>> data = earthsr.DemData({"root_dir": "runs/demo-data", "patch_size": 16}, "test")
+    >>> coarse, fine = data[0]
+    >>> coarse.shape, fine.shape
+    ((1, 16, 16), (1, 80, 80))
     """
 
     def __init__(self, data_params: Params, run_mode: str = "train", scale: int | None = None) -> None:

@@ -51,7 +51,15 @@ class LandClass:
 
 @dataclass(frozen=True)
 class ClassTable:
-    """Classes in the order of their indices, and codes that mean no class."""
+    """Classes in the order of their indices, ``nodata_codes`` that mean no class, and a name to speak of them by.
+
+    Examples
+    --------
+    >>> import earthsr
+    >>> table = earthsr.ClassTable.from_yaml("runs/landuse-data/archives/classes.yaml")
+    >>> len(table)
+    7
+    """
 
     name: str
     classes: tuple[LandClass, ...]
@@ -94,7 +102,7 @@ class ClassTable:
         Parameters
         ----------
         raster : ndarray
-            Codes, of any number type and shape.
+            Codes, of any number type and any shape.
         source : str
             File and year, for errors.
         valid : ndarray of bool, optional
@@ -144,6 +152,13 @@ class ClassTable:
     def from_json(cls, text: Any, source: str) -> ClassTable:
         """Read what :meth:`to_json` wrote.
 
+        Parameters
+        ----------
+        text : str
+            The attribute.
+        source : str
+            File, for errors.
+
         Raises
         ------
         DataError
@@ -157,6 +172,13 @@ class ClassTable:
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any], source: str) -> ClassTable:
         """Build from ``name``, ``nodata_codes`` and ``classes`` (each ``name``, ``codes``, ``colour``, ``forcing``).
+
+        Parameters
+        ----------
+        values : mapping
+            As a YAML file has them.
+        source : str
+            File, for errors.
 
         Raises
         ------
@@ -186,6 +208,11 @@ class ClassTable:
     @classmethod
     def from_yaml(cls, path: str | Path) -> ClassTable:
         """Read a table from a YAML file.
+
+        Parameters
+        ----------
+        path : str or Path
+            The file.
 
         Raises
         ------

@@ -58,6 +58,14 @@ class LandUseDataset(SampleSet):
         Seed of order, augmentation and hidden priors.
     prefetch : int
         Batches prepared ahead.
+
+    Examples
+    --------
+    >>> import earthsr
+    >>> data = earthsr.LandUseData({"root_dir": "runs/landuse-data", "patch_size": 64}, "train")
+    >>> dataset = earthsr.LandUseDataset(data, shuffle=False).create_dataset(4)
+    >>> dataset.batch_size
+    4
     """
 
     def __init__(

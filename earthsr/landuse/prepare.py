@@ -76,10 +76,30 @@ def prepare_landuse(
     fill_scenario : {"nearest"}, optional
         What stands for fractions that the scenario lacks over land; an error that names the cell where absent.
 
+    Returns
+    -------
+    Written
+        Tiles and years per split, and the kind of forcing.
+
     Raises
     ------
     InputError, DataError
         If something does not fit; the message names file, variable, cell and year, and nothing is written.
+
+    Examples
+    --------
+    >>> import earthsr
+    >>> folder = "runs/landuse-data/archives"
+    >>> done = earthsr.prepare_landuse(
+    ...     "tiles",
+    ...     [f"{folder}/landuse_1970.tif", f"{folder}/landuse_1999.tif"],
+    ...     [f"elevation={folder}/static.nc", "latitude"],
+    ...     table=earthsr.ClassTable.from_yaml(f"{folder}/classes.yaml"),
+    ...     plan=earthsr.SplitPlan(tile_size=64, shares=(1, 0, 0)),
+    ...     overwrite=True,
+    ... )
+    >>> done.years["train"]
+    (1970, 1999)
     """
     plan = plan or SplitPlan()
     if not coarse_cell_deg > 0:

@@ -40,6 +40,13 @@ class LandUseData(SplitFile):
     ------
     DataError
         If the file is missing, damaged, or holds tiles of another size.
+
+    Examples
+    --------
+    >>> import earthsr
+    >>> data = earthsr.LandUseData({"root_dir": "runs/landuse-data", "patch_size": 64}, "train")
+    >>> data.anchor_year
+    1979
     """
 
     def __init__(self, data_params: Params, run_mode: str = "train") -> None:

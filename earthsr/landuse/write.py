@@ -40,6 +40,12 @@ class SplitPlan:
     """How space and years are divided.
 
     The raster is cut into three bands of tiles with a buffer between them; bands of one split never touch another's.
+
+    Examples
+    --------
+    >>> import earthsr
+    >>> earthsr.SplitPlan(tile_size=128, shares=(0.8, 0.1, 0.1)).buffer_cells
+    32
     """
 
     tile_size: int = 256
@@ -62,6 +68,11 @@ class SplitPlan:
 
     def check(self, source: FineSource) -> None:
         """Check against what is to be divided.
+
+        Parameters
+        ----------
+        source : FineSource
+            Grid and years.
 
         Raises
         ------
@@ -89,6 +100,11 @@ class SplitPlan:
 
     def tiles(self, grid: Grid) -> dict[str, list[Window]]:
         """Tiles of every split, before any is left out for want of valid cells.
+
+        Parameters
+        ----------
+        grid : Grid
+            Of the fine cells.
 
         Raises
         ------

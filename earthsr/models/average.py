@@ -51,6 +51,14 @@ def average_weights(sources: Iterable[str | Path | WeightsFile]) -> WeightsFile:
     -----
     Running statistics of batch norms are averaged too, with a warning: those of the averaged weights are others, and
     only data can tell them. Models without batch norm have none.
+
+    Examples
+    --------
+    >>> import earthsr
+    >>> from pathlib import Path
+    >>> file = earthsr.average_weights(sorted(Path("runs/demo/checkpoints").glob("step-*")))
+    >>> file.metadata["averaged"]
+    2
     """
     count, first = 0, None
     sums: dict[str, NDArray[np.float64]] = {}

@@ -26,6 +26,12 @@ class DemSRNetSpec(NetworkSpec):
 
     Input ``elevation`` of shape (N, in_channels, H, W), output (N, out_channels, H * scale, W * scale), both
     normalised (dimensionless).
+
+    Examples
+    --------
+    >>> import earthsr
+    >>> f"{earthsr.DemSRNetSpec(features=256, num_blocks=42).parameter_count:,}"
+    '50,729,472'
     """
 
     kind: ClassVar[str] = "demsrnet"

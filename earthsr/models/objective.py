@@ -73,6 +73,12 @@ def MSELoss(slope: float = 0.0) -> Objective:
     -------
     Objective
         A spec; each backend computes it.
+
+    Examples
+    --------
+    >>> import earthsr
+    >>> earthsr.MSELoss(slope=0.1).name
+    'mse'
     """
     return Objective("mse", slope=slope)
 
@@ -89,6 +95,12 @@ def L1Loss(slope: float = 0.0) -> Objective:
     -------
     Objective
         A spec; each backend computes it.
+
+    Examples
+    --------
+    >>> import earthsr
+    >>> earthsr.L1Loss().name
+    'l1'
     """
     return Objective("l1", slope=slope)
 
@@ -107,6 +119,12 @@ def HuberLoss(delta: float = 1.0, slope: float = 0.0) -> Objective:
     -------
     Objective
         A spec; each backend computes it.
+
+    Examples
+    --------
+    >>> import earthsr
+    >>> earthsr.HuberLoss(delta=0.5).delta
+    0.5
     """
     return Objective("huber", delta, slope=slope)
 
@@ -129,6 +147,12 @@ def CrossEntropyLoss(
     -------
     Objective
         A spec; each backend computes it.
+
+    Examples
+    --------
+    >>> import earthsr
+    >>> earthsr.CrossEntropyLoss(label_smoothing=0.1).of_classes
+    True
     """
     return Objective("cross_entropy", class_weights=class_weights, label_smoothing=label_smoothing, dice=dice)
 
@@ -139,6 +163,12 @@ class OptimizerSpec:
 
     The update is ``rate * m_hat / (sqrt(v_hat) + eps)``. ``weight_decay`` is added to the gradient for ``adam`` and
     multiplies the weights by ``1 - rate * weight_decay`` for ``adamw`` (Loshchilov and Hutter, 2019).
+
+    Examples
+    --------
+    >>> import earthsr
+    >>> earthsr.OptimizerSpec(name="adamw", weight_decay=0.01).beta1
+    0.9
     """
 
     name: Literal["adam", "adamw"] = "adam"
@@ -161,7 +191,13 @@ class OptimizerSpec:
 
 @dataclass(frozen=True)
 class Precision:
-    """A level of mixed precision, O0 (none) to O3, and its low precision."""
+    """A level of mixed precision, O0 (none) to O3, and its low precision.
+
+    Examples
+    --------
+    >>> import earthsr
+    >>> model = earthsr.from_pretrained("demo-dem", backend="torch", precision=earthsr.Precision("O2"))
+    """
 
     level: Literal["O0", "O1", "O2", "O3"] = "O0"
     dtype: Literal["auto", "bfloat16", "float16"] = "auto"

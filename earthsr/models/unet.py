@@ -33,6 +33,12 @@ class UNetSpec(NetworkSpec):
 
     Outputs are logits (N, classes, H, W) for ``head: classes``, normalised values (N, out_channels, H, W) for
     ``head: continuous``. With ``norm: group`` every output depends on statistics of the whole tile.
+
+    Examples
+    --------
+    >>> import earthsr
+    >>> [field.name for field in earthsr.UNetSpec(prior=False).inputs][:4]
+    ['coarse', 'wy', 'wx', 'static']
     """
 
     kind: ClassVar[str] = "unet"

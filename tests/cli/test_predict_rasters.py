@@ -261,9 +261,9 @@ def test_from_python_a_dataarray_in_and_one_out(weights, any_backend, tif):
     assert set(both.data_vars) == {"elevation", "spread"}
     part = earthsr.predict(model, array, mode="exact", bbox=(WEST, NORTH - 10 * CELL, WEST + 10 * CELL, NORTH))
     np.testing.assert_allclose(part.values, fine.values[150:, :50], atol=0.02)
-    with pytest.raises(InputError, match="no option smoothness; it has mode"):
+    with pytest.raises(TypeError, match="smoothness"):
         earthsr.predict(model, array, smoothness=3)
-    with pytest.raises(InputError, match="mode: options of a DataArray"):
+    with pytest.raises(InputError, match=r"mode: .*DataArray"):
         earthsr.predict(model, values, mode="exact")
 
 

@@ -113,7 +113,9 @@ def _require_elevations(model: Model) -> None:
         )
 
 
-def predict_array(model: Model, values: NDArray[np.floating], batch_size: int = 16) -> NDArray[np.float32]:
+def predict_array(
+    model: Model, values: NDArray[np.floating] | NDArray[np.integer], batch_size: int = 16
+) -> NDArray[np.float32]:
     """Enlarge an array.
 
     Parameters

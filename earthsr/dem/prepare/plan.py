@@ -99,7 +99,14 @@ _MOST_CELLS: Final = 2**22
 
 @dataclass(frozen=True)
 class DemPlan:
-    """What patches are made, and where."""
+    """What patches are made, and where.
+
+    Examples
+    --------
+    >>> import earthsr
+    >>> earthsr.DemPlan(scale=5, patch=32, buffer=8).shares
+    (0.7, 0.1, 0.2)
+    """
 
     scale: int = 5
     """Fine cells per coarse cell and axis."""

@@ -122,6 +122,14 @@ def prepare_dem(
     Training patches start every ``stride`` coarse cells. Patches of validation and test overlap by the border of one
     coarse cell at each edge that scores leave out. Of regions that are larger than some fifty million fine cells the
     offset is measured on windows that are spread over them.
+
+    Examples
+    --------
+    >>> import earthsr
+    >>> plan = earthsr.DemPlan(patch=16, shares=(0.6, 0.2, 0.2))
+    >>> done = earthsr.prepare_dem("patches", ["elevation.tif"], plan=plan, units="m", overwrite=True)
+    >>> sorted(done.counts)
+    ['test', 'train', 'valid']
     """
     plan, root = plan or DemPlan(), Path(root)
     plan.check()

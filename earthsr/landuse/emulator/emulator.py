@@ -80,6 +80,12 @@ class Emulator:
 
     **The same**: maps are those of ``earthsr reconstruct`` with the same inputs and options. They are the same each
     time, on the same backend, device and number of threads.
+
+    Examples
+    --------
+    >>> import earthsr
+    >>> static = "runs/landuse-data/archives/static.nc"
+    >>> emulator = earthsr.Emulator.load("demo-landuse", static=static, backend="torch")
     """
 
     def __init__(

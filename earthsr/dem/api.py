@@ -1,0 +1,183 @@
+"""Prediction in one call, whatever the elevations come as: arrays, DataArrays, files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from earthsr.backend import Model
+from earthsr.dem.predict.arrays import SUFFIXES, predict_array, predict_file
+from earthsr.dem.predict.enlarge import Mode, PredictOptions
+from earthsr.dem.predict.rasters import Box, predict_dataarray, predict_raster
+from earthsr.errors import InputError
+
+if TYPE_CHECKING:
+    from xarray import DataArray, Dataset
+
+
+@overload
+def predict(model: Model, elevation: NDArray[np.floating] | NDArray[np.integer]) -> NDArray[np.float32]: ...
+
+
+@overload
+def predict(
+    model: Model,
+    elevation: DataArray,
+    *,
+    bbox: Box | None = None,
+    mode: Mode = "gaussian",
+    tile: int | None = None,
+    overlap: float = 0.25,
+    symmetries: Literal[False] = False,
+    conserve: bool = False,
+    batch_size: int | None = None,
+    compare: bool = False,
+) -> DataArray: ...
+
+
+@overload
+def predict(
+    model: Model | Sequence[Model],
+    elevation: DataArray,
+    *,
+    bbox: Box | None = None,
+    mode: Mode = "gaussian",
+    tile: int | None = None,
+    overlap: float = 0.25,
+    symmetries: bool = False,
+    conserve: bool = False,
+    batch_size: int | None = None,
+    compare: bool = False,
+) -> DataArray | Dataset: ...
+
+
+@overload
+def predict(
+    model: Model | Sequence[Model],
+    elevation: str | Path,
+    target: str | Path,
+    *,
+    bbox: Box | None = None,
+    mode: Mode = "gaussian",
+    tile: int | None = None,
+    overlap: float = 0.25,
+    symmetries: bool = False,
+    conserve: bool = False,
+    batch_size: int | None = None,
+    compare: bool = False,
+    nodata: float | None = None,
+    units: str | None = None,
+    overwrite: bool = False,
+) -> dict[str, object]: ...
+
+
+def predict(
+    model: Model | Sequence[Model],
+    elevation: NDArray[np.floating] | NDArray[np.integer] | DataArray | str | Path,
+    target: str | Path | None = None,
+    *,
+    bbox: Box | None = None,
+    mode: Mode = "gaussian",
+    tile: int | None = None,
+    overlap: float = 0.25,
+    symmetries: bool = False,
+    conserve: bool = False,
+    batch_size: int | None = None,
+    compare: bool = False,
+    nodata: float | None = None,
+    units: str | None = None,
+    overwrite: bool = False,
+) -> NDArray[np.float32] | DataArray | Dataset | dict[str, object]:
+    """Enlarge elevations by the model's scale.
+
+    Parameters
+    ----------
+    model : Model or sequence of Model
+        Trained or loaded. Several are an ensemble, of a DataArray or a raster: their mean, and their spread.
+    elevation : ndarray, xarray.DataArray, str or Path
+        Metres, NaN where there is no value. An array (H, W), (N, H, W) or (N, C, H, W) is predicted in one piece; a
+        DataArray on axes of latitude and longitude, or of y and x, window by window; so is a raster file (GeoTIFF,
+        NetCDF, Zarr). A file of arrays (``.npz``, ``.h5``) is as an array.
+    target : str or Path, optional
+        Where the prediction of a file goes, and needed there: ``.tif``, ``.nc``, ``.zarr``, or ``.npz`` and ``.h5``.
+    bbox : tuple of float, optional
+        West, south, east, north in units of the coordinates: the part to enlarge; west > east goes across the dateline.
+    mode : {"gaussian", "exact"}
+        Windows that are blended; or windows with a halo that is cut off, as if predicted in one piece.
+    tile : int, optional
+        Coarse cells per side of a window, or of what is kept of one (exact).
+    overlap : float
+        Gaussian: share of its side that a window has in common with the next.
+    symmetries : bool
+        Mean over the eight symmetries of the square, and their spread.
+    conserve : bool
+        Shift the result so that its area mean over each coarse cell is that cell's value.
+    batch_size : int, optional
+        Windows at once; chosen by their size where absent.
+    compare : bool
+        Gaussian: compare with the exact prediction everywhere, not at some places.
+    nodata : float, optional
+        Of a raster file: stored number that stands for none, whatever the file says.
+    units : str, optional
+        Of a raster file: in place of its own.
+    overwrite : bool
+        Replace ``target`` where it is there.
+
+    Returns
+    -------
+    ndarray, xarray.DataArray, xarray.Dataset or dict
+        As the input: a DataArray keeps the names of its axes, its CRS, units, long and standard name and vertical
+        datum, is called ``elevation``, and says in further attributes how it was made. A Dataset of ``elevation`` and
+        ``spread`` for an ensemble. Of a file, what was done and found: grids, range, residuals, times.
+
+    Raises
+    ------
+    InputError
+        If the input or an option does not fit.
+    DataError
+        If a file is damaged, or a value is no elevation.
+
+    Examples
+    --------
+    >>> import earthsr
+    >>> from earthsr.samples.dem import jacksboro
+    >>> model = earthsr.from_pretrained("demo-dem", backend="torch")
+    >>> coarse = jacksboro().elevation[:160, :160].reshape(32, 5, 32, 5).mean((1, 3))  # metres
+    >>> earthsr.predict(model, coarse).shape
+    (160, 160)
+    """
+    options = PredictOptions(mode, tile, overlap, symmetries, conserve, batch_size, compare)
+    of_rasters = [field.name for field in fields(options) if getattr(options, field.name) != field.default]
+    of_rasters += ["bbox"] * (bbox is not None)
+    of_files = [name for name, value in (("nodata", nodata), ("units", units)) if value is not None]
+    if isinstance(elevation, (str, Path)):
+        if target is None:
+            raise InputError(f"{elevation}: its prediction needs a target, such as fine.tif")
+        if {Path(elevation).suffix.lower(), Path(target).suffix.lower()} & set(SUFFIXES):
+            _refuse([*of_rasters, *of_files], "of a raster file; a file of arrays is predicted in one piece")
+            return predict_file(_one(model), elevation, target, overwrite=overwrite)
+        return predict_raster(
+            model, elevation, target, options, bbox=bbox, nodata=nodata, units=units, overwrite=overwrite
+        )
+    of_files += ["target"] * (target is not None) + ["overwrite"] * overwrite
+    _refuse(of_files, "of files; the prediction of an array is returned")
+    if hasattr(elevation, "dims"):
+        return predict_dataarray(model, elevation, options, bbox=bbox)
+    _refuse(of_rasters, "options of a DataArray; a bare array is predicted in one piece")
+    return predict_array(_one(model), elevation)
+
+
+def _refuse(given: list[str], words: str) -> None:
+    if given:
+        raise InputError(f"{', '.join(given)}: {words}")
+
+
+def _one(model: Model | Sequence[Model]) -> Model:
+    if isinstance(model, Model):
+        return model
+    raise InputError(f"{len(model)} models: an ensemble predicts a DataArray or a raster; give one model for arrays")
