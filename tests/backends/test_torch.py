@@ -9,9 +9,10 @@ import math
 import numpy as np
 import pytest
 
+from earthsr.landuse.batches import synthetic_tiles
 from earthsr.models import DemSRNetSpec, MSELoss, OptimizerSpec, Precision, UNetSpec, initial_weights
-from earthsr.tasks.synthetic_batches import made_batches
 from tests.backends.test_engine import SPEC, make_batch
+from tests.backends.test_loss import batch_of
 
 torch = pytest.importorskip("torch")
 
@@ -89,7 +90,7 @@ def test_settings_are_as_they_were_after_an_error():
     ids=["dem", "maps"],
 )
 def test_on_a_cpu_o0_is_float32_whatever_a_caller_has_set(caller, spec):
-    batch = made_batches(spec, 16, 2, 1).batches[0]
+    batch = batch_of(spec)
     weights = initial_weights(spec, 0, keep_zeros=False)
 
     def predicted():
@@ -183,7 +184,7 @@ def test_class_weights_go_to_the_device_once(monkeypatch):
     engine.prepare_training(CrossEntropyLoss((1.0, 2.0, 0.5)), OptimizerSpec())
     real = torch.tensor
     monkeypatch.setattr(torch, "tensor", lambda *args, **options: pytest.fail(f"made a tensor of {args}"))
-    engine.run(made_batches(spec, 8, 2, 2).batches, [1e-3] * 2).result()
+    engine.run(synthetic_tiles(spec, 8, 2, 2).batches, [1e-3] * 2).result()
     monkeypatch.setattr(torch, "tensor", real)
 
 
