@@ -11,7 +11,7 @@ from earthsr.errors import CheckpointError, InputError, already_there
 from earthsr.models import resolve_checkpoint, write_weights
 from earthsr.models.foreign import Recognised, recognise, rename_to_mindearth
 from earthsr.models.weights_file import pack_metadata, read_tensors
-from earthsr.store import atomic_file
+from earthsr.store import atomic_file, owned, require_other
 from earthsr.tasks import task_for
 
 SAFETENSORS = ".safetensors"
@@ -103,11 +103,12 @@ def convert(
     writer = _backend_of(target)
     if target.exists() and not overwrite:
         raise already_there(target)
+    require_other([target], [source])
     read = read_foreign(source, config)
     weights = read.weights if names == "earthsr" else rename_to_mindearth(read.spec, read.weights)
     if writer is None and names == "mindearth":
         raise InputError(f"{target}: MindEarth's names are for its own framework's file; expected .ckpt")
-    with atomic_file(target) as temporary:
+    with owned(target), atomic_file(target) as temporary:
         if writer is None:
             write_weights(temporary, read.spec, weights, read.metadata)
         else:

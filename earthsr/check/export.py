@@ -29,7 +29,7 @@ from earthsr.backend.exported import EXPORTED
 from earthsr.check.parity.compare import BY_NAME, relative
 from earthsr.errors import BackendError, CheckpointError, InputError, WorkError, already_there, install_hint
 from earthsr.models import Precision, WeightsFile
-from earthsr.store import atomic_file, fingerprint
+from earthsr.store import atomic_file, fingerprint, owned, require_other
 
 #: Batches, and multiples of the smallest height and width, that are compared: no two extents of a case are the same,
 #: and both cases differ in all of them, so that no extent can have become a constant.
@@ -99,7 +99,8 @@ def export(
         raise InputError(f"{read.path}: has more than 2 GB of weights, which {target.suffix} files do not hold")
     about = {"checkpoint": fingerprint(read.path), "earthsr_version": earthsr.__version__}
     file = WeightsFile(read.spec, read.weights, {**read.metadata, EXPORTED: about}, read.path)
-    with atomic_file(target) as temporary:
+    require_other([target], [read.path])
+    with owned(target), atomic_file(target) as temporary:
         how = writer.export(file, temporary, opset=opset)
         _check_metadata(runner, temporary, target, file)
         checked = _check_outputs(writer, runner, temporary, target, file, device)

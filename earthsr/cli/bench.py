@@ -36,10 +36,12 @@ def bench(
     from earthsr.config import load_yaml_config
     from earthsr.errors import InputError
     from earthsr.log import set_up_logger
-    from earthsr.store import write_json
+    from earthsr.store import require_other, write_json
 
     if output is not None and output.is_dir():
         raise InputError(f"--output {output} is a folder; name a file in it, such as {output / 'bench.json'}")
+    if output is not None:
+        require_other([output], [config])
     set_up_logger()
     loaded = load_yaml_config(config, overrides or ())
     result = run_bench(

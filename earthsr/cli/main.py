@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import os
 import sys
 import traceback
 import warnings
@@ -91,6 +94,43 @@ def _warn(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -
     typer.echo(f"warning: {message}", err=True)
 
 
+class _LastingStderr(io.RawIOBase):
+    """Standard error that goes on when nobody reads it any more: work is not lost for a message."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+
+    def writable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._descriptor
+
+    def isatty(self) -> bool:
+        return os.isatty(self._descriptor)
+
+    def write(self, data: Any) -> int:
+        with contextlib.suppress(OSError):
+            return os.write(self._descriptor, data)
+        return len(data)
+
+
+def _keep_stderr() -> None:
+    """Let a closed standard error, or a broken pipe, end nothing; nor may a file of ours get its number."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free
+    if sys.stderr is None or sys.stderr is sys.__stderr__:
+        raw: Any = _LastingStderr(2)
+        sys.stderr = io.TextIOWrapper(
+            raw, encoding=getattr(sys.stderr, "encoding", "utf-8"), errors="backslashreplace", write_through=True
+        )
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
@@ -106,6 +146,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     from earthsr.errors import EarthsrError, EarthsrWarning
 
+    _keep_stderr()
     words = list(sys.argv[1:] if arguments is None else arguments)
     show = "--traceback" in words
     words = [word for word in words if word != "--traceback"]

@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthsr.errors import DataError, EarthsrWarning, InputError
+from earthsr.store import require_placed
 
 
 class Params(Protocol):
@@ -75,6 +76,8 @@ def open_h5(path: Path) -> h5py.File:
     DataError
         If it is missing, is not HDF5, or is cut off.
     """
+    if path.parent.name == path.stem:
+        require_placed(path.parent.parent)
     if not path.is_file():
         raise DataError(
             f"{path}: no such data file; the data folder should hold train/train.h5, valid/valid.h5 and test/test.h5"

@@ -18,7 +18,7 @@ from earthsr.geo.georeference import Georeference, Source
 from earthsr.geo.geotiff import GdalSource
 from earthsr.geo.mosaic import mosaic
 from earthsr.geo.values import Voids, end_of_float32, voids_of
-from earthsr.store import is_zarr
+from earthsr.store import is_zarr, restore
 
 #: Bytes at the beginning of a file by which formats are told apart.
 _START: Final = 64
@@ -68,6 +68,7 @@ def kind_of(path: Path) -> str:
     DataError
         If there is no such file, or it is a folder and no Zarr store.
     """
+    restore(path)
     if path.is_dir():
         if is_zarr(path):
             return "Zarr"

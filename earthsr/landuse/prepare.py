@@ -26,7 +26,7 @@ from earthsr.landuse.sources.scenario_files import Place, ScenarioFile, around, 
 from earthsr.landuse.sources.states import STATES, channels_of_classes
 from earthsr.landuse.sources.statics import open_statics
 from earthsr.landuse.write import SPLITS, SplitPlan, Written, write_landuse
-from earthsr.store import files_together, require_free
+from earthsr.store import files_together, require_free, require_other
 
 _logger = logging.getLogger("earthsr")
 
@@ -106,6 +106,8 @@ def prepare_landuse(
         raise InputError(f"coarse cells are {coarse_cell_deg:g} degrees, expected more than 0")
     require_fill(fill_scenario, "--fill-scenario")
     require_free(Path(root), SPLITS, overwrite)
+    files = [f"{split}/{split}.h5" for split in SPLITS]
+    require_other([Path(root) / name for name in files], [*classes, *static, *scenario])
     notes: list[str] = []
     with ExitStack() as stack:
         maps = ClassMaps(classes, table)
@@ -130,7 +132,6 @@ def prepare_landuse(
             source.check()  # an aggregation reads every cell anyway
         parameters = {**asdict(plan), "coarse_cell_deg": coarse_cell_deg if forcing is None else None}
         source.describe([Path(path) for path in scenario], parameters, notes)
-        files = [f"{split}/{split}.h5" for split in SPLITS]
         with files_together(Path(root), SPLITS, overwrite, files) as folder:
             return write_landuse(folder, source, plan, forcing, coarse_cell_deg)
 

@@ -9,9 +9,9 @@ wherever a checkpoint is named, unless there is a file or folder of that name; `
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
@@ -29,7 +29,7 @@ from earthsr.models.weights_file import (
     write_tensors,
     write_weights,
 )
-from earthsr.store import atomic_folder, make_folder, remove_leftovers, write_json, write_text
+from earthsr.store import Lock, atomic_folder, make_folder, remove_leftovers, remove_whole, write_json, write_text
 
 _SUFFIX = ".safetensors"
 
@@ -97,9 +97,19 @@ class RunFolder:
         for folder in (self.path, self.checkpoints):
             remove_leftovers(folder)
 
+    def lock(self) -> Lock:
+        """Keep other trainings from the folder; release the lock when all is written.
+
+        Raises
+        ------
+        InputError
+            If another training writes into it.
+        """
+        return Lock(self.path / ".lock", self.path)
+
     def clear(self) -> None:
         """Remove an earlier run's checkpoints and metrics, so that a fresh run cannot be taken for it."""
-        shutil.rmtree(self.checkpoints, ignore_errors=True)
+        remove_whole(self.checkpoints)
         self.metrics_file.unlink(missing_ok=True)
         self.interrupted_file.unlink(missing_ok=True)
         self.create()
@@ -129,7 +139,18 @@ class RunFolder:
         except (FileNotFoundError, NotADirectoryError):
             return None
         target = self.checkpoints / name
-        return target if _STEP.match(name) and (target / STATE).is_file() else None
+        whole = target if _STEP.match(name) and (target / STATE).is_file() else None
+        return whole if pointer != "latest" else self._latest(whole)
+
+    def _latest(self, pointed: Path | None) -> Path | None:
+        """Newest whole checkpoint where the pointer was written before it: a kill may have come between the two."""
+        newest = self.newest()
+        if newest is None or pointed is None:
+            return newest
+        with contextlib.suppress(OSError):
+            if (newest / STATE).stat().st_mtime_ns > (self.checkpoints / "latest").stat().st_mtime_ns:
+                return newest
+        return pointed
 
     def newest(self) -> Path | None:
         """Newest whole checkpoint: that of the highest step, which ``latest`` may lag behind by one after a kill."""
@@ -185,7 +206,7 @@ class RunFolder:
         for step in self.steps()[:-keep]:
             folder = self.folder(step)
             if folder not in protected:
-                shutil.rmtree(folder, ignore_errors=True)
+                remove_whole(folder)
 
 
 def evaluation_folder(weights: str | Path) -> Path:

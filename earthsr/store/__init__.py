@@ -2,10 +2,11 @@
 
 ``disk`` has the words for disks that take no more, ``whole`` writes beside the destination and gives the final name in
 one step, ``together`` does so with several files, ``lock`` keeps two processes from one output, and ``work`` is the
-folder in which long work grows.
+folder in which long work grows, and ``inputs`` refuses outputs that are inputs.
 """
 
 from earthsr.store.disk import cannot_write, disk_errors, make_folder, require_room, require_writable
+from earthsr.store.inputs import require_other
 from earthsr.store.lock import Lock
 from earthsr.store.together import files_together, finish_placing, place_together, require_free, require_placed
 from earthsr.store.whole import (
@@ -18,6 +19,7 @@ from earthsr.store.whole import (
     owned,
     place,
     remove_leftovers,
+    remove_whole,
     restore,
     write_json,
     write_text,
@@ -42,7 +44,9 @@ __all__ = [
     "place",
     "place_together",
     "remove_leftovers",
+    "remove_whole",
     "require_free",
+    "require_other",
     "require_placed",
     "require_room",
     "require_writable",

@@ -306,6 +306,16 @@ def _rename2() -> Callable[[bytes, bytes, int], int] | None:
     return lambda old, new, flag: linux(_AT_FDCWD, old, _AT_FDCWD, new, ctypes.c_uint(flag))
 
 
+def remove_whole(path: Path) -> None:
+    """Remove a folder so that a kill leaves it as it was or nothing under its name."""
+    going = path.with_name(part_name(path))
+    try:
+        os.replace(path, going)
+    except FileNotFoundError:
+        return
+    shutil.rmtree(going, ignore_errors=True)
+
+
 def restore(path: Path) -> None:
     """Bring back a folder whose replacement was killed between two renames; does nothing where none was."""
     previous = previous_name(path)

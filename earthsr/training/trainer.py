@@ -20,7 +20,7 @@ from earthsr.data.dataset import SampleSet
 from earthsr.errors import CheckpointError, EarthsrWarning, InputError, TrainingError
 from earthsr.evaluation.figures import loss_curves, save
 from earthsr.models import Checkpoint, Objective, OptimizerSpec, RunFolder, read_checkpoint
-from earthsr.store import write_text
+from earthsr.store import Lock, require_other, write_text
 from earthsr.tasks import Task, task_for
 from earthsr.training.callbacks import Callback, Validation, default_callbacks, require_trackers
 from earthsr.training.distributed import agreed_signal, on_first, require_launch, require_same, restarted
@@ -161,6 +161,9 @@ class Trainer:
                 f"{self.run.path} holds a run already; use --resume to carry it on, --output for another folder, "
                 "or --overwrite (in Python resume=True, summary.summary_dir, overwrite=True)"
             )
+        if overwrite and newest is not None and not resume:
+            # Weights to begin with that lie in the folder would go with the run that is replaced.
+            require_other([self.run.checkpoints], [self.model.metadata.get("source")])
         self._normalise(resume and newest is not None)
         engine = self.model.training_engine
         train, accumulate = self.config.train, self.config.optimizer.accumulate
@@ -168,6 +171,23 @@ class Trainer:
         step = 0 if newest is None else int(newest.name.rpartition("-")[2])
         require_same(engine, step, f"{self.run.path}: newest checkpoints are of different steps")
         # Whatever may be refused has been asked for by now; from here on something is written.
+        lock = on_first(engine, lambda: self._locked(newest))
+        try:
+            return self._train(newest, resume)
+        finally:
+            if lock is not None:
+                lock.release()
+
+    def _locked(self, newest: Path | None) -> Lock:
+        """Keep other trainings from the run folder, in which nothing may have changed since it was looked at."""
+        lock = self.run.lock()
+        if self.run.newest() != newest:
+            lock.release()
+            raise InputError(f"{self.run.path}: another training wrote into it just now; start again")
+        return lock
+
+    def _train(self, newest: Path | None, resume: bool) -> TrainingResult:
+        engine = self.model.training_engine
         on_first(engine, self.run.create)
         self.metrics = MetricsFile(self.run.metrics_file)
         if resume and newest is not None:

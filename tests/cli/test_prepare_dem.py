@@ -356,3 +356,22 @@ def test_a_raster_that_says_point_is_read_as_areas(tmp_path):
     assert done.returncode == 0, done.stderr
     corner = read(tmp_path / "out", "train")[0]["origin"][0]
     np.testing.assert_allclose(corner, [WEST - CELL / 2, NORTH + CELL / 2], atol=1e-9)
+
+
+def test_files_of_one_name_in_two_folders_are_two_regions(folder):
+    for name, height in (("alps", 1000), ("andes", 4000)):
+        (folder / name).mkdir()
+        write_dem(folder / name / "dem.tif", (cells(60, 60) * 0 + height).astype(np.float32), west=height / 100)
+    done = prepare(folder, "--json", hr=("alps/dem.tif", "andes/dem.tif", "alps.tif"), plan=WHOLE)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["regions"]["train"] == ["alps-dem", "andes-dem", "alps"]
+    fine = read(folder / "out", "train")[0]["40_40"]
+    assert {1000.0, 4000.0} <= set(np.unique(fine[np.isfinite(fine)]).tolist())
+
+
+def test_files_of_one_name_and_other_suffixes_are_two_regions(folder):
+    write_dem(folder / "a.tif", cells(60, 60).astype(np.float32))
+    write_dem(folder / "a.img", cells(60, 60).astype(np.float32), west=30)
+    done = prepare(folder, "--json", hr=("a.tif", "a.img"), plan=WHOLE)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["regions"]["train"] == ["a-tif", "a-img"]

@@ -17,7 +17,7 @@ from earthsr.backend import Model
 from earthsr.data.hdf5 import PLAUSIBLE_M, open_h5, reading
 from earthsr.errors import DataError, EarthsrWarning, InputError, already_there
 from earthsr.models import UNetSpec
-from earthsr.store import atomic_file
+from earthsr.store import atomic_file, owned, require_other
 
 SUFFIXES = (".npz", ".h5", ".hdf5")
 _GEOREFERENCE = ("crs", "origin")
@@ -226,6 +226,12 @@ def predict_file(
     """
     _require_elevations(model)
     target = check_output(target, overwrite)
+    require_other([target], [source])
+    with owned(target):
+        return _predict_file(model, source, target, batch_size)
+
+
+def _predict_file(model: Model, source: str | Path, target: Path, batch_size: int) -> dict[str, Any]:
     elevation = read_elevation(source)
     trained = model.metadata.get("input_cell_size_deg")
     if trained and elevation.cell_size_deg and not 0.8 < elevation.cell_size_deg / trained < 1.25:

@@ -33,6 +33,7 @@ from earthsr.geo import (
 from earthsr.geo.crs import metres_per_unit
 from earthsr.geo.values import Voids
 from earthsr.models import DemSRNetSpec
+from earthsr.store import require_other
 
 
 def describe(plan: EnlargePlan, offset: float | None, outcome: EnlargeResult) -> dict[str, Any]:
@@ -157,6 +158,7 @@ def predict_raster(
         If input, output or options do not fit; nothing is written then.
     """
     chosen = [models] if isinstance(models, Model) else list(models)
+    require_other([target], [source])
     raster = open_source(source, nodata=nodata, units=units)
     try:
         plan = _planned(chosen, raster, options, bbox)

@@ -28,7 +28,7 @@ from earthsr.dem.prepare.sources import Archive, Reading, require_one_size
 from earthsr.dem.prepare.work import Shards, leftovers, move_into_place, write_shard
 from earthsr.errors import EarthsrWarning, InputError
 from earthsr.geo.values import Voids, voids_of
-from earthsr.store import disk_errors, finish_placing, owned, require_free, require_writable
+from earthsr.store import disk_errors, finish_placing, owned, require_free, require_other, require_writable
 
 _logger = logging.getLogger("earthsr")
 
@@ -137,6 +137,7 @@ def prepare_dem(
         raise InputError(f"--register is {register!r}, expected {', '.join(MODES)}")
     require_writable(root)
     _require_no_files(root)
+    require_other([root / split / f"{split}.h5" for split in SPLITS], [*hr, *lr])
     if not resume and not leftovers(root):
         require_free(root, SPLITS, overwrite)
     reading = Reading(voids_of(nodata), voids_of(lr_nodata), units, crs)

@@ -298,11 +298,29 @@ def _named(text: str | Path) -> tuple[str | None, str]:
 
 
 def _grouped(texts: Sequence[str | Path]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for text in texts:
-        name, path = _named(text)
-        found.setdefault(name or path_of(path).stem, []).append(path)
-    return found
+    """Files of each region; one without a name is called as its file."""
+    named = [_named(text) for text in texts]
+    own: dict[str, str] = {}
+    for stem in {path_of(path).stem for name, path in named if name is None}:
+        own |= _told_apart([path for name, path in named if name is None and path_of(path).stem == stem])
+    grouped: dict[str, list[str]] = {}
+    for name, path in named:
+        grouped.setdefault(name or own[path], []).append(path)
+    return grouped
+
+
+def _told_apart(paths: Sequence[str]) -> dict[str, str]:
+    """Names of files of one stem: with as many folders as differ, else with the suffix or the variable."""
+    files = {path: path_of(path) for path in paths}
+    if len(files) == 1:
+        return {path: file.stem for path, file in files.items()}
+    parts = {path: file.absolute().with_suffix("").parts[1:] for path, file in files.items()}
+    for depth in range(2, max(map(len, parts.values())) + 1):
+        names = {path: "-".join(part[-depth:]) for path, part in parts.items()}
+        if len(set(names.values())) == len(names):
+            return names
+    ends = {path: file.suffix[1:] if str(file) == path else path.rpartition(":")[2] for path, file in files.items()}
+    return {path: f"{file.stem}-{ends[path]}" for path, file in files.items()}
 
 
 def _require_once(texts: Sequence[str], option: str) -> None:

@@ -312,6 +312,12 @@ class Maps:
             values[..., top : top + rows, left : left + columns] = part[0]
         return values
 
+    def has(self, layer: str, year: int, i: int, j: int) -> bool:
+        """Whether the chunk in row ``i`` and column ``j`` of chunks has a file: without one it reads as no value."""
+        array, place = self._array(layer), self._place(year)
+        key = array.metadata.encode_chunk_key((place, *(0 for _ in array.shape[1:-2]), i, j))
+        return (self.path / layer / key).is_file()
+
     def finish(self, attributes: Mapping[str, Any]) -> None:
         """Say that all maps are there, with root attributes beside those from the beginning; what is there is replaced.
 

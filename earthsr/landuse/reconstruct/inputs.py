@@ -39,6 +39,10 @@ class Inputs:
     fill_scenario: Fill | None = None
     """``nearest``: what stands for fractions that the scenario lacks over land; an error where absent."""
 
+    def paths(self) -> list[str | Path | None]:
+        """Return the texts that name files."""
+        return [self.anchor, *self.scenario, *self.static, *self.protected, self.table]
+
 
 def open_inputs(model: Model, inputs: Inputs) -> WorldInputs:
     """Open all files and check them against the model.

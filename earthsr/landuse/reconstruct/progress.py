@@ -1,7 +1,8 @@
 """Which chunks are a process's own, and what is done: one small file for each chunk and year, with what was counted.
 
-A marker is written after the chunk's values, so what is marked is there. Processes see each other's work by the markers
-alone, and wait for those they need. They need no connection: whatever starts several copies of one command will do.
+A marker is written after the chunk's values, so what is marked is there; that it still is, and can be read, is checked
+before anything is computed from it. Processes see each other's work by the markers alone, and wait for those they need.
+They need no connection: whatever starts several copies of one command will do.
 """
 
 from __future__ import annotations
@@ -9,18 +10,23 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import shlex
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from earthsr.errors import WorkError
+from earthsr.errors import DataError, WorkError
+from earthsr.geo.window import Window
+from earthsr.landuse.maps import Maps, Scratch
 from earthsr.store import write_json
 
 _POLL_S: Final = 0.1
 #: Seconds between remarks on what is waited for.
 _REMARK_S: Final = 60.0
+#: Markers that a message names, at most.
+_MOST_MARKERS: Final = 8
 
 _logger = logging.getLogger("earthsr")
 
@@ -86,6 +92,17 @@ class Progress:
         record: dict[str, Any] = json.loads(self.path(year, chunk).read_text(encoding="utf-8"))
         return record
 
+    def layers(self, year: int, chunk: Chunk) -> tuple[str, ...]:
+        """Layers of which a finished chunk holds a value, so that it has a file."""
+        if chunk in self._empty:
+            return ()
+        record = self.read(year, chunk) or {}
+        return ("land_use", *record.get("files", ()))
+
+    def is_anchor(self, year: int) -> bool:
+        """Whether static fields are kept in this year."""
+        return year == self._anchor_year
+
     def records(self, year: int, chunks: Iterable[Chunk]) -> Iterator[dict[str, Any]]:
         """What was counted in those of a year's chunks that had something to do, one after the other."""
         for chunk in chunks:
@@ -148,3 +165,81 @@ def shares(costs: Sequence[float], of: int) -> list[int]:
 
 def _burden(loads: Sequence[float], held: Sequence[int], cost: float, rank: int) -> tuple[float, int, int]:
     return loads[rank] if cost else 0.0, held[rank], rank
+
+
+class Present:
+    """Looks at what markers say is there.
+
+    Parameters
+    ----------
+    progress : Progress
+        The markers.
+    maps : Maps
+        Where maps lie.
+    scratch : Scratch or None
+        Where static fields lie; None where they are not needed any more.
+    window : callable
+        Gives the cells of a chunk.
+    """
+
+    def __init__(
+        self, progress: Progress, maps: Maps, scratch: Scratch | None, window: Callable[[Chunk], Window]
+    ) -> None:
+        self._progress, self._maps, self._scratch, self._window = progress, maps, scratch, window
+
+    def require(self, years: Iterable[int], chunks: Iterable[Chunk], readable: bool = False) -> None:
+        """Check chunks that are marked as done.
+
+        Parameters
+        ----------
+        years, chunks : iterable
+            Which ones; those without a marker are passed over.
+        readable : bool
+            Read them too.
+
+        Raises
+        ------
+        DataError
+            If a file is missing, or cannot be read; the message names year and chunk, and how it is computed again.
+        """
+        wrong: dict[Path, str] = {}
+        chosen = list(chunks)
+        for year in years:
+            for chunk in chosen:
+                if self._progress.done(year, chunk):
+                    reason = self._reason(year, chunk, readable)
+                    if reason:
+                        wrong[self._progress.path(year, chunk)] = f"{reason} of {year}, chunk {chunk.i}-{chunk.j},"
+        if wrong:
+            raise self._error(wrong)
+
+    def _reason(self, year: int, chunk: Chunk, readable: bool) -> str:
+        """What is missing or damaged; empty where nothing is."""
+        for layer in self._progress.layers(year, chunk):
+            if not self._maps.has(layer, year, chunk.i, chunk.j):
+                return f"{layer} (not there)"
+            if readable:
+                try:
+                    self._maps.read(layer, year, self._window(chunk))
+                except DataError:
+                    return f"{layer} (cannot be read)"
+        if self._scratch is not None and self._progress.is_anchor(year):
+            if not self._scratch.has(chunk.i, chunk.j):
+                return "static fields (not there)"
+            if readable:
+                try:
+                    self._scratch.read(self._window(chunk))
+                except DataError:
+                    return "static fields (cannot be read)"
+        return ""
+
+    def _error(self, wrong: dict[Path, str]) -> DataError:
+        folder = self._maps.path.parent
+        first, count = next(iter(wrong.values())), len(wrong)
+        more = f" and {count - 1} more" if count > 1 else ""
+        if count <= _MOST_MARKERS:
+            paths = " ".join(shlex.quote(str(path)) for path in wrong)
+            remedy = f"the same command computes it again after: rm {paths}"
+        else:
+            remedy = f"the same command begins anew after: rm -r {shlex.quote(str(folder))}"
+        return DataError(f"{self._maps.path}: {first} is marked as done and is lost or damaged{more}; {remedy}")

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from earthsr.backend import Model
-from earthsr.errors import InputError, WorkError
+from earthsr.errors import DataError, InputError, WorkError
 from earthsr.inference.pipeline import FlowTimes, flow
 from earthsr.inference.tiling import slices
 from earthsr.landuse.classes import NODATA
@@ -26,11 +26,11 @@ from earthsr.landuse.reconstruct.chunk import Made, Piece, Worker
 from earthsr.landuse.reconstruct.inputs import Inputs, open_inputs
 from earthsr.landuse.reconstruct.output import KINDS, files_of, finish, require_free
 from earthsr.landuse.reconstruct.plan import Options, Plan, Step, make_plan
-from earthsr.landuse.reconstruct.progress import Chunk, Progress, shares
+from earthsr.landuse.reconstruct.progress import Chunk, Present, Progress, shares
 from earthsr.landuse.reconstruct.work import SharedFolder
 from earthsr.landuse.sources.gaps import Gaps, land_share
 from earthsr.ranks import Rank
-from earthsr.store import fingerprint
+from earthsr.store import fingerprint, require_other
 
 _logger = logging.getLogger("earthsr")
 
@@ -184,6 +184,7 @@ def reconstruct(
     world = open_inputs(model, inputs)
     try:
         plan = make_plan(model, world, years, options)
+        require_other(files_of(work.target, plan), inputs.paths())
         _warn(plan)
         identity = identity_of(plan, inputs)
         names = [path.name for path in files_of(work.target, plan)]
@@ -295,14 +296,22 @@ def _roll_out(share: Share, patience_s: float) -> tuple[FlowTimes, int]:
         return FlowTimes(), 0  # others may be finishing, and have moved the maps
     require_forcing(plan, np.load(work.land) if work.land.exists() else forced_land(plan))
     scratch = Scratch.create_or_open(work.scratch, plan.grid, len(plan.world.static_channels) + 1, plan.side)
-    worker = Worker(plan, open_maps(work.maps), scratch)
+    maps = open_maps(work.maps)
+    worker, present = Worker(plan, maps, scratch), Present(progress, maps, scratch, plan.window)
+    present.require(plan.years, own)
 
     def read(item: tuple[Step, Chunk]) -> Piece | None:
         step, chunk = item
         if step.before is None:
             return None
-        progress.wait(step.before, worker.needs(chunk))
-        return worker.read(step, chunk)
+        needed = worker.needs(chunk)
+        progress.wait(step.before, needed)
+        present.require([step.before], needed)
+        try:
+            return worker.read(step, chunk)
+        except DataError:
+            present.require([plan.world.anchor_year, step.before, step.earlier or step.before], needed, readable=True)
+            raise
 
     def compute(item: tuple[Step, Chunk], piece: Piece | None) -> Made:
         step, chunk = item
@@ -314,7 +323,8 @@ def _roll_out(share: Share, patience_s: float) -> tuple[FlowTimes, int]:
         with progress.ends_waiting():
             work.require_current(share.manifest)
             worker.write(step, chunk, made)
-            progress.mark(step.year, chunk, made.record)
+            kept = {name: 1 for name, values in made.layers.items() if np.isfinite(values).any()}
+            progress.mark(step.year, chunk, {**made.record, "files": kept} if kept else made.record)
 
     label = "reconstruct" if share.rank.of == 1 else f"reconstruct {share.rank.number}/{share.rank.of}"
     return flow(items, read, compute, write, depth=1, label=label), len(items)
@@ -338,6 +348,15 @@ def _finished(share: Share, overwrite: bool) -> dict[str, Any]:
             raise WorkError(f"{work.path}: was removed meanwhile; start the same command again to begin anew")
         # After a kill at the very end the maps are in their place already.
         moved = there if work.moved else {}
-        figures = moved or finish(plan, open_maps(work.maps), progress, work, share.manifest, overwrite)
+        figures = moved
+        if not moved:
+            maps = open_maps(work.maps)
+            present = Present(progress, maps, None, plan.window)
+            present.require(plan.years, plan.lattice)
+            try:
+                figures = finish(plan, maps, progress, work, share.manifest, overwrite)
+            except DataError:
+                present.require(plan.years, plan.lattice, readable=True)
+                raise
         work.remove()
     return {"finished": True, **figures}

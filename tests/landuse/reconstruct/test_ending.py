@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import shutil
 import time
 
@@ -10,7 +11,7 @@ import pytest
 
 from earthsr.backend import Model
 from earthsr.errors import DataError, InputError, WorkError
-from earthsr.landuse.maps import Maps
+from earthsr.landuse.maps import Maps, open_maps
 from earthsr.landuse.reconstruct import Options, Rank, reconstruct, run
 from earthsr.landuse.reconstruct.chunk import Worker
 from earthsr.landuse.reconstruct.inputs import open_inputs
@@ -251,3 +252,87 @@ def test_a_class_table_with_other_codes_is_another_reconstruction(model, part, w
         stack.callback(other.close)
         second = run.identity_of(make_plan(patched, other, YEARS, SMALL), part)
     assert {key for key in first if first[key] != second[key]} == {"table"}
+
+
+# What is marked as done and is not there.
+
+
+def half_finished(model, part, target):
+    """Chunk 0-0 of all years is done, 0-1 waits for another process."""
+    with pytest.raises(WorkError):
+        reconstruct(model, part, YEARS, target, SMALL, rank=Rank(0, 2), patience_s=0.1)
+    work = SharedFolder(target)
+    (marker, *_) = sorted((work.done / "1993").iterdir())
+    return work, marker
+
+
+@pytest.mark.parametrize("damage", ["absent", "damaged", "static absent", "static damaged"])
+def test_what_is_lost_of_a_marked_chunk_is_refused_and_computed_again_where_the_advice_is_typed(
+    model, part, tmp_path, damage
+):
+    target = tmp_path / "maps.zarr"
+    work, marker = half_finished(model, part, target)
+    i, j = (int(number) for number in marker.stem.split("-"))
+    if damage.startswith("static"):
+        path = work.scratch / f"{i}_{j}.npy"
+    else:
+        path = work.maps / "land_use" / "c" / str(open_maps(work.maps).spec.years.index(1993)) / str(i) / str(j)
+    if damage.endswith("absent"):
+        path.unlink()
+    else:
+        path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(DataError, match=rf"of 1993, chunk {i}-{j}, is marked as done.*: rm ") as caught:
+        reconstruct(model, part, YEARS, target, SMALL)
+    assert not target.exists()
+    os.system("rm " + str(caught.value).rpartition(": rm ")[2])
+    assert not marker.exists()
+    assert reconstruct(model, part, YEARS, target, SMALL)["finished"]
+    assert reconstruct(model, part, YEARS, tmp_path / "whole.zarr", SMALL)["finished"]
+    assert np.array_equal(everything(target), everything(tmp_path / "whole.zarr"))
+
+
+def test_a_chunk_that_goes_after_its_year_was_used_is_found_before_the_maps_are_finished(model, part, tmp_path):
+    target = tmp_path / "maps.zarr"
+    options = Options(chunk=32, batch_size=4, keep=("confidence",))
+    reconstruct(model, part, YEARS, target, options, rank=Rank(0, 1))
+    assert open_maps(target).complete
+    shutil.rmtree(target)
+    shutil.rmtree(tmp_path / "maps_report")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "finish", lambda *_: (_ for _ in ()).throw(Killed()))
+        with pytest.raises(Killed):
+            reconstruct(model, part, YEARS, target, options)
+    work = SharedFolder(target)
+    place = open_maps(work.maps).spec.years.index(1994)
+    lost = next(path for path in (work.maps / "confidence" / "c" / str(place)).rglob("*") if path.is_file())
+    lost.unlink()
+    with pytest.raises(DataError, match=r"confidence \(not there\) of 1994, chunk .*: rm .*1994"):
+        reconstruct(model, part, YEARS, target, options)
+    assert not target.exists()
+
+
+def test_the_same_rank_twice_is_refused(model, part, tmp_path):
+    target = tmp_path / "maps.zarr"
+    work, _ = half_finished(model, part, target)
+    lock = work.own(Rank())
+    try:
+        with pytest.raises(InputError, match=r"maps\.zarr: is being written by process"):
+            reconstruct(model, part, YEARS, target, SMALL)
+    finally:
+        lock.release()
+    assert reconstruct(model, part, YEARS, target, SMALL)["finished"]
+
+
+@pytest.mark.parametrize("kind", ["itself", "link"])
+def test_maps_do_not_replace_what_they_are_made_from(model, world, tmp_path, kind):
+    shutil.copytree(world / "archives", tmp_path / "archives")
+    anchor = tmp_path / "archives" / "landuse_1993.tif"
+    target = anchor.with_name("landuse.tif")
+    if kind == "link":
+        (tmp_path / "maps_1993.tif").symlink_to(anchor)
+        target = tmp_path / "maps.tif"
+    before = anchor.read_bytes()
+    with pytest.raises(InputError, match=r"_1993\.tif: is the input"):
+        reconstruct(model, inputs_of(tmp_path / "archives"), YEARS, target, SMALL, overwrite=True)
+    assert anchor.read_bytes() == before
+    assert not target.with_name(f"{target.name}.work").exists()

@@ -1,4 +1,3 @@
-import errno
 import json
 import os
 
@@ -6,7 +5,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from earthsr.errors import CheckpointError, InputError
+from earthsr.errors import CheckpointError
 from earthsr.models import (
     DemSRNetSpec,
     RunFolder,
@@ -18,7 +17,6 @@ from earthsr.models import (
     write_weights,
 )
 from earthsr.models.weights_file import read_tensors, write_tensors
-from earthsr.store import atomic_file, atomic_folder, remove_leftovers, write_json
 
 SPEC = DemSRNetSpec(features=2, num_blocks=1)
 WEIGHTS = initial_weights(SPEC, 0)
@@ -30,58 +28,6 @@ def save_step(run, step, best=False):
     run.save(step, SPEC, State(WEIGHTS, moments, moments, step=step), {"units": "m"}, {"progress": {"step": step}})
     if best:
         run.point("best", step)
-
-
-def test_an_error_while_writing_leaves_the_previous_file(tmp_path):
-    path = write_json(tmp_path / "a.json", {"x": 1})
-
-    def fail():
-        with atomic_file(path) as temporary:
-            temporary.write_text("half")
-            raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        fail()
-    assert json.loads(path.read_text()) == {"x": 1}
-    assert [entry.name for entry in tmp_path.iterdir()] == ["a.json"]
-
-
-def test_a_full_disk_is_an_input_error_that_names_the_file(tmp_path):
-    with pytest.raises(InputError, match=r"cannot write .*b\.txt: No space left"), atomic_file(tmp_path / "b.txt"):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    with pytest.raises(InputError, match="cannot write"), atomic_folder(tmp_path / "c"):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_folder_under_a_file_cannot_be_made(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match="cannot create folder"):
-        write_json(tmp_path / "file" / "a.json", {})
-
-
-def test_folders_appear_whole(tmp_path):
-    def fail():
-        with atomic_folder(tmp_path / "d") as folder:
-            (folder / "x").write_text("1")
-            assert not (tmp_path / "d").exists()
-            raise RuntimeError
-
-    with pytest.raises(RuntimeError):
-        fail()
-    assert list(tmp_path.iterdir()) == []
-    for text in ("1", "2"):
-        with atomic_folder(tmp_path / "d") as folder:
-            (folder / "x").write_text(text)
-        assert (tmp_path / "d" / "x").read_text() == text
-
-
-def test_leftovers_of_killed_processes_are_removed(tmp_path):
-    (tmp_path / ".step-000001.part-abc").mkdir()
-    (tmp_path / ".a.json.part-7.json").write_text("")
-    (tmp_path / "kept").write_text("")
-    remove_leftovers(tmp_path)
-    assert [entry.name for entry in tmp_path.iterdir()] == ["kept"]
 
 
 def test_weights_come_back_with_spec_and_metadata(tmp_path):
@@ -143,6 +89,22 @@ def test_a_damaged_pointer_is_passed_over(tmp_path, pointer):
     save_step(run, 3)
     (run.checkpoints / "best").write_text(pointer)
     assert resolve_checkpoint(tmp_path).parent == run.folder(3)
+
+
+def test_latest_is_the_newest_where_a_kill_came_before_its_pointer(tmp_path):
+    run = RunFolder(tmp_path)
+    save_step(run, 3)
+    pointer = run.checkpoints / "latest"
+    before = pointer.read_text()
+    save_step(run, 5)
+    os.utime(run.folder(5) / "state.json", ns=(2**60, 2**60))  # the clock of some disks is coarse
+    pointer.write_text(before)
+    os.utime(pointer, ns=(2**60 - 1, 2**60 - 1))
+    assert resolve_checkpoint(pointer).parent == run.folder(5)
+    assert resolve_checkpoint(tmp_path).parent == run.folder(5)
+    # A pointer that is newer than every checkpoint means what it says: training went on from an earlier one.
+    os.utime(pointer, ns=(2**60 + 1, 2**60 + 1))
+    assert resolve_checkpoint(pointer).parent == run.folder(3)
 
 
 def test_an_unfinished_checkpoint_is_not_one(tmp_path):
