@@ -107,7 +107,7 @@ def landuse(
     values = {
         "folder": str(folder),
         "tiles": written.counts,
-        "years": {name: list(each) for name, each in written.years.items()},
+        "years": {name: list(years) for name, years in written.years.items()},
         "skipped_tiles": written.skipped_tiles,
         "forcing": written.forcing,
         "bytes": written.bytes_on_disk,

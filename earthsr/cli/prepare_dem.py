@@ -144,9 +144,9 @@ def dem(
 def _numbers(option: str, text: str, example: str) -> tuple[float, ...]:
     """Numbers of ``A,B`` or ``A,B,C``, as many as the example has."""
     try:
-        found = tuple(float(part) for part in text.split(","))
+        numbers = tuple(float(part) for part in text.split(","))
     except ValueError:
-        found = ()
-    if len(found) != len(example.split(",")):
+        numbers = ()
+    if len(numbers) != len(example.split(",")):
         raise InputError(f"{option} is {text!r}, expected numbers such as {example}")
-    return found
+    return numbers

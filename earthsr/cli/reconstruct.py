@@ -153,12 +153,13 @@ def _done(result: dict[str, Any], output: Path) -> list[str]:
         return [*lines, f"{result['missing']} chunks of other processes are missing; the last one writes {output}"]
     if "decades" not in result:
         return [*lines, f"{output}: put together by {result['by']}"]
-    for each in result["decades"]:
-        text = f"{each['years'][0]} to {each['years'][1]}: {each['changed_percent']:.2f} % of the land changes a year"
-        text += f", {each['reverted_percent']:.2f} % changes back"
-        if each["area_error_percent"] is not None:
-            text += f"; areas {each['area_error_percent']:.2f} % off"
-        if each["area_error_percent_without_decoder"] is not None:
-            text += f" ({each['area_error_percent_without_decoder']:.2f} without the decoder)"
+    for decade in result["decades"]:
+        first, last = decade["years"]
+        text = f"{first} to {last}: {decade['changed_percent']:.2f} % of the land changes a year"
+        text += f", {decade['reverted_percent']:.2f} % changes back"
+        if decade["area_error_percent"] is not None:
+            text += f"; areas {decade['area_error_percent']:.2f} % off"
+        if decade["area_error_percent_without_decoder"] is not None:
+            text += f" ({decade['area_error_percent_without_decoder']:.2f} without the decoder)"
         lines.append(text)
     return [*lines, f"{output}, {output.with_name(output.stem + '_report')}/report.html"]

@@ -91,12 +91,12 @@ def _years(text: str) -> tuple[int, ...]:
     """Years of ``A:B``, both included."""
     first, colon, last = text.partition(":")
     try:
-        found = range(int(first), int(last) + 1)
+        years = range(int(first), int(last) + 1)
     except ValueError:
-        found = range(0)
+        years = range(0)
     # Nobody means more; a slip of the finger would ask for as many maps.
-    if not colon or not 2 <= len(found) <= _MOST_YEARS:
+    if not colon or not 2 <= len(years) <= _MOST_YEARS:
         raise InputError(
             f"--years is {text}, expected A:B with at least two and at most {_MOST_YEARS} years, as 1970:1999"
         )
-    return tuple(found)
+    return tuple(years)

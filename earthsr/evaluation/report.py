@@ -58,10 +58,10 @@ def field_columns(units: str) -> Columns:
 
 
 def _value(values: Mapping[str, Any], key: str) -> float | None:
-    found: Any = values
+    value: Any = values
     for part in key.split("."):
-        found = found.get(part) if isinstance(found, Mapping) else None
-    return found
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
 
 
 def _cell(value: float | None, form: str) -> str:

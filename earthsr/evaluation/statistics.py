@@ -94,15 +94,19 @@ def over_ranks(
     dict of str to statistics
         Sums over all ranks.
     """
-    parts = [np.asarray(getattr(each, f.name)) for each in total.values() for f in fields(each)]
+    parts = [np.asarray(getattr(statistics, f.name)) for statistics in total.values() for f in fields(statistics)]
     # Whole numbers are exact up to 2**53, a million times the cells of a global map.
     flat = np.concatenate([part.astype(np.float64).ravel() for part in parts])
     sums = np.split(gather(flat).sum(axis=0), np.cumsum([part.size for part in parts])[:-1])
-    whole = iter(each.reshape(part.shape).astype(part.dtype) for each, part in zip(sums, parts, strict=True))
+    whole = iter(
+        statistics.reshape(part.shape).astype(part.dtype) for statistics, part in zip(sums, parts, strict=True)
+    )
     made = {}
-    for name, each in total.items():
-        values = {f.name: next(whole) for f in fields(each)}
-        made[name] = replace(each, **{key: value if value.ndim else value.item() for key, value in values.items()})
+    for name, statistics in total.items():
+        values = {f.name: next(whole) for f in fields(statistics)}
+        made[name] = replace(
+            statistics, **{key: value if value.ndim else value.item() for key, value in values.items()}
+        )
     return made
 
 

@@ -142,13 +142,13 @@ class OffsetSums:
 
     def offset(self, bias: bool = True) -> tuple[float, float]:
         """Where ``moving`` lies, in cells towards the south and towards the east of ``fixed``; NaN where unknown."""
-        found = self.fit(bias)
-        return found.rows, found.columns
+        offset = self.fit(bias)
+        return offset.rows, offset.columns
 
     def standard_error(self, bias: bool = True) -> tuple[float, float]:
         """Standard errors of :meth:`offset`, cells; NaN where it is unknown."""
-        found = self.fit(bias)
-        return found.rows_error, found.columns_error
+        offset = self.fit(bias)
+        return offset.rows_error, offset.columns_error
 
     def fit(self, bias: bool = True) -> Offset:
         """Solve for the offset.

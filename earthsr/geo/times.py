@@ -114,9 +114,9 @@ def require_yearly(years: Sequence[int], source: str) -> None:
     steps = np.diff(np.asarray(years, np.int64))
     if (steps <= 0).any():
         year = years[int(np.argmax(steps <= 0)) + 1]
-        many = sum(each == year for each in years)
-        found = f"{many} steps in {year}" if many > 1 else f"{year} after {max(years)}"
-        raise DataError(f"{source}: has {found}, expected one step a year in order; take its yearly means first")
+        many = sum(other == year for other in years)
+        problem = f"{many} steps in {year}" if many > 1 else f"{year} after {max(years)}"
+        raise DataError(f"{source}: has {problem}, expected one step a year in order; take its yearly means first")
     if len(steps) and steps.min() > 1:
         raise DataError(
             f"{source}: has a step every {steps.min()} years ({years[0]}, {years[1]}, …), expected every year"
@@ -125,13 +125,13 @@ def require_yearly(years: Sequence[int], source: str) -> None:
 
 def spans(years: Iterable[int]) -> str:
     """Write years in few words: ``2009, 2012 to 2015``."""
-    found: list[list[int]] = []
+    runs: list[list[int]] = []
     for year in sorted(set(years)):
-        if found and year == found[-1][1] + 1:
-            found[-1][1] = year
+        if runs and year == runs[-1][1] + 1:
+            runs[-1][1] = year
         else:
-            found.append([year, year])
-    texts = [str(a) if a == b else f"{a} to {b}" for a, b in found]
+            runs.append([year, year])
+    texts = [str(a) if a == b else f"{a} to {b}" for a, b in runs]
     if len(texts) > 8:
         texts = [*texts[:4], "…", *texts[-3:]]
     return ", ".join(texts) or "none"

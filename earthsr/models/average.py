@@ -109,11 +109,11 @@ def _training(file: WeightsFile) -> dict[str, Any]:
 def _require_same_model(file: WeightsFile, first: WeightsFile, number: int) -> None:
     source = f"checkpoint {number}" if file.path is None else str(file.path)
     require_same_spec(file.spec, first.spec, source)
-    there, here = _meaning(file), _meaning(first)
-    for key in sorted({*there, *here}):
+    other_meaning, meaning = _meaning(file), _meaning(first)
+    for key in sorted({*other_meaning, *meaning}):
         compare = same_cells if key in _CELLS else eq
-        if not compare(there.get(key), here.get(key)):
+        if not compare(other_meaning.get(key), meaning.get(key)):
             raise CheckpointError(
-                f"{source}: has {key} {there.get(key)}, the first one {here.get(key)}; only weights that were trained "
-                "on the same numbers can be averaged"
+                f"{source}: has {key} {other_meaning.get(key)}, the first one {meaning.get(key)}; only weights that were "
+                "trained on the same numbers can be averaged"
             )

@@ -125,8 +125,8 @@ class RunFolder:
         """Steps of all checkpoints that are whole, ascending."""
         if not self.checkpoints.is_dir():
             return []
-        found = (_STEP.match(entry.name) for entry in self.checkpoints.iterdir() if (entry / STATE).is_file())
-        return sorted(int(match.group(1)) for match in found if match)
+        matches = (_STEP.match(entry.name) for entry in self.checkpoints.iterdir() if (entry / STATE).is_file())
+        return sorted(int(match.group(1)) for match in matches if match)
 
     def folder(self, step: int) -> Path:
         """Folder of the checkpoint at ``step``."""

@@ -126,10 +126,10 @@ def recognise(
     metadata: dict[str, Any] = {}
     kind = "earthsr"
     if KEY in packed:
-        found, metadata = unpack_metadata(packed, source)
-        if spec is not None and spec != found:
+        own_spec, metadata = unpack_metadata(packed, source)
+        if spec is not None and spec != own_spec:
             raise CheckpointError(f"{source}: says itself what network it is, and it is not that of --config")
-        spec = found
+        spec = own_spec
     named = {name: value for name, value in arrays.items() if not _BOOKKEEPING.match(name)}
     left_out = tuple(sorted(set(arrays) - set(named)))
     if not named:

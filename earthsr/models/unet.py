@@ -261,9 +261,11 @@ class UNetSpec(NetworkSpec):
         total = 0
         for block, fan, out in self.blocks:
             level = self.depth if block == "middle" else int(block.split(".")[1])
-            here = cells // 4**level
-            total += 2 * 9 * (fan + out) * out * here
+            cells_of_level = cells // 4**level
+            total += 2 * 9 * (fan + out) * out * cells_of_level
             if block.startswith("up"):
                 # Side 1 on the coarser cells; a transposed convolution makes four cells of each.
-                total += 2 * 2 * out * out * (here if self.upsampling == "transposed" else here // 4)
+                total += (
+                    2 * 2 * out * out * (cells_of_level if self.upsampling == "transposed" else cells_of_level // 4)
+                )
         return total + 2 * self.width * self.outputs * cells

@@ -64,9 +64,9 @@ def write_class_map(path: Path, source: FineSource, year: int) -> None:
     rasterio = geo_module("rasterio")
     grid, table = source.grid, source.table
     codes = np.full(NODATA + 1, NODATA, np.uint8)
-    codes[: len(table)] = [each.code for each in table.classes]
-    colours = {each.code: (*bytes.fromhex(each.colour[1:]), 255) for each in table.classes}
-    meanings = ", ".join(f"{each.code} {each.name}" for each in table.classes)
+    codes[: len(table)] = [land_class.code for land_class in table.classes]
+    colours = {land_class.code: (*bytes.fromhex(land_class.colour[1:]), 255) for land_class in table.classes}
+    meanings = ", ".join(f"{land_class.code} {land_class.name}" for land_class in table.classes)
     with atomic_file(path) as temporary, gdal():
         with rasterio.open(
             temporary,
@@ -122,14 +122,18 @@ def write_static(path: Path, source: FineSource) -> None:
             )
             named = {"standard_name": _STANDARD_NAMES[channel.name]} if channel.name in _STANDARD_NAMES else {}
             long_name = channel.name.replace("_", " ")
-            said = {**named, "long_name": long_name, "units": channel.units, "grid_mapping": CRS_VARIABLE}
-            variable.attrs.update(netcdf_attributes(said))
+            attributes = {**named, "long_name": long_name, "units": channel.units, "grid_mapping": CRS_VARIABLE}
+            variable.attrs.update(netcdf_attributes(attributes))
             variables.append(variable)
         for band in _bands(grid):
             for variable, values in zip(variables, source.static(band), strict=True):
                 variable[band.row : band.row + band.rows] = values
-        said = {"Conventions": conventions(np.float32), "title": "static fields of a synthetic world", **_said(source)}
-        file.attrs.update(netcdf_attributes(plain_attributes(said)))
+        attributes = {
+            "Conventions": conventions(np.float32),
+            "title": "static fields of a synthetic world",
+            **_said(source),
+        }
+        file.attrs.update(netcdf_attributes(plain_attributes(attributes)))
 
 
 def write_scenario(path: Path, source: FineSource, fractions: Fractions, years: Sequence[int]) -> None:
@@ -161,8 +165,8 @@ def write_scenario(path: Path, source: FineSource, fractions: Fractions, years: 
         time = file.create_variable("time", ("time",), np.float64, data=np.asarray(years, np.float64) - years[0])
         # The words of LUH2: a year is one of 365 days, whatever its length.
         since = f"years since {years[0]}-01-01 0:0:0"
-        said = {"units": since, "calendar": "365_day", "standard_name": "time", "axis": "T"}
-        time.attrs.update(netcdf_attributes(said))
+        attributes = {"units": since, "calendar": "365_day", "standard_name": "time", "axis": "T"}
+        time.attrs.update(netcdf_attributes(attributes))
         write_place(file, grid, (grid.latitudes(), grid.longitudes()))
         variables = []
         for channel in fractions.channels:
@@ -174,8 +178,12 @@ def write_scenario(path: Path, source: FineSource, fractions: Fractions, years: 
                 fillvalue=_FILL,
                 **_FILTER,
             )
-            said = {"long_name": f"share of the cell that is {channel}", "units": "1", "cell_methods": "time: mean"}
-            variable.attrs.update(netcdf_attributes({**said, "missing_value": _FILL}))
+            attributes = {
+                "long_name": f"share of the cell that is {channel}",
+                "units": "1",
+                "cell_methods": "time: mean",
+            }
+            variable.attrs.update(netcdf_attributes({**attributes, "missing_value": _FILL}))
             variables.append(variable)
         for first in range(0, grid.rows, rows):
             count = min(rows, grid.rows - first)
@@ -183,12 +191,12 @@ def write_scenario(path: Path, source: FineSource, fractions: Fractions, years: 
             values = np.where(values.sum(axis=1, keepdims=True) > 0, values, _FILL)
             for c, variable in enumerate(variables):
                 variable[:, first : first + count] = values[:, c]
-        said = {
+        attributes = {
             "Conventions": conventions(np.float32),
             "title": "land-use fractions of a synthetic world",
             **_said(source),
         }
-        file.attrs.update(netcdf_attributes(plain_attributes(said)))
+        file.attrs.update(netcdf_attributes(plain_attributes(attributes)))
 
 
 def _bands(grid: Grid) -> Iterator[Window]:

@@ -152,12 +152,12 @@ def _table_text(table: ClassTable, channels: Sequence[str]) -> str:
     """Class table whose classes are tied to the variables of the scenario, as YAML."""
     classes = [
         {
-            "name": each.name,
-            "codes": list(each.codes),
-            "colour": each.colour,
-            "forcing": [variable_name(each.name)] if each.name in channels else [],
+            "name": land_class.name,
+            "codes": list(land_class.codes),
+            "colour": land_class.colour,
+            "forcing": [variable_name(land_class.name)] if land_class.name in channels else [],
         }
-        for each in table.classes
+        for land_class in table.classes
     ]
     values = {"name": table.name, "nodata_codes": list(table.nodata_codes), "classes": classes}
     return yaml.safe_dump(values, sort_keys=False, default_flow_style=None)
@@ -165,7 +165,7 @@ def _table_text(table: ClassTable, channels: Sequence[str]) -> str:
 
 def _readme(written: Archives, source: FineSource, fractions: Fractions) -> str:
     anchor, (first, last) = written.anchor_year, written.years
-    codes = ", ".join(f"{each.code} {each.name}" for each in source.table.classes)
+    codes = ", ".join(f"{land_class.code} {land_class.name}" for land_class in source.table.classes)
     fields = ", ".join(f"{channel.name} ({channel.units})" for channel in source.static_channels)
     cell = f"{fractions.grid.cell_y:g}"
     renamed = [f"{name} as {variable_name(name)}" for name in fractions.channels if variable_name(name) != name]

@@ -132,7 +132,7 @@ class Globe:
         """By field: waves along rows (M, H), with their amplitudes, and along columns (M, W)."""
         latitudes, longitudes = np.deg2rad(self.grid.latitudes()), np.deg2rad(self.grid.longitudes())
         highest = max(2, self.grid.columns // _SHORTEST_CELLS)
-        found = {}
+        parts = {}
         for name, exponent in _EXPONENTS.items():
             rng = generator(self.spec.seed, f"globe {name}")
             # Whole numbers around the Earth: no seam. Between the poles nothing has to close.
@@ -144,8 +144,8 @@ class Globe:
             phases = rng.uniform(0, 2 * np.pi, (2, len(around), 1))
             rows = amplitude[:, None] * np.cos(along[:, None] * latitudes + phases[0])
             columns = np.cos(around[:, None] * longitudes + phases[1])
-            found[name] = (rows.astype(np.float32), columns.astype(np.float32))
-        return found
+            parts[name] = (rows.astype(np.float32), columns.astype(np.float32))
+        return parts
 
     def _field(self, name: str, window: Window) -> NDArray[np.float32]:
         """Sum of waves (rows, columns), of zero mean and a variance of about 1.
@@ -181,14 +181,14 @@ class Globe:
     def classes(self, year: int, window: Window) -> NDArray[np.uint8]:
         """Class indices (rows, columns) of a year; 255 in the sea."""
         fields = self._fields(window)
-        found = np.where(fields["moisture"] > 0, np.uint8(FOREST), np.uint8(GRASS))
+        natural = np.where(fields["moisture"] > 0, np.uint8(FOREST), np.uint8(GRASS))
         bare = (fields["temperature"] < -4) | (fields["moisture"] < -1.3)
-        found[bare] = SPARSE
+        natural[bare] = SPARSE
         for use, index in _USES.items():
-            found[(fields[use] > self._border(use, year)) & ~bare] = index
-        found[np.abs(fields["lakes"]) < _LAKE] = WATER
-        found[fields["height"] <= _SEA_LEVEL] = NODATA
-        return found
+            natural[(fields[use] > self._border(use, year)) & ~bare] = index
+        natural[np.abs(fields["lakes"]) < _LAKE] = WATER
+        natural[fields["height"] <= _SEA_LEVEL] = NODATA
+        return natural
 
     def _border(self, use: str, year: int) -> np.float32:
         """Value of a use's field above which it is in a year: what is wanted, and a slow to and fro."""
@@ -219,10 +219,10 @@ class Globe:
         coarse = self.grid.coarse(self.spec.coarse_deg)
 
         def read(years: Sequence[int], row: int, rows: int) -> NDArray[np.float32]:
-            found = np.empty((len(years), len(self.table), rows, coarse.columns), np.float32)
+            fractions = np.empty((len(years), len(self.table), rows, coarse.columns), np.float32)
             for i in range(rows):
-                found[:, :, i] = self._coarse_row(coarse, row + i, years)
-            return found
+                fractions[:, :, i] = self._coarse_row(coarse, row + i, years)
+            return fractions
 
         return Fractions(coarse, self.table.names, read)
 
@@ -236,12 +236,12 @@ class Globe:
         classes = len(self.table)
         # Cells of one class in one coarse cell, counted row by row; the last place is for those without a class.
         place = (classes + 1) * (np.arange(self.grid.columns) // (self.grid.columns // coarse.columns))
-        found = np.zeros((len(years), coarse.columns * (classes + 1)))
+        areas = np.zeros((len(years), coarse.columns * (classes + 1)))
         for y, year in enumerate(years):
             for weight, line in zip(weights, np.minimum(self.classes(year, window), classes), strict=True):
-                found[y] += weight * np.bincount(place + line, minlength=found.shape[1])
-        found /= weights.sum() * (self.grid.columns // coarse.columns)
-        return found.reshape(len(years), coarse.columns, -1).transpose(0, 2, 1)[:, :classes]
+                areas[y] += weight * np.bincount(place + line, minlength=areas.shape[1])
+        areas /= weights.sum() * (self.grid.columns // coarse.columns)
+        return areas.reshape(len(years), coarse.columns, -1).transpose(0, 2, 1)[:, :classes]
 
     @cached_property
     def _edges(self) -> NDArray[np.float64]:

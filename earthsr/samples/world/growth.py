@@ -42,10 +42,10 @@ def natural_classes(terrain: Terrain, climate: Climate) -> NDArray[np.uint8]:
     trees = np.minimum(trees, 0.16 * (climate.temperature_degc - 1.0) + 0.7 * (soil - 0.3))
     bare = np.maximum(0.35 * (-0.3 - climate.temperature_degc), 3.0 * (0.22 - climate.moisture))
     bare = bare + 0.05 * (slope - 6.0) - 0.9 * (soil - 0.25)
-    found = np.where(bare > 0, SPARSE, np.where(trees > 0, FOREST, GRASS)).astype(np.uint8)
-    found[terrain.inland_water] = WATER
-    found[terrain.sea] = NODATA
-    return found
+    classes = np.where(bare > 0, SPARSE, np.where(trees > 0, FOREST, GRASS)).astype(np.uint8)
+    classes[terrain.inland_water] = WATER
+    classes[terrain.sea] = NODATA
+    return classes
 
 
 def suitabilities(
@@ -268,8 +268,8 @@ class _Land:
         return score
 
     def _give_up(self, use: str, year: int) -> None:
-        here = (self.classes == _USES[use]) & (self.rested >= _REST_YEARS)
-        cells = _best(-self._score(use, year), here, round(turnover_share(use, year) * self.cells))
+        settled = (self.classes == _USES[use]) & (self.rested >= _REST_YEARS)
+        cells = _best(-self._score(use, year), settled, round(turnover_share(use, year) * self.cells))
         self.classes.flat[cells] = self.nature.flat[cells]
         self.rested.flat[cells] = 0
 

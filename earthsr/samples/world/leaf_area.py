@@ -39,12 +39,12 @@ def seasons(climate: Climate, soil: NDArray[np.float32]) -> NDArray[np.float32]:
     mild = np.clip((climate.temperature_degc - np.abs(climate.swing_degc) - 3.0) / 6.0, 0.0, 1.0)
     evergreen = np.maximum(np.clip((8.0 - climate.temperature_degc) / 6.0, 0.0, 0.6), mild)
     standing = _standing(climate)
-    found = np.zeros((max(_FULL) + 1, *leaf.shape), np.float32)
+    by_class = np.zeros((max(_FULL) + 1, *leaf.shape), np.float32)
     for index, full in _FULL.items():
         kept = _KEPT[index] + (0.55 * evergreen if index == FOREST else 0.0)
         grown = leaf * standing if index == CROPLAND else leaf
-        found[index] = full * fertile * (kept + (1.0 - kept) * grown)
-    return found
+        by_class[index] = full * fertile * (kept + (1.0 - kept) * grown)
+    return by_class
 
 
 def leaf_area(classes: NDArray[np.uint8], seasons_of_class: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -59,9 +59,9 @@ def leaf_area(classes: NDArray[np.uint8], seasons_of_class: NDArray[np.float32])
     """
     void = classes == NODATA
     chosen = np.where(void, 0, classes)[None, None]
-    found = np.take_along_axis(seasons_of_class, chosen.astype(np.intp), axis=0)[0]
-    found[:, void] = np.nan
-    return found
+    leaf_area_index = np.take_along_axis(seasons_of_class, chosen.astype(np.intp), axis=0)[0]
+    leaf_area_index[:, void] = np.nan
+    return leaf_area_index
 
 
 def _standing(climate: Climate) -> NDArray[np.float32]:

@@ -89,14 +89,14 @@ def receivers(surface_m: NDArray[np.float64], outlet: NDArray[np.bool_]) -> NDAr
     padded = np.pad(surface_m, 1, constant_values=np.inf)
     own = np.arange(rows * columns).reshape(rows, columns)
     steepest = np.zeros((rows, columns))
-    found = own.copy()
+    filled = own.copy()
     for i, j in _NEIGHBOURS:
         fall = (surface_m - padded[1 + i : 1 + i + rows, 1 + j : 1 + j + columns]) / np.hypot(i, j)
         better = fall > steepest
         steepest[better] = fall[better]
-        found[better] = own[better] + i * columns + j
-    found[outlet] = own[outlet]
-    return found.ravel()
+        filled[better] = own[better] + i * columns + j
+    filled[outlet] = own[outlet]
+    return filled.ravel()
 
 
 def drained_cells(surface_m: NDArray[np.float64], receiver: NDArray[np.int64]) -> NDArray[np.float64]:

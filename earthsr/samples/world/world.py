@@ -173,8 +173,8 @@ class SyntheticWorld:
             raise InputError(f"the synthetic world has no field {name}, only lai")
         # Tiles are read year after year, and the climate is the same in all of them.
         if self._seasons is None or self._seasons[0] != window:
-            found = seasons(self.climate.window(*window), self.terrain.soil[_part(window)])
-            self._seasons = (window, found)
+            leaf_seasons = seasons(self.climate.window(*window), self.terrain.soil[_part(window)])
+            self._seasons = (window, leaf_seasons)
         return leaf_area(self.classes(year, window), self._seasons[1])
 
 
