@@ -242,7 +242,7 @@ def test_an_ascii_grid_has_square_cells_and_one_band(ascii_grid, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-# A model, a task
+# A model
 
 
 def logged(run):
@@ -289,27 +289,6 @@ def test_both_backends_compute_the_same_model(branch, tmp_path):
     # Exit code 0: layers, gradients, moments and weights are within the tolerances of docs/parity.md.
     said = run_there(branch, ["-m", "earthsr", "parity", *words], tmp_path).stdout
     assert "arrays agree" in said
-
-
-@pytest.mark.slow
-@needs_torch
-def test_the_task_learns_and_is_evaluated_with_its_own_scores(branch, tmp_path):
-    said = run_there(branch, [branch / "try_sst.py"], tmp_path).stdout
-    run = tmp_path / "runs" / "sst"
-    losses, scores = logged(run)
-    assert np.mean(losses[-4:]) < np.mean(losses[:4])
-    assert scores[-1]["rmse"] < scores[-1]["bicubic_rmse"]
-    metrics = json.loads((run / "evaluation" / "metrics.json").read_text())
-    assert (metrics["task"], metrics["units"], metrics["split"]) == ("sst", "K", "test")
-    model, bicubic = metrics["scores"]["model"], metrics["scores"]["bicubic"]
-    assert f"model {model['rmse']:.4f} K" in said
-    assert model["rmse"] < bicubic["rmse"]
-    assert 0 < bicubic["within_half_k"] < model["within_half_k"] < 1
-    assert "within half k" in (run / "evaluation" / "report.html").read_text()
-    code = "from earthsr.config import load_yaml_config as load; from earthsr.tasks import task_for; import sys\n"
-    code += "made = task_for(load(sys.argv[1])).read_batches(2); print(len(made.batches), *made.interpret("
-    code += "made.batches[0].target)[0])"
-    assert run_there(branch, ["-c", code, run / "config.yaml"], tmp_path).stdout.split() == ["2", "sst_degC"]
 
 
 # The page
@@ -366,8 +345,6 @@ RUN_BY = {
     "backends/earthsr_torch/srcnn.py": "test_the_model_learns_from_the_sample_terrain",
     "backends/earthsr_mindspore/srcnn.py": "test_both_backends_compute_the_same_model",
     "try_srcnn.py": "test_the_model_learns_from_the_sample_terrain",
-    "earthsr/tasks/sst.py": "test_the_task_learns_and_is_evaluated_with_its_own_scores",
-    "try_sst.py": "test_the_task_learns_and_is_evaluated_with_its_own_scores",
     "earthsr/geo/ascii_grid.py": "test_an_ascii_grid_is_predicted_into_another_in_place",
 }
 """Title of each Python block, and the test that runs it."""

@@ -1,0 +1,1 @@
+"""Sea-surface temperature, a workload of earthsr in a distribution of its own."""
