@@ -29,7 +29,7 @@ BASELINES: Final = ("persistence", "coarse_argmax", "allocation")
 
 
 @dataclass(frozen=True)
-class Path:
+class RolloutYears:
     """Years of a rollout, from its anchor on."""
 
     anchor: int
@@ -50,7 +50,7 @@ class Path:
         return tuple(abs(b - a) for a, b in zip(whole, self.years, strict=False))
 
 
-def path_of(source: LandUseData) -> Path:
+def path_of(source: LandUseData) -> RolloutYears:
     """Years of the rollout that a split is scored by: from its anchor to the last of its scored years."""
     anchor, scored = source.anchor_year, source.scored_years
     forwards = max(scored) > anchor
@@ -59,14 +59,14 @@ def path_of(source: LandUseData) -> Path:
         path = tuple(year for year in years if anchor < year <= max(scored))
     else:
         path = tuple(year for year in reversed(years) if min(scored) <= year < anchor)
-    return Path(anchor, path, tuple(year for year in path if year in scored))
+    return RolloutYears(anchor, path, tuple(year for year in path if year in scored))
 
 
 def predict_maps(
     model: Predictor,
     composer: Composer,
     tiles: Sequence[int],
-    path: Path,
+    path: RolloutYears,
     fields: Sequence[str],
     rows: Sequence[Row] = ROWS,
     pad_to: int | None = None,
@@ -83,7 +83,7 @@ def predict_maps(
         Of the split.
     tiles : sequence of int
         N tiles.
-    path : Path
+    path : RolloutYears
         Anchor and years.
     fields : sequence of str
         Input fields that the network takes.
@@ -123,7 +123,7 @@ def predict_maps(
 
 
 @dataclass(frozen=True)
-class Region:
+class ForcedRegion:
     """The part of the coarse grid that a split's tiles touch, with its forcing by class."""
 
     grid: Grid
@@ -136,7 +136,7 @@ class Region:
     """Whether no two tiles share a cell: areas add up then."""
 
 
-def region_of(source: LandUseData) -> Region:
+def region_of(source: LandUseData) -> ForcedRegion:
     """Cut the coarse grid to the tiles and add the forcing's channels up to classes."""
     layout, size = source.layout, source.layout.tile_size
     coarse, fine, places = layout.coarse, layout.fine, source.places
@@ -163,7 +163,7 @@ def region_of(source: LandUseData) -> Region:
     names = layout.table.names
     values = source.coarse[:, :, first_row:last_row][..., columns]
     fractions = class_fractions(values, layout.coarse_channels, layout.of_class, names)
-    return Region(
+    return ForcedRegion(
         part,
         first_row,
         first % coarse.columns,
@@ -186,7 +186,7 @@ def _separate(places: NDArray[np.int64], size: int) -> bool:
 
 
 def baseline_maps(
-    anchor: NDArray[np.uint8], region: Region, source: LandUseData, place: NDArray[np.int64], order: Sequence[int]
+    anchor: NDArray[np.uint8], region: ForcedRegion, source: LandUseData, place: NDArray[np.int64], order: Sequence[int]
 ) -> dict[str, NDArray[np.uint8]]:
     """Maps (Y, P, P) of the baselines for the years after the anchor; ``order`` are the file's years, anchor first."""
     size = source.layout.tile_size

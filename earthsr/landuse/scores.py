@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from earthsr.evaluation.statistics import ErrorStatistics
 from earthsr.landuse.class_areas import AreaStatistics
 from earthsr.landuse.map_scores import MapStatistics
-from earthsr.landuse.rollout import BASELINES, Path
+from earthsr.landuse.rollout import BASELINES, RolloutYears
 from earthsr.landuse.split_file import LandUseLayout
 
 
@@ -21,7 +21,7 @@ class LandUseScores:
 
     split: str
     layout: LandUseLayout
-    path: Path
+    path: RolloutYears
     total: dict[str, MapStatistics]
     """By row: the model's three, then baselines."""
     years: dict[int, dict[str, MapStatistics]] = field(default_factory=dict)

@@ -22,7 +22,7 @@ from earthsr.landuse.classes import HILDA_PLUS, NODATA
 from earthsr.landuse.field_task import LandField
 from earthsr.landuse.fields import Forcing
 from earthsr.landuse.map_scores import MapStatistics
-from earthsr.landuse.rollout import BASELINES, ROWS, Path, path_of, predict_maps, region_of
+from earthsr.landuse.rollout import BASELINES, ROWS, RolloutYears, path_of, predict_maps, region_of
 from earthsr.landuse.samples import PriorPlan
 from earthsr.landuse.task import LandUse, frequency_weights
 from earthsr.landuse.write import write_landuse
@@ -123,13 +123,13 @@ def poisoned(root, target, years, seed=9):
 def test_a_path_goes_from_the_anchor_to_the_last_scored_year(root, backwards, tmp_path):
     source = task_of(root).data("test")
     path = path_of(source)
-    assert path == Path(2006, (2007, 2010), (2007, 2010))
+    assert path == RolloutYears(2006, (2007, 2010), (2007, 2010))
     assert (path.direction, path.steps) == (1, (1, 3))
     path = path_of(task_of(backwards).data("test"))
-    assert path == Path(2003, (2001, 2000), (2001, 2000))
+    assert path == RolloutYears(2003, (2001, 2000), (2001, 2000))
     assert (path.direction, path.steps) == (-1, (2, 1))
     write_landuse(tmp_path, Arrays(), dataclasses.replace(PLAN, held_out_years=(2003, 2007)))
-    assert path_of(task_of(tmp_path).data("test")) == Path(2001, (2003, 2006, 2007), (2003, 2007))
+    assert path_of(task_of(tmp_path).data("test")) == RolloutYears(2001, (2003, 2006, 2007), (2003, 2007))
 
 
 def test_only_years_held_out_are_scored(tmp_path):

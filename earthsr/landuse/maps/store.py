@@ -115,7 +115,7 @@ def durable_store(root: Path) -> Any:
 
 @functools.cache
 def _store_class() -> Any:
-    # Made when it is needed, for zarr is no package that earthsr itself needs.
+    # ChunkMaps when it is needed, for zarr is no package that earthsr itself needs.
     local = geo_module("zarr.storage").LocalStore
     return type("DurableStore", (local,), {"set": _set, "delete": _delete})
 

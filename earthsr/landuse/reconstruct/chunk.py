@@ -5,24 +5,24 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Final, Protocol
+from functools import lru_cache
+from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from earthsr.geo.areas import cells_of
+from earthsr.geo.areas import Interpolation, cells_of, window_matrix, window_size
+from earthsr.geo.grid import Grid
 from earthsr.geo.window import Window
 from earthsr.inference.blend import ChunkSums, batches, fill
 from earthsr.inference.tiling import Tile, covering, slices
 from earthsr.landuse.class_areas import row_areas
 from earthsr.landuse.classes import NODATA
-from earthsr.landuse.maps import Maps, Scratch
 from earthsr.landuse.match_areas import match_areas
 from earthsr.landuse.reconstruct.ledger import Ledger, count
-from earthsr.landuse.reconstruct.plan import Method, Plan, Step
+from earthsr.landuse.reconstruct.plan import Method, Step
 from earthsr.landuse.reconstruct.progress import Chunk
-from earthsr.landuse.reconstruct.windows import Ground, WindowFields, scalars_of
-from earthsr.landuse.samples import Fields, stack
+from earthsr.landuse.samples import Fields, scalars, stack
 
 #: Marks in the scratch's last channel: a cell that may take any class, and one that has none.
 FREE: Final = 255.0
@@ -48,7 +48,7 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class Made:
+class ChunkMaps:
     """What came out of a chunk."""
 
     classes: NDArray[np.uint8]
@@ -119,7 +119,7 @@ class Maker:
         earlier = None if step.earlier is None else self.maps.read("land_use", step.earlier, window)
         return Piece(area, wanted, ground, marks, prior[slices(window, cover)], earlier)
 
-    def compute(self, step: Step, chunk: Chunk, piece: Piece) -> Made:
+    def compute(self, step: Step, chunk: Chunk, piece: Piece) -> ChunkMaps:
         """Predict, blend and decide."""
         plan, began, inside = self.plan, time.perf_counter(), self._inside(chunk)
         kept = np.where(piece.marks == VOID, np.float32(NODATA), piece.marks).astype(np.uint8)
@@ -142,9 +142,9 @@ class Maker:
                 **decoded,
                 "difference_km2_before": without.difference_km2,
             }
-        return Made(found[inside], layers, record)
+        return ChunkMaps(found[inside], layers, record)
 
-    def write(self, step: Step, chunk: Chunk, made: Made) -> None:
+    def write(self, step: Step, chunk: Chunk, made: ChunkMaps) -> None:
         """Write a chunk; what it holds is there when this returns."""
         window = self.plan.window(chunk)
         self.maps.write("land_use", step.year, window, made.classes)
@@ -256,43 +256,6 @@ class Maker:
         )
 
 
-class Worker(Maker):
-    """Makes the maps of a reconstruction, the anchor's first.
-
-    Parameters
-    ----------
-    plan : Plan
-        What is done.
-    maps : Maps
-        Where maps lie.
-    scratch : Scratch
-        Where static fields are kept that were read once.
-    """
-
-    plan: Plan
-    scratch: Scratch
-
-    def __init__(self, plan: Plan, maps: Maps, scratch: Scratch) -> None:
-        super().__init__(plan, maps, scratch)
-
-    def needs(self, chunk: Chunk) -> tuple[Chunk, ...]:
-        """Chunks whose maps of the year before a chunk reads."""
-        tiles = list(self.plan.tiles.tiles(self.plan.area(chunk)))
-        return self.plan.touched(covering(tiles))
-
-    def begin(self, chunk: Chunk) -> Made:
-        """Take over the anchor's classes, and keep the static fields for all years."""
-        world, window, began = self.plan.world, self.plan.window(chunk), time.perf_counter()
-        around = world.anchor(self.plan.area(chunk))
-        classes = around[self._inside(chunk)]
-        keeps = world.protected(window) | np.isin(classes, self.plan.fixed)
-        marks = marks_of(classes, keeps)
-        static = self.plan.normalisation.static(world.static(window))
-        self.scratch.write(chunk.i, chunk.j, np.concatenate([static, marks[None]]))
-        ledger = self._ledger(chunk, around, None, None, world.anchor_year)
-        return Made(classes, {}, {**ledger.to_dict(), "windows": 0, "seconds": time.perf_counter() - began})
-
-
 def marks_of(classes: NDArray[np.uint8], keeps: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Marks of cells (rows, columns) from their classes and from which of them keep these."""
     marks = np.where(keeps, classes, FREE).astype(np.float32)
@@ -334,3 +297,90 @@ def likeliest(probabilities: NDArray[np.float32]) -> NDArray[np.uint8]:
     for top in range(0, len(found), 32):
         found[top : top + 32] = probabilities[:, top : top + 32].argmax(axis=0)
     return found
+
+
+class Ground(NamedTuple):
+    """What was read for the windows of a chunk."""
+
+    cover: Window
+    """Cells that the arrays hold."""
+    static: NDArray[np.float32]
+    """(C_s, rows, columns), normalised."""
+    prior: NDArray[np.uint8]
+    """(rows, columns), class indices; 255 where there is none."""
+    coarse: NDArray[np.float32]
+    """(C_c, h, w): the scenario's whole grid."""
+
+
+class WindowFields:
+    """Makes the input fields of windows.
+
+    Parameters
+    ----------
+    fine, coarse : Grid
+        Of the maps, and of the scenario.
+    tile : int
+        Fine cells per side of a window.
+    method : {"bilinear", "nearest"}
+        How the forcing comes onto the fine cells; as in training.
+    names : tuple of str
+        Fields that the network takes.
+    """
+
+    def __init__(self, fine: Grid, coarse: Grid, tile: int, method: Interpolation, names: tuple[str, ...]) -> None:
+        self._fine, self._coarse, self._tile, self._method, self._names = fine, coarse, tile, method, names
+        self._cells = max(
+            window_size(tile, fine.cell_y, coarse.cell_y),
+            window_size(tile, fine.cell_x, coarse.cell_x),
+        )
+        # Windows lie on a lattice: those of one row share a matrix.
+        self._rows = lru_cache(maxsize=64)(self._rows_of)
+        self._columns = lru_cache(maxsize=512)(self._columns_of)
+
+    def _rows_of(self, row: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        coarse = self._coarse
+        south = coarse.north - coarse.rows * coarse.cell_y
+        # Windows that reach beyond a pole or the raster see the outermost cells there, where nothing is kept.
+        centres = np.clip(self._fine.latitudes(row, self._tile), south, coarse.north)
+        first = float(coarse.latitudes(0, 1)[0])
+        return window_matrix(centres, first, -coarse.cell_y, coarse.rows, self._cells, self._method)
+
+    def _columns_of(self, column: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        coarse = self._coarse
+        centres = self._fine.longitudes(column, self._tile)
+        if not coarse.periodic:
+            centres = np.clip(centres, coarse.west, coarse.west + coarse.columns * coarse.cell_x)
+        first = float(coarse.longitudes(0, 1)[0])
+        return window_matrix(centres, first, coarse.cell_x, coarse.columns, self._cells, self._method, coarse.periodic)
+
+    def of(self, window: Window, ground: Ground, scalars: NDArray[np.float32]) -> Fields:
+        """Fields of one window.
+
+        Parameters
+        ----------
+        window : Window
+            Inside ``ground.cover``.
+        ground : Ground
+            What was read.
+        scalars : ndarray of shape (3,)
+            Year, step and direction, as the normalisation makes them.
+        """
+        rows, wy = self._rows(window.row)
+        columns, wx = self._columns(window.column)
+        inside = slices(window, ground.cover)
+        prior = ground.prior[inside]
+        fields = {
+            "coarse": ground.coarse[:, rows[:, None], columns],
+            "wy": wy,
+            "wx": wx,
+            "static": ground.static[(slice(None), *inside)],
+            "prior": prior,
+            "prior_mask": (prior != NODATA).astype(np.uint8),
+            "scalars": scalars,
+        }
+        return {name: fields[name] for name in self._names}
+
+
+def scalars_of(year: int, before: int) -> NDArray[np.float32]:
+    """Scalars of a step from one year's map to another's."""
+    return scalars(year, abs(year - before), 1 if year > before else -1)

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from earthsr.backend import Model
+from earthsr.landuse.reconstruct.chunk import Ground, WindowFields, scalars_of
 from earthsr.landuse.reconstruct.inputs import Inputs, open_inputs
 from earthsr.landuse.reconstruct.output import require_free
 from earthsr.landuse.reconstruct.plan import Options, Plan, make_plan
-from earthsr.landuse.reconstruct.run import require_kind, survey
-from earthsr.landuse.reconstruct.windows import Ground, WindowFields, scalars_of
+from earthsr.landuse.reconstruct.run import require_kind, survey_anchor
 from earthsr.landuse.samples import stack
 
 
@@ -58,7 +58,7 @@ def dry_run(
     try:
         plan = make_plan(model, world, years, options)
         require_free(path, plan, overwrite)
-        windows, _ = survey(plan)
+        windows, _ = survey_anchor(plan)
         seconds = _seconds_per_window(plan) * sum(windows) * (len(plan.steps) - 1)
     finally:
         world.close()

@@ -19,10 +19,10 @@ from tqdm import tqdm
 from earthsr.backend import Model
 from earthsr.errors import DataError, InputError, WorkError
 from earthsr.inference.pipeline import FlowTimes, flow
-from earthsr.inference.tiling import slices
+from earthsr.inference.tiling import covering, slices
 from earthsr.landuse.classes import NODATA
-from earthsr.landuse.maps import MapsSpec, Scratch, create_maps, open_maps
-from earthsr.landuse.reconstruct.chunk import Made, Piece, Worker
+from earthsr.landuse.maps import Maps, MapsSpec, Scratch, create_maps, open_maps
+from earthsr.landuse.reconstruct.chunk import ChunkMaps, Maker, Piece, marks_of
 from earthsr.landuse.reconstruct.inputs import Inputs, open_inputs
 from earthsr.landuse.reconstruct.output import KINDS, files_of, finish, require_free
 from earthsr.landuse.reconstruct.plan import Options, Plan, Step, make_plan
@@ -55,7 +55,7 @@ def identity_of(plan: Plan, inputs: Inputs) -> dict[str, Any]:
     }
 
 
-def survey(plan: Plan) -> tuple[list[int], list[bool]]:
+def survey_anchor(plan: Plan) -> tuple[list[int], list[bool]]:
     """Windows that each chunk predicts a year, and whether it has a cell with a class; reads the anchor once."""
     windows, valid = [], []
     for chunk in tqdm(plan.lattice, desc="survey", unit="chunk", disable=None):
@@ -129,6 +129,43 @@ class Share:
             return f"rank {owner[chunk]} of {self.rank.of}"
 
         return Progress(self.work.done, words, patience_s, self.plan.world.anchor_year, self.empty)
+
+
+class Worker(Maker):
+    """Makes the maps of a reconstruction, the anchor's first.
+
+    Parameters
+    ----------
+    plan : Plan
+        What is done.
+    maps : Maps
+        Where maps lie.
+    scratch : Scratch
+        Where static fields are kept that were read once.
+    """
+
+    plan: Plan
+    scratch: Scratch
+
+    def __init__(self, plan: Plan, maps: Maps, scratch: Scratch) -> None:
+        super().__init__(plan, maps, scratch)
+
+    def needs(self, chunk: Chunk) -> tuple[Chunk, ...]:
+        """Chunks whose maps of the year before a chunk reads."""
+        tiles = list(self.plan.tiles.tiles(self.plan.area(chunk)))
+        return self.plan.touched(covering(tiles))
+
+    def begin(self, chunk: Chunk) -> ChunkMaps:
+        """Take over the anchor's classes, and keep the static fields for all years."""
+        world, window, began = self.plan.world, self.plan.window(chunk), time.perf_counter()
+        around = world.anchor(self.plan.area(chunk))
+        classes = around[self._inside(chunk)]
+        keeps = world.protected(window) | np.isin(classes, self.plan.fixed)
+        marks = marks_of(classes, keeps)
+        static = self.plan.normalisation.static(world.static(window))
+        self.scratch.write(chunk.i, chunk.j, np.concatenate([static, marks[None]]))
+        ledger = self._ledger(chunk, around, None, None, world.anchor_year)
+        return ChunkMaps(classes, {}, {**ledger.to_dict(), "windows": 0, "seconds": time.perf_counter() - began})
 
 
 def reconstruct(
@@ -270,7 +307,7 @@ def _begun(
 
 def _begin(plan: Plan, work: SharedFolder, identity: Mapping[str, Any]) -> dict[str, Any]:
     """Make everything that processes share."""
-    windows, valid = survey(plan)
+    windows, valid = survey_anchor(plan)
     share = forced_land(plan)
     gaps = require_forcing(plan, share)
     if not any(valid):
@@ -313,12 +350,12 @@ def _roll_out(share: Share, patience_s: float) -> tuple[FlowTimes, int]:
             present.require([plan.world.anchor_year, step.before, step.earlier or step.before], needed, readable=True)
             raise
 
-    def compute(item: tuple[Step, Chunk], piece: Piece | None) -> Made:
+    def compute(item: tuple[Step, Chunk], piece: Piece | None) -> ChunkMaps:
         step, chunk = item
         with progress.ends_waiting():
             return worker.begin(chunk) if piece is None else worker.compute(step, chunk, piece)
 
-    def write(item: tuple[Step, Chunk], made: Made) -> None:
+    def write(item: tuple[Step, Chunk], made: ChunkMaps) -> None:
         step, chunk = item
         with progress.ends_waiting():
             work.require_current(share.manifest)

@@ -11,14 +11,12 @@ from earthsr.geo import Window
 from earthsr.geo.areas import cells_of
 from earthsr.landuse.maps import open_maps
 from earthsr.landuse.reconstruct import Options, Rank, reconstruct
-from earthsr.landuse.reconstruct.chunk import begun_in
+from earthsr.landuse.reconstruct.chunk import begun_in, scalars_of
 from earthsr.landuse.reconstruct.inputs import open_inputs
 from earthsr.landuse.reconstruct.output import thinned
 from earthsr.landuse.reconstruct.plan import make_plan
 from earthsr.landuse.reconstruct.progress import Chunk, Progress
-from earthsr.landuse.reconstruct.windows import scalars_of
-from earthsr.landuse.rollout import Path as RolloutPath
-from earthsr.landuse.rollout import predict_maps
+from earthsr.landuse.rollout import RolloutYears, predict_maps
 from earthsr.landuse.samples import Composer
 from earthsr.landuse.sources.world_inputs import WorldInputs
 from earthsr.landuse.split import LandUseData
@@ -182,7 +180,7 @@ def test_backwards_a_region_of_one_tile_is_what_the_evaluation_rolls_out(model, 
     tile = int(np.argmax([(source.classes(t, 1993) != 255).sum() for t in range(source.layout.tiles)]))
     inputs = inputs_of(world / "archives", bbox=box(grid, *map(int, source.places[tile]), 16, 16))
     reconstruct(model, inputs, (1990, 1993), tmp_path / "maps.zarr", Options())
-    path = RolloutPath(1993, (1992, 1991, 1990), (1992, 1991, 1990))
+    path = RolloutYears(1993, (1992, 1991, 1990), (1992, 1991, 1990))
     composer = Composer(source, model.normalisation, "bilinear")
     fields = tuple(field.name for field in model.spec.inputs)
     expected = predict_maps(model, composer, [tile], path, fields, ["rollout"])["rollout"][:, 0]

@@ -16,8 +16,7 @@ from earthsr.landuse.reconstruct import Options, Rank, dry_run, reconstruct
 from earthsr.landuse.reconstruct import chunk as chunks
 from earthsr.landuse.reconstruct.inputs import open_inputs
 from earthsr.landuse.reconstruct.plan import make_plan
-from earthsr.landuse.rollout import Path as RolloutPath
-from earthsr.landuse.rollout import predict_maps
+from earthsr.landuse.rollout import RolloutYears, predict_maps
 from earthsr.landuse.samples import Composer
 from earthsr.landuse.split import LandUseData
 from earthsr.samples.world.globe import write_global_archives
@@ -97,7 +96,7 @@ def test_a_region_of_one_tile_is_what_the_evaluation_rolls_out(world, model, tmp
     reconstruct(model, inputs, (1993, 1995), tmp_path / "maps.zarr", Options())
     composer = Composer(source, model.normalisation, "bilinear")
     fields = tuple(field.name for field in model.spec.inputs)
-    path = RolloutPath(1993, (1994, 1995), (1994, 1995))
+    path = RolloutYears(1993, (1994, 1995), (1994, 1995))
     expected = predict_maps(model, composer, [tile], path, fields, ["rollout"])["rollout"][:, 0]
     assert np.array_equal(everything(tmp_path / "maps.zarr")[1:], expected)
 
