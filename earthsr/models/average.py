@@ -114,6 +114,6 @@ def _require_same_model(file: WeightsFile, first: WeightsFile, number: int) -> N
         compare = same_cells if key in _CELLS else eq
         if not compare(other_meaning.get(key), meaning.get(key)):
             raise CheckpointError(
-                f"{source}: has {key} {other_meaning.get(key)}, the first one {meaning.get(key)}; only weights that were "
-                "trained on the same numbers can be averaged"
+                f"{source}: has {key} {other_meaning.get(key)}, the first one {meaning.get(key)}; only weights that "
+                "were trained on the same numbers can be averaged"
             )
