@@ -259,6 +259,18 @@ def test_info_on_the_command_line(tmp_path):
     assert said["cells_read"] == "2400 of 2400"
 
 
+@pytest.mark.parametrize("probe", [p for p in PROBES if p.name.endswith(".nc")], ids=lambda probe: probe.name)
+@pytest.mark.parametrize("decode", [True, False])
+@pytest.mark.filterwarnings("ignore")
+def test_arrays_mean_what_their_file_means(probe, decode, tmp_path):
+    """An emulator is given arrays: as xarray decodes them, and as the file stores them."""
+    with xarray.open_dataset(probe.write(tmp_path), mask_and_scale=decode) as dataset:
+        static = read_static({"elevation": dataset.elevation}, ["elevation"])
+        protected = read_protected(dataset.elevation, static.grid)
+    np.testing.assert_allclose(static.values[0], probe.values, rtol=1e-6)
+    np.testing.assert_array_equal(protected, np.isfinite(probe.values))
+
+
 # Codes of classes, which are counted and not measured.
 
 CCI = ClassTable.from_mapping(
@@ -311,5 +323,7 @@ def test_every_command_reads_the_same_codes(kind, suffix, tmp_path):
     emulated = read_map(text, CCI, maps.grid, "prior")
     np.testing.assert_array_equal(emulated.classes, INDICES)
     assert emulated.year == 2014
+    with xarray.open_dataset(text.rpartition(":")[0], mask_and_scale=kind == "wide", decode_times=False) as dataset:
+        np.testing.assert_array_equal(read_map(dataset.lccs_class, CCI, maps.grid, "prior").classes, INDICES)
     said = describe_file(text)
     assert (said["minimum"], said["maximum"], said["years"]) == (0 if kind == "unsigned" else 10, 210, "2014")

@@ -13,9 +13,10 @@ from earthsr.errors import DataError, InputError, geo_module
 from earthsr.geo.areas import sample
 from earthsr.geo.grid import Grid
 from earthsr.geo.lonlat import open_lonlat
+from earthsr.geo.values import packing_of
 from earthsr.geo.window import Window
 from earthsr.landuse.classes import NODATA, ClassTable
-from earthsr.landuse.emulator.places import cut_to, place, require_xarray, years_in
+from earthsr.landuse.emulator.places import cut_to, decoded, place, require_xarray, years_in
 from earthsr.landuse.maps import MapsSpec
 from earthsr.landuse.maps.layout import flags
 from earthsr.landuse.sources.class_maps import open_anchor
@@ -99,7 +100,8 @@ def _from_array(given: Any, table: ClassTable, grid: Grid, what: str) -> ClassMa
         array = array.isel({axis: 0})
     _require_table(array.attrs, table, grid, what)
     fill_value = array.attrs.get("_FillValue", array.encoding.get("_FillValue"))
-    codes = _on_grid(array, grid, NODATA, what)
+    # Codes of an array that nobody decoded may be signed bytes that mean unsigned ones.
+    codes = packing_of(array.attrs, array.dtype, what, decoded=array.encoding).stored(_on_grid(array, grid, 0, what))
     return ClassMap(indices_of(codes, table, what, fill_value), free, years[0] if years else None)
 
 
@@ -196,7 +198,7 @@ def read_protected(given: Any, grid: Grid) -> NDArray[np.bool_]:
         placed = place(mask.squeeze(), "protected")
         if placed.values.ndim != 2:
             raise DataError(f"protected has the axes {', '.join(map(str, mask.dims))}, expected lat and lon")
-        values = np.nan_to_num(placed.values.astype(np.float32), nan=0.0)
+        values = np.nan_to_num(decoded(mask, placed.values, "protected"), nan=0.0)
         found |= cut_to(placed._replace(values=values), grid, 0.0, "protected") != 0
     return found
 

@@ -6,7 +6,6 @@ upside down.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -14,13 +13,12 @@ from numpy.typing import NDArray
 
 from earthsr.errors import DataError, InputError, geo_module
 from earthsr.geo.areas import aligned, fill
-from earthsr.geo.cf import regular_axis
+from earthsr.geo.cf import axes_of, regular_axis
 from earthsr.geo.grid import Grid
 from earthsr.geo.times import years_of
+from earthsr.geo.values import packing_of
 from earthsr.geo.window import Window
 
-_LATITUDE: Final = ("lat", "latitude", "y")
-_LONGITUDE: Final = ("lon", "longitude", "x")
 _TIMES: Final = ("time", "year", "years")
 
 
@@ -68,7 +66,7 @@ def place(array: Any, what: str, cell_deg: tuple[float, float] | None = None) ->
     DataError
         If an axis is not regular.
     """
-    latitude, longitude = _axis(array, _LATITUDE, "latitude", what), _axis(array, _LONGITUDE, "longitude", what)
+    latitude, longitude = _axes(array, what)
     height, width = cell_deg or (None, None)
     y = _ends(np.asarray(array[latitude].values, np.float64), latitude, what, height)
     x = _ends(_unwrapped(np.asarray(array[longitude].values, np.float64)), longitude, what, width)
@@ -78,6 +76,11 @@ def place(array: Any, what: str, cell_deg: tuple[float, float] | None = None) ->
     values = array.transpose(..., latitude, longitude).values
     values = values[..., :: -1 if y.ascending else 1, :: 1 if x.ascending else -1]
     return Placed(Grid(x.low - x.cell / 2, y.high + y.cell / 2, x.cell, y.cell, rows, columns), values)
+
+
+def decoded(array: Any, values: NDArray[Any], what: str) -> NDArray[np.float32]:
+    """Values of an array's stored numbers, NaN where there is none, as files are read."""
+    return packing_of(array.attrs, array.dtype, what, decoded=array.encoding).decode(values)
 
 
 def cut_to(found: Placed, grid: Grid, empty: float, what: str) -> NDArray[Any]:
@@ -136,24 +139,17 @@ def _years(coordinate: Any, what: str) -> tuple[int, ...]:
     return years_of(values, said["units"], said["calendar"], what)
 
 
-def _axis(array: Any, names: Sequence[str], kind: str, what: str) -> str:
-    """Name of an axis, which has to have its coordinate."""
-    unit = "_north" if kind == "latitude" else "_east"
-    found = None
-    for dimension in map(str, array.dims):
-        attributes = array[dimension].attrs if dimension in array.coords else {}
-        units = str(attributes.get("units", "")).lower()
-        if attributes.get("standard_name") == kind or units.endswith((unit, unit[:2])):
-            found = dimension
-            break
-        if dimension.lower() in names:
-            found = found or dimension
-    if found is None or found not in array.coords:
+def _axes(array: Any, what: str) -> tuple[str, str]:
+    """Names of the axes of latitude and longitude, which have to have their coordinates."""
+    try:
+        axes = axes_of(array, what)
+    except DataError:
+        dims = ", ".join(map(str, array.dims)) or "none"
         raise InputError(
-            f"{what} has no coordinate of {kind} (its axes are {', '.join(map(str, array.dims)) or 'none'}), without "
-            f"which nobody can tell where its cells are, or which way up it is; give it {names[0]}, in degrees"
-        )
-    return found
+            f"{what} has no coordinate of latitude or of longitude (its axes are {dims}), without which nobody can "
+            "tell where its cells are, or which way up it is; give it lat and lon, in degrees"
+        ) from None
+    return axes.y, axes.x
 
 
 def _unwrapped(longitudes: NDArray[np.float64]) -> NDArray[np.float64]:

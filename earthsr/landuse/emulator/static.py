@@ -14,7 +14,7 @@ from earthsr.geo.fields import open_dataset
 from earthsr.geo.grid import Grid
 from earthsr.geo.lonlat import open_lonlat
 from earthsr.geo.window import Window
-from earthsr.landuse.emulator.places import Placed, cut_to, place
+from earthsr.landuse.emulator.places import Placed, cut_to, decoded, place
 from earthsr.landuse.sources.output_grid import BBox, output_grid
 from earthsr.landuse.sources.states import variable_name
 
@@ -115,7 +115,7 @@ def _placed(field: Any, name: str) -> Placed:
     placed = place(field.squeeze(), what)
     if placed.values.ndim != 2:
         raise DataError(f"{what} has the axes {', '.join(map(str, field.dims))}, expected lat and lon")
-    return placed._replace(values=placed.values.astype(np.float32))
+    return placed._replace(values=decoded(field, placed.values, what))
 
 
 def _on(field: Placed, grid: Grid, name: str) -> NDArray[np.float32]:
