@@ -13,13 +13,13 @@ from pathlib import Path
 from typing import Any, ClassVar, Final
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from earthsr.errors import DataError, EarthsrError, InputError, geo_module
 from earthsr.geo.cf_write import plain_attributes
 from earthsr.geo.crs import crs_name, gdal, parse_crs, wkt_of
 from earthsr.geo.georeference import Codes, Georeference
-from earthsr.geo.grid import columns_once
+from earthsr.geo.grid import Grid, columns_once
 from earthsr.geo.sinks import FileSink
 from earthsr.geo.values import Packing, Voids, kept_attributes, unreadable, voids_of
 from earthsr.geo.window import Window
@@ -32,9 +32,7 @@ from earthsr.store import cannot_write
 _TILE: Final = 256
 _COG: Final[dict[str, Any]] = {
     "COMPRESS": "DEFLATE",
-    "PREDICTOR": "FLOATING_POINT",
     "BLOCKSIZE": 512,
-    "OVERVIEW_RESAMPLING": "AVERAGE",
     "BIGTIFF": "IF_SAFER",
     "NUM_THREADS": min(4, os.cpu_count() or 1),
 }
@@ -249,66 +247,113 @@ class GeoTiffSink(FileSink):
     void: ClassVar[float] = -9999.0  # NaN is legal, and many tools do not know it
 
     def _begin(self, target: Path) -> None:
-        rasterio = geo_module("rasterio")
-        g = self.georeference
-        self._blocks = target.with_name("blocks.tif")
-        tiles = -(-g.rows // _TILE) * -(-g.columns // _TILE) * len(self.bands)
-        self._bytes = tiles * _TILE**2 * 4
-        free = shutil.disk_usage(target.parent).free
-        if free < self._bytes:
-            raise cannot_write(
-                self.path, f"its cells need {_size(self._bytes)} while it is made and {_size(free)} are free"
-            )
-        with self._errors():
-            self._file = rasterio.open(
-                self._blocks,
-                "w",
-                driver="GTiff",
-                width=g.columns,
-                height=g.rows,
-                count=len(self.bands),
-                dtype="float32",
-                crs=parse_crs(g.crs_wkt, self.path.name) if g.crs_wkt else None,
-                transform=rasterio.Affine(*g.transform),
-                nodata=self.nodata,
-                tiled=True,
-                blockxsize=_TILE,
-                blockysize=_TILE,
-                interleave="band",
-                BIGTIFF="YES",
-            )
+        self._cog = CogFile(self.path, target, self.georeference, np.float32, self.nodata, len(self.bands))
 
     def _put(self, window: Window, values: NDArray[np.float32]) -> None:
         row, column, rows, columns = window
-        with self._errors():
-            self._file.write(values, window=((row, row + rows), (column, column + columns)))
+        with self._cog.errors():
+            self._cog.file.write(values, window=((row, row + rows), (column, column + columns)))
 
     def _end(self, target: Path, attributes: Mapping[str, Any]) -> None:
-        copying = geo_module("rasterio.shutil")
-        g, file = self.georeference, self._file
+        g, file = self.georeference, self._cog.file
         said = {key: value for key, value in g.attributes.items() if key not in ("long_name", "standard_name")}
-        with self._errors():
+        with self._cog.errors():
             file.update_tags(**plain_attributes({**said, **attributes, "AREA_OR_POINT": "Area"}))
             file.descriptions = self.bands
             file.units = (g.units,) * len(self.bands)
             names = {key: g.attributes[key] for key in ("long_name", "standard_name") if key in g.attributes}
             if names:
                 file.update_tags(1, **plain_attributes(names))
-            file.close()
-            # GDAL keeps silent about what it could not write when it closes a file.
-            if self._blocks.stat().st_size < self._bytes:
-                raise cannot_write(self.path, "No space left on device")
-            copying.copy(self._blocks, target, driver="COG", **_COG)
-            self._blocks.unlink()
-            if not is_whole(target):
-                raise cannot_write(self.path, "No space left on device")
+        self._cog.finish(PREDICTOR="FLOATING_POINT", OVERVIEW_RESAMPLING="AVERAGE")
 
     def _drop(self) -> None:
-        with contextlib.suppress(Exception), gdal():
-            self._file.close()
+        # It is not there where creating it went wrong.
+        with contextlib.suppress(Exception):
+            self._cog.close()
+
+
+class CogFile:
+    """A cloud-optimised GeoTIFF in the making: a plain file that takes cells in any order, copied when it is whole.
+
+    Parameters
+    ----------
+    path : Path
+        Name that it will have, for messages.
+    target : Path
+        Where it is written; the plain file lies beside it.
+    grid : Grid
+        Where its cells lie.
+    dtype : dtype
+        Of its cells.
+    nodata : float
+        What stands for no value.
+    bands : int
+        How many.
+    **profile
+        Further options of the plain file, which go into the COG as well.
+
+    Raises
+    ------
+    InputError
+        If the disk is too small.
+    """
+
+    def __init__(
+        self, path: Path, target: Path, grid: Grid, dtype: DTypeLike, nodata: float, bands: int = 1, **profile: Any
+    ) -> None:
+        rasterio = geo_module("rasterio")
+        self._path, self._target, self._blocks = path, target, target.with_name("blocks.tif")
+        tiles = -(-grid.rows // _TILE) * -(-grid.columns // _TILE) * bands
+        self._bytes = tiles * _TILE**2 * np.dtype(dtype).itemsize
+        free = shutil.disk_usage(target.parent).free
+        if free < self._bytes:
+            raise cannot_write(path, f"its cells need {_size(self._bytes)} while it is made and {_size(free)} are free")
+        with self.errors():
+            self.file = rasterio.open(
+                self._blocks,
+                "w",
+                driver="GTiff",
+                width=grid.columns,
+                height=grid.rows,
+                count=bands,
+                dtype=np.dtype(dtype).name,
+                crs=parse_crs(grid.crs_wkt, path.name) if grid.crs_wkt else None,
+                transform=rasterio.Affine(*grid.transform),
+                nodata=nodata,
+                tiled=True,
+                blockxsize=_TILE,
+                blockysize=_TILE,
+                interleave="band",
+                BIGTIFF="YES",
+                **profile,
+            )
+            """Of rasterio, to be written within :meth:`errors`."""
+
+    def finish(self, **options: Any) -> None:
+        """Copy the plain file into the COG, whose ``options`` are GDAL's.
+
+        Raises
+        ------
+        InputError
+            If the disk is full.
+        """
+        with self.errors():
+            self.file.close()
+            # GDAL keeps silent about what it could not write when it closes a file.
+            if self._blocks.stat().st_size < self._bytes:
+                raise cannot_write(self._path, "No space left on device")
+            geo_module("rasterio.shutil").copy(self._blocks, self._target, driver="COG", **_COG, **options)
+            self._blocks.unlink()
+            if not is_whole(self._target):
+                raise cannot_write(self._path, "No space left on device")
+
+    def close(self) -> None:
+        """Close the plain file, whatever its state."""
+        with gdal():
+            self.file.close()
 
     @contextlib.contextmanager
-    def _errors(self) -> Iterator[None]:
+    def errors(self) -> Iterator[None]:
         """GDAL's settings; what it cannot write in our words, for it does not hand down the system's reason."""
         try:
             with gdal():
@@ -325,7 +370,7 @@ class GeoTiffSink(FileSink):
     def _failed(self, error: BaseException) -> InputError:
         reason = " ".join(str(error.__cause__ or error).split()).rstrip(".")
         free = shutil.disk_usage(self._blocks.parent).free
-        return cannot_write(self.path, f"GDAL gave up with {_size(free)} free ({reason})")
+        return cannot_write(self._path, f"GDAL gave up with {_size(free)} free ({reason})")
 
 
 def _size(count: int) -> str:

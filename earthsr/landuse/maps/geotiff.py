@@ -3,34 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 from xml.sax.saxutils import escape
 
-from earthsr.errors import EarthsrError, InputError, already_there, geo_module
+import numpy as np
+
+from earthsr.errors import InputError, already_there, geo_module
 from earthsr.geo.cf_write import plain_attributes
-from earthsr.geo.crs import gdal, parse_crs
-from earthsr.geo.geotiff import is_whole
+from earthsr.geo.geotiff import CogFile
 from earthsr.landuse.classes import NODATA
 from earthsr.landuse.maps.layout import flags, georeference, layer_attributes
 from earthsr.landuse.maps.packing import SCALE
 from earthsr.landuse.maps.spec import COMPLETE, DESCRIPTION
 from earthsr.landuse.maps.store import Maps
 from earthsr.landuse.maps.windows import all_chunks
-from earthsr.store import Part, cannot_write, disk_errors
+from earthsr.store import Part, disk_errors
 
-_TILE: Final = 256
 #: Attributes that say something about the store.
 _NOT_FOR_TIFF: Final = ("Conventions", DESCRIPTION, COMPLETE)
-_COG: Final[dict[str, Any]] = {
-    "COMPRESS": "DEFLATE",
-    "BLOCKSIZE": 512,
-    "BIGTIFF": "IF_SAFER",
-    "NUM_THREADS": min(4, os.cpu_count() or 1),
-}
 #: The average of two codes is the code of something else.
 _OVERVIEWS: Final = {"land_use": "MODE", "confidence": "AVERAGE"}
 
@@ -94,71 +85,44 @@ def _target(path: Path, layer: str, year: int) -> Path:
 
 def _export(maps: Maps, layer: str, year: int, attributes: dict[str, Any], target: Path, overwrite: bool) -> None:
     part = Part(target, overwrite)
-    blocks = part.target.with_name("blocks.tif")
+    cog = None
     try:
         with disk_errors(target):
-            with _gdal_errors(target):
-                _write_blocks(maps, layer, year, attributes, blocks, target)
-                copying = geo_module("rasterio.shutil")
-                copying.copy(blocks, part.target, driver="COG", OVERVIEW_RESAMPLING=_OVERVIEWS[layer], **_COG)
-                blocks.unlink()
-                if not is_whole(part.target):
-                    raise cannot_write(target, "No space left on device")
+            colours = "PALETTE" if layer == "land_use" else "MINISBLACK"
+            cog = CogFile(target, part.target, georeference(maps.spec), np.uint8, NODATA, PHOTOMETRIC=colours)
+            with cog.errors():
+                _write(maps, layer, year, attributes, cog.file)
+            cog.finish(OVERVIEW_RESAMPLING=_OVERVIEWS[layer])
             names = target.with_name(f"{target.name}.aux.xml")
             names.unlink(missing_ok=True)  # of a file that was there before
             part.commit()
             if layer == "land_use":
                 _write_names(maps, names)
     finally:
+        if cog is not None:
+            with contextlib.suppress(Exception):
+                cog.close()
         part.discard()
 
 
-def _write_blocks(maps: Maps, layer: str, year: int, attributes: dict[str, Any], blocks: Path, target: Path) -> None:
-    """Write a plain file, for a COG wants its overviews before its data."""
-    rasterio = geo_module("rasterio")
-    spec, place = maps.spec, georeference(maps.spec)
-    count = -(-place.rows // _TILE) * -(-place.columns // _TILE) * _TILE**2
-    free = shutil.disk_usage(blocks.parent).free
-    if free < count:
-        raise cannot_write(
-            target, f"its cells need {count / 2**20:.1f} MiB while it is made and {free / 2**20:.1f} MiB are free"
-        )
-    with rasterio.open(
-        blocks,
-        "w",
-        driver="GTiff",
-        width=place.columns,
-        height=place.rows,
-        count=1,
-        dtype="uint8",
-        crs=parse_crs(place.crs_wkt, target.name),
-        transform=rasterio.Affine(*place.transform),
-        nodata=NODATA,
-        tiled=True,
-        blockxsize=_TILE,
-        blockysize=_TILE,
-        BIGTIFF="YES",
-        PHOTOMETRIC="PALETTE" if layer == "land_use" else "MINISBLACK",
-    ) as file:
-        said = {key: value for key, value in attributes.items() if key not in _NOT_FOR_TIFF}
-        file.update_tags(**plain_attributes({**said, "year": year, "AREA_OR_POINT": "Area"}))
-        file.descriptions = (f"{layer} {year}",)
-        band = {"long_name": layer_attributes(spec, layer)["long_name"]}
-        if layer == "land_use":
-            meanings = flags(spec)
-            meanings["flag_values"] = " ".join(map(str, meanings["flag_values"]))
-            file.update_tags(1, **band, **meanings)
-            file.write_colormap(1, _colours(maps))
-        else:
-            file.update_tags(1, **band)
-            file.units, file.scales = ("1",), (SCALE,)
-        for window in all_chunks(spec.grid, spec.chunk):
-            row, column, rows, columns = window
-            values = maps.stored(layer, year, window)
-            file.write(values, 1, window=((row, row + rows), (column, column + columns)))
-    # GDAL keeps silent about what it could not write when it closes a file.
-    if blocks.stat().st_size < count:
-        raise cannot_write(target, "No space left on device")
+def _write(maps: Maps, layer: str, year: int, attributes: dict[str, Any], file: Any) -> None:
+    spec = maps.spec
+    said = {key: value for key, value in attributes.items() if key not in _NOT_FOR_TIFF}
+    file.update_tags(**plain_attributes({**said, "year": year, "AREA_OR_POINT": "Area"}))
+    file.descriptions = (f"{layer} {year}",)
+    band = {"long_name": layer_attributes(spec, layer)["long_name"]}
+    if layer == "land_use":
+        meanings = flags(spec)
+        meanings["flag_values"] = " ".join(map(str, meanings["flag_values"]))
+        file.update_tags(1, **band, **meanings)
+        file.write_colormap(1, _colours(maps))
+    else:
+        file.update_tags(1, **band)
+        file.units, file.scales = ("1",), (SCALE,)
+    for window in all_chunks(spec.grid, spec.chunk):
+        row, column, rows, columns = window
+        values = maps.stored(layer, year, window)
+        file.write(values, 1, window=((row, row + rows), (column, column + columns)))
 
 
 def _colours(maps: Maps) -> dict[int, tuple[int, int, int, int]]:
@@ -180,18 +144,3 @@ def _write_names(maps: Maps, path: Path) -> None:
         part.commit()
     finally:
         part.discard()
-
-
-@contextlib.contextmanager
-def _gdal_errors(path: Path) -> Iterator[None]:
-    """GDAL's settings; what it cannot write in our words, for it does not hand down the system's reason."""
-    try:
-        with gdal():
-            yield
-    except EarthsrError:
-        raise
-    except Exception as error:
-        if isinstance(error, OSError) and error.errno is not None:  # GDAL's own errors are of this kind and have none
-            raise
-        reason = " ".join(str(error.__cause__ or error).split()).rstrip(".")
-        raise cannot_write(path, f"GDAL gave up ({reason})") from error
