@@ -34,6 +34,7 @@ def reconstruct(
     world_size: int = 1,
     patience_s: float = 3600.0,
     overwrite: bool = False,
+    fill_scenario: Literal["nearest"] | None = None,
 ) -> dict[str, Any]:
     """Map land use year by year from a scenario's fractions, each year's map the next one's prior.
 
@@ -81,6 +82,8 @@ def reconstruct(
         Seconds to wait for another process's chunk.
     overwrite : bool
         Replace an output that is there, and what was begun for it from other inputs.
+    fill_scenario : {"nearest"}, optional
+        What stands for fractions that the scenario lacks over land; an error that names the cell where absent.
 
     Returns
     -------
@@ -117,6 +120,7 @@ def reconstruct(
         None if table is None else Path(table),
         bbox,
         cell_size_deg,
+        fill_scenario,
     )
     options = maps.Options(tile, overlap, chunk, batch_size, match_areas, tuple(fixed), tuple(keep))
     place = maps.Rank(rank, world_size)

@@ -7,10 +7,10 @@ value take no part, and what no valued cell reaches has none.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from earthsr.geo.memory import array_source
 from earthsr.geo.window import Window
 from earthsr.landuse.fields import Channel
 from earthsr.landuse.sources.class_maps import ClassMaps
+from earthsr.store import fingerprint
 
 Field = Callable[[Window], NDArray[np.float32]]
 
@@ -289,3 +290,16 @@ def _slope(fields: list[StaticField], fine: Grid) -> StaticField:
 
     note = f"of the elevation ({elevation.channel.units}, taken as metres) on the fine grid, by central differences"
     return StaticField(Channel("slope", COMPUTED["slope"]), read, note=note)
+
+
+def describe_statics(fields: Iterable[StaticField]) -> list[dict[str, Any]]:
+    """Name, units, file and how it was made, of each static field."""
+    fields = list(fields)
+    # Several fields may come from one large file.
+    files = {path: fingerprint(path) for path in {each.path for each in fields} if path is not None}
+    return [
+        {"name": each.channel.name, "units": each.channel.units}
+        | ({"file": files[each.path]} if each.path is not None else {})
+        | ({"note": each.note} if each.note else {})
+        for each in fields
+    ]

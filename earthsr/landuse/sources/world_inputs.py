@@ -26,11 +26,10 @@ from earthsr.geo.window import Window
 from earthsr.landuse.classes import NODATA, ClassTable
 from earthsr.landuse.fields import Channel
 from earthsr.landuse.sources.class_maps import ClassMaps, open_anchor
-from earthsr.landuse.sources.fine import describe_statics
 from earthsr.landuse.sources.gaps import Fill
 from earthsr.landuse.sources.output_grid import BBox, output_grid
 from earthsr.landuse.sources.scenario import Scenario, open_scenario
-from earthsr.landuse.sources.statics import COMPUTED, StaticField, StaticFields, open_statics
+from earthsr.landuse.sources.statics import COMPUTED, StaticField, StaticFields, describe_statics, open_statics
 from earthsr.landuse.sources.statics import static_names as names_of
 from earthsr.store import fingerprint
 
