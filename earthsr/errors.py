@@ -7,10 +7,13 @@ as one line and exits with code 2. Anything else that escapes is a failure of th
 from __future__ import annotations
 
 import importlib
+import unicodedata
 from collections.abc import Sequence
 from typing import Any, Final
 
 _MOST_NAMES: Final = 8
+#: Environment variable that is set while ``--allow-external`` holds.
+ALLOW_EXTERNAL: Final = "EARTHSR_ALLOW_EXTERNAL"
 
 
 class EarthsrWarning(UserWarning):
@@ -82,3 +85,13 @@ def listed(values: Sequence[str]) -> str:
     """Some names for a message, the rest counted."""
     shown = ", ".join(values[:_MOST_NAMES])
     return shown if len(values) <= _MOST_NAMES else f"{shown} and {len(values) - _MOST_NAMES} more"
+
+
+def printable(text: str) -> str:
+    """Return text in which control characters, and those that turn the direction of writing, are spelled out.
+
+    Line breaks and tabs stay.
+    """
+    kept = text.encode("utf-8", "replace").decode("utf-8")
+    odd = {sign for sign in kept if unicodedata.category(sign)[0] == "C"} - {"\n", "\t"}
+    return kept.translate({ord(sign): sign.encode("unicode_escape").decode("ascii") for sign in odd})

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from earthsr.errors import CheckpointError
 from earthsr.models.state import Weights
+from earthsr.store.untrusted import require_honest_archive
 
 
 def read_file(path: Path) -> tuple[dict[str, NDArray], dict[str, str]]:
@@ -25,6 +26,7 @@ def read_file(path: Path) -> tuple[dict[str, NDArray], dict[str, str]]:
     CheckpointError
         If the file is damaged, or holds anything that ``weights_only`` refuses.
     """
+    require_honest_archive(path, stored=True)
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file fails in many ways, each of them a finding about the file

@@ -9,7 +9,6 @@ on use, limits and citation follow from facts in the metadata; a publisher adds 
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any, Final
 
 from earthsr.models.checkpoint import evaluation_folder
 from earthsr.models.spec import NetworkSpec
+from earthsr.store.untrusted import parse_json
 
 #: How a value is given that neither weights nor files beside them hold.
 NOT_RECORDED: Final = "not recorded"
@@ -120,7 +120,7 @@ def metrics_beside(weights: str | Path) -> dict[str, Any] | None:
     weights = Path(weights)
     inside = weights.parent.parent.name == "checkpoints"
     try:
-        metrics = json.loads((evaluation_folder(weights) / "metrics.json").read_text(encoding="utf-8"))
+        metrics = parse_json((evaluation_folder(weights) / "metrics.json").read_text(encoding="utf-8"))
         scored = Path(str(metrics["provenance"]["checkpoint"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
@@ -230,7 +230,7 @@ def _data(spec: NetworkSpec, metadata: Mapping[str, Any], record: Mapping[str, A
 
 def _class_names(metadata: Mapping[str, Any]) -> list[str] | None:
     try:
-        return [str(each["name"]) for each in json.loads(metadata["class_table"])["classes"]]
+        return [str(each["name"]) for each in parse_json(metadata["class_table"])["classes"]]
     except (KeyError, TypeError, ValueError):
         return None
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
+
+from earthsr.errors import printable
 
 #: Heading of a section, by its key.
 _HEADINGS: Final = {
@@ -58,7 +61,13 @@ def card_markdown(card: Mapping[str, Any]) -> str:
             lines += _markdown_table([["", ""], *([_words(k), _plain(v)] for k, v in section.items())])
         else:
             lines += [*_bullets(section), ""]
-    return "\n".join(lines).rstrip() + "\n"
+    return _harmless("\n".join(lines).rstrip()) + "\n"
+
+
+def _harmless(text: str) -> str:
+    """Return Markdown in which words of a file are no HTML, no link that runs a program, and move no cursor."""
+    text = printable(text).replace("<", "&lt;")
+    return re.sub(r"\]\((?!https?://)|\]:", lambda match: f"\\{match[0]}", text)
 
 
 def _score_facts(scores: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import os
 import platform
 from collections.abc import Mapping
@@ -28,6 +27,7 @@ from earthsr.geo.times import spans
 from earthsr.models import NetworkSpec, read_checkpoint, resolve_checkpoint
 from earthsr.models.checkpoint import STATE, pretrained_weights
 from earthsr.store import is_zarr, write_text
+from earthsr.store.untrusted import parse_json
 from earthsr.tasks import task_for
 
 _PACKAGES = ("numpy", "h5py", "hdf5plugin", "matplotlib", "pydantic", "typer", "safetensors")
@@ -125,7 +125,7 @@ def _readable(value: Any) -> Any:
     """What an attribute that holds JSON says; any other as it is."""
     if isinstance(value, str) and value[:1] in ("{", "["):
         try:
-            return json.loads(value)
+            return parse_json(value)
         except ValueError:
             return value
     return value

@@ -8,7 +8,7 @@ import os
 import sys
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import typer
@@ -26,6 +26,7 @@ from earthsr.cli import prepare as prepare_verbs
 from earthsr.cli import reconstruct as reconstruct_verbs
 from earthsr.cli import sample as sample_verbs
 from earthsr.cli import train as train_verbs
+from earthsr.errors import ALLOW_EXTERNAL
 
 app = typer.Typer(
     name="earthsr",
@@ -48,6 +49,9 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _root(
     traceback: bool = typer.Option(False, "--traceback", help="Show where an error came from; may stand anywhere."),
+    external: bool = typer.Option(
+        False, "--allow-external", help="Read what a VRT or an HDF5 file names in other folders; may stand anywhere."
+    ),
     version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Show the version."),
 ) -> None:
     """Deep-learning maps of the Earth at high resolution, on PyTorch or MindSpore."""
@@ -90,8 +94,30 @@ def _speaker() -> str:
     return f"rank {rank.number}: " if rank is not None and rank.of > 1 else ""
 
 
+@contextlib.contextmanager
+def _allowing_external(allowed: bool) -> Iterator[None]:
+    """Let files name others outside their own folder; in the environment, so that processes that are started know."""
+    before = os.environ.get(ALLOW_EXTERNAL)
+    if allowed:
+        os.environ[ALLOW_EXTERNAL] = "1"
+    try:
+        yield
+    finally:
+        if allowed and before is None:
+            del os.environ[ALLOW_EXTERNAL]
+
+
+def _one_line(error: Exception) -> str:
+    """Return what an error says in one line, without what would move a terminal's cursor."""
+    from earthsr.errors import printable
+
+    return printable(" ".join(str(error).split()))
+
+
 def _warn(message: Warning | str, category: type[Warning], *_: Any, **__: Any) -> None:
-    typer.echo(f"warning: {message}", err=True)
+    from earthsr.errors import printable
+
+    typer.echo(printable(f"warning: {message}"), err=True)
 
 
 class _LastingStderr(io.RawIOBase):
@@ -149,8 +175,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _keep_stderr()
     words = list(sys.argv[1:] if arguments is None else arguments)
     show = "--traceback" in words
-    words = [word for word in words if word != "--traceback"]
-    with warnings.catch_warnings():
+    external = "--allow-external" in words
+    words = [word for word in words if word not in ("--traceback", "--allow-external")]
+    with _allowing_external(external), warnings.catch_warnings():
         warnings.simplefilter("always", EarthsrWarning)
         warnings.showwarning = _warn
         try:
@@ -165,7 +192,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except EarthsrError as error:
             if show:
                 traceback.print_exc()
-            typer.echo(f"{_speaker()}error: {' '.join(str(error).split())}", err=True)
+            typer.echo(f"{_speaker()}error: {_one_line(error)}", err=True)
             return error.exit_code
         except Exception as error:
             if hasattr(error, "format_message") and hasattr(error, "exit_code"):
@@ -173,7 +200,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             # The last door: nobody shall see a traceback that they did not ask for.
             if show:
                 traceback.print_exc()
-            text = " ".join(str(error).split())
+            text = _one_line(error)
             hint = "" if show else "; --traceback shows where"
             typer.echo(f"{_speaker()}error: {type(error).__name__}: {text}{hint}", err=True)
             return 1

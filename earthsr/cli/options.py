@@ -33,7 +33,10 @@ Checkpoint = Annotated[
 
 def show(result: Any, as_json: bool, text: str) -> None:
     """Print a result on standard output: JSON for programs, text for people."""
-    typer.echo(json.dumps(result, indent=2) if as_json else text)
+    from earthsr.errors import printable
+
+    # JSON spells control characters out by itself.
+    typer.echo(json.dumps(result, indent=2) if as_json else printable(text))
 
 
 def as_lines(values: dict[str, Any], indent: str = "") -> str:

@@ -6,7 +6,6 @@ The layout is MindEarth's: datasets ``"{p}_{p}"`` and ``"{q}_{q}"`` with q = p *
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import re
 import threading
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 
 from earthsr.errors import DataError, EarthsrWarning, InputError
 from earthsr.store import require_placed
+from earthsr.store.untrusted import parse_json, probe_hdf5
 
 
 class Params(Protocol):
@@ -82,6 +82,7 @@ def open_h5(path: Path) -> h5py.File:
         raise DataError(
             f"{path}: no such data file; the data folder should hold train/train.h5, valid/valid.h5 and test/test.h5"
         )
+    probe_hdf5(path)
     try:
         handle = h5py.File(path, "r")
         _register_filters(handle)
@@ -306,7 +307,7 @@ def statistics_of(layout: DemLayout) -> dict[str, Any] | None:
     if text is None:
         return None
     try:
-        values = json.loads(text)
+        values = parse_json(text)
     except (TypeError, ValueError):
         values = None
     if not isinstance(values, dict):

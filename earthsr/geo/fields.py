@@ -19,6 +19,7 @@ from earthsr.geo.georeference import Codes, Georeference
 from earthsr.geo.times import years_of
 from earthsr.geo.values import Packing, Voids, kept_attributes, packing_of, unreadable
 from earthsr.geo.window import Window
+from earthsr.store.untrusted import probe_hdf5
 
 #: Key of the encoding under which a reader leaves what it has to say of a field.
 _NOTE: Final = "earthsr_note"
@@ -229,10 +230,13 @@ def open_dataset(path: Path) -> Any:
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror or error})") from None
     geo_module(engine)
+    if engine == "h5netcdf":
+        probe_hdf5(path)
     try:
         return xarray.open_dataset(path, engine=engine, decode_cf=False, cache=False)
-    except (OSError, ValueError, KeyError) as error:
-        raise DataError(f"{path.name}: cannot be read as NetCDF ({' '.join(str(error).split())})") from None
+    except Exception as error:  # of damaged classic files SciPy's own code fails anywhere
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"{path.name}: cannot be read as NetCDF ({reason})") from None
 
 
 def open_field(

@@ -24,6 +24,7 @@ from earthsr.geo.sinks import FileSink
 from earthsr.geo.values import Packing, Voids, kept_attributes, unreadable, voids_of
 from earthsr.geo.window import Window
 from earthsr.store import cannot_write
+from earthsr.store.untrusted import require_own_raster
 
 #: Blocks go into a plain tiled file first: a COG wants its overviews before its data. Not compressed, it takes
 #: blocks of any size in any order and no tile is compressed twice: 105 Mpx in blocks of 1280 x 1280 took 0.5 s on one
@@ -120,6 +121,7 @@ class GdalSource:
 
     def _open(self) -> Any:
         rasterio = geo_module("rasterio")
+        require_own_raster(self._path)
         _require_tiles(self._path)
         try:
             with warnings.catch_warnings():

@@ -14,6 +14,7 @@ import yaml
 from numpy.typing import NDArray
 
 from earthsr.errors import DataError, InputError
+from earthsr.store.untrusted import parse_json
 
 #: Value of cells without a class in arrays of class indices.
 NODATA: Final = 255
@@ -165,7 +166,7 @@ class ClassTable:
             If it is damaged.
         """
         try:
-            return cls.from_mapping(json.loads(text), source)
+            return cls.from_mapping(parse_json(text), source)
         except (ValueError, TypeError) as error:
             raise DataError(f"{source}: attribute classes is damaged ({error})") from None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from earthsr.errors import DataError
 from earthsr.geo.grid import Grid
 from earthsr.landuse.classes import ClassTable
 from earthsr.landuse.fields import Channel, ContinuousField, LandUseStatistics
+from earthsr.store.untrusted import parse_json
 
 T = TypeVar("T")
 
@@ -57,7 +57,7 @@ def _read(attributes: dict[str, Any], key: str, path: Path, read: Callable[[Any]
             f"{path}: has no attribute {key}; write it with earthsr prepare landuse or earthsr sample landuse"
         )
     try:
-        return read(json.loads(attributes[key]))
+        return read(parse_json(attributes[key]))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(f"{path}: attribute {key} is damaged ({error}); write the file again") from None
 
@@ -101,7 +101,7 @@ def _field(handle: h5py.File, path: Path, name: str, shape: tuple[int, int, int]
     attributes = _dataset(handle, path, name, (tiles, count, None, size, size), "u").attrs
     try:
         units, scale = str(attributes["units"]), float(attributes["scale_factor"])
-        labels = tuple(str(label) for label in _list(json.loads(attributes["channels"])))
+        labels = tuple(str(label) for label in _list(parse_json(attributes["channels"])))
         if not 0 < scale < math.inf:
             raise ValueError(f"scale_factor {scale}")
     except (KeyError, TypeError, ValueError) as error:

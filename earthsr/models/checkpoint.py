@@ -10,7 +10,6 @@ wherever a checkpoint is named, unless there is a file or folder of that name; `
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from earthsr.models.weights_file import (
     write_weights,
 )
 from earthsr.store import Lock, atomic_folder, make_folder, remove_leftovers, remove_whole, write_json, write_text
+from earthsr.store.untrusted import parse_json
 
 _SUFFIX = ".safetensors"
 
@@ -287,7 +287,7 @@ def read_checkpoint(folder: str | Path) -> Checkpoint:
     weights = read_weights(folder / WEIGHTS)
     moments, _ = read_tensors(folder / OPTIMIZER)
     try:
-        notes = json.loads((folder / STATE).read_text(encoding="utf-8"))
+        notes = parse_json((folder / STATE).read_text(encoding="utf-8"))
         engine = notes.pop("engine")
         state = State(
             weights=weights.weights,

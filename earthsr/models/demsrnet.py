@@ -35,6 +35,15 @@ class DemSRNetSpec(NetworkSpec):
     """
 
     kind: ClassVar[str] = "demsrnet"
+    bounds: ClassVar[Mapping[str, tuple[int, int]]] = {
+        "scale": (1, 64),
+        "in_channels": (1, 4096),
+        "out_channels": (1, 4096),
+        "features": (1, 16384),
+        "num_blocks": (0, 2048),
+        "kernel_size": (1, 63),
+        "local_mean": (0, 4096),
+    }
 
     scale: int = 5
     """Fine cells per coarse cell and axis."""

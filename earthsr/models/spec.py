@@ -58,6 +58,8 @@ class NetworkSpec(ABC):
     """A network described once; frozen, comparable, and JSON-able through :meth:`to_dict`."""
 
     kind: ClassVar[str]
+    bounds: ClassVar[Mapping[str, tuple[int, int]]] = {}
+    """Least and most of fields that a file may ask for; what a network of them would take is seen before it is made."""
 
     @property
     @abstractmethod
@@ -234,4 +236,12 @@ class NetworkSpec(ABC):
         unknown = sorted(set(values) - known)
         if unknown:
             raise CheckpointError(f"spec of kind {cls.kind!r} has unknown fields {', '.join(unknown)}")
+        for name, (least, most) in cls.bounds.items():
+            value = values.get(name, least)
+            if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+                shown = repr(value)[:40]
+                raise CheckpointError(
+                    f"spec of kind {cls.kind!r}: {name} is {shown}, expected an integer from {least} to {most:,}; the "
+                    "file is damaged: use another checkpoint"
+                )
         return cls(**values)

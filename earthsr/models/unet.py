@@ -42,6 +42,15 @@ class UNetSpec(NetworkSpec):
     """
 
     kind: ClassVar[str] = "unet"
+    bounds: ClassVar[Mapping[str, tuple[int, int]]] = {
+        "coarse_channels": (0, 4096),
+        "static_channels": (0, 4096),
+        "classes": (1, 255),
+        "width": (1, 16384),
+        "depth": (0, 12),
+        "norm_groups": (1, 16384),
+        "out_channels": (1, 4096),
+    }
 
     coarse_channels: int = 12
     """Channels C_c of the forcing."""

@@ -21,6 +21,7 @@ from earthsr.models.spec import NetworkSpec
 from earthsr.models.state import Weights, check_names
 from earthsr.models.unet import UNetSpec
 from earthsr.store import atomic_file
+from earthsr.store.untrusted import parse_json
 
 KINDS: Final[dict[str, type[NetworkSpec]]] = {spec.kind: spec for spec in (DemSRNetSpec, UNetSpec)}
 
@@ -188,7 +189,7 @@ def unpack_metadata(packed: Mapping[str, str], source: str) -> tuple[NetworkSpec
             "reads the weights of some)"
         )
     try:
-        values = json.loads(packed[KEY])
+        values = parse_json(packed[KEY])
         version = int(values["schema_version"])
         spec_values, metadata = values["spec"], values["metadata"]
         if not isinstance(spec_values, dict) or not isinstance(metadata, dict):

@@ -18,6 +18,7 @@ from earthsr.data.hdf5 import PLAUSIBLE_M, open_h5, reading
 from earthsr.errors import DataError, EarthsrWarning, InputError, already_there
 from earthsr.models import UNetSpec
 from earthsr.store import atomic_file, owned, require_other
+from earthsr.store.untrusted import require_honest_archive
 
 SUFFIXES = (".npz", ".h5", ".hdf5")
 _GEOREFERENCE = ("crs", "origin")
@@ -78,6 +79,7 @@ def read_elevation(path: str | Path) -> Elevation:
     if not path.is_file():
         raise DataError(f"{path}: no such file")
     if path.suffix == ".npz":
+        require_honest_archive(path)
         try:
             # The file is opened here, so that it is closed also where it is no archive.
             with path.open("rb") as handle, np.load(handle, allow_pickle=False) as archive:

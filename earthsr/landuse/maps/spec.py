@@ -10,6 +10,7 @@ from typing import Any, Final
 from earthsr.errors import DataError, InputError
 from earthsr.geo.grid import Grid
 from earthsr.landuse.classes import NODATA, ClassTable
+from earthsr.store.untrusted import parse_json
 
 SCHEMA_VERSION: Final = 1
 
@@ -107,7 +108,7 @@ class MapsSpec:
             If it is damaged, or of a later version.
         """
         try:
-            values = json.loads(text)
+            values = parse_json(text)
             version = int(values["schema_version"])
             if version > SCHEMA_VERSION:
                 raise DataError(f"{source}: schema version {version}, expected {SCHEMA_VERSION}; update earthsr")
