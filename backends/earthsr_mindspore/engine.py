@@ -341,7 +341,7 @@ class MindSporeEngine(TrainingEngine):
         for place, name in enumerate(self._fields):
             if any(batch.earlier is not None and name in batch.earlier.inputs for batch in batches):
                 fields[place] = self._stacked(earlier, _input(name))
-        own = self._stacked(earlier, lambda each: each.own)
+        own = self._stacked(earlier, lambda before: before.own)
         place = 3 + self._fields.index(str(self.spec.fed_back))
         self._network.set_train(False)
         sunk[place] = self._first(index, own, sunk[place], *fields)

@@ -242,11 +242,13 @@ def require_no_code(path: Path) -> None:
     except DecodeError as error:
         raise CheckpointError(f"{path}: is not a whole MindIR file ({error}); export it again") from None
     graphs = [model.graph, *model.functions]
-    kinds = {each.op_type for each in model.primitives} | {node.op_type for graph in graphs for node in graph.node}
-    found = sorted(kinds & _FOREIGN)
-    if found:
+    kinds = {primitive.op_type for primitive in model.primitives} | {
+        node.op_type for graph in graphs for node in graph.node
+    }
+    foreign = sorted(kinds & _FOREIGN)
+    if foreign:
         raise CheckpointError(
-            f"{path}: its graph runs code beside computing ({', '.join(found)}), and is not opened; export the "
+            f"{path}: its graph runs code beside computing ({', '.join(foreign)}), and is not opened; export the "
             "checkpoint again"
         )
 

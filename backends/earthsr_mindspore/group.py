@@ -78,12 +78,12 @@ class MeanOfStatistics(nn.Cell):
 
     def construct(self) -> Tensor:
         """Change them; the value returned only orders the graph."""
-        flat = ops.concat([ops.reshape(each, (-1,)) for each in self.statistics])
+        flat = ops.concat([ops.reshape(statistic, (-1,)) for statistic in self.statistics])
         mean = self.all_reduce(flat) / self.ranks
         start = 0
-        for each in self.statistics:
-            size = each.size
-            ops.assign(each, ops.reshape(mean[start : start + size], each.shape))
+        for statistic in self.statistics:
+            size = statistic.size
+            ops.assign(statistic, ops.reshape(mean[start : start + size], statistic.shape))
             start += size
         return mean
 

@@ -30,10 +30,10 @@ def read_file(path: Path) -> tuple[dict[str, NDArray], dict[str, str]]:
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file fails in many ways, each of them a finding about the file
-        found = re.search(r"[Uu]nsupported (?:global: GLOBAL|GLOBAL|class) ([\w.]+)", str(error))
-        if found:
+        refused = re.search(r"[Uu]nsupported (?:global: GLOBAL|GLOBAL|class) ([\w.]+)", str(error))
+        if refused:
             raise CheckpointError(
-                f"{path}: holds more than weights ({found[1]}), which could run a program when loaded; save its "
+                f"{path}: holds more than weights ({refused[1]}), which could run a program when loaded; save its "
                 "state_dict alone"
             ) from None
         # PyTorch puts the cause behind a paragraph of advice.

@@ -201,7 +201,7 @@ def _extents(shape: tuple[int | None, ...]) -> str:
 
 def _data(spec: NetworkSpec, metadata: Mapping[str, Any], record: Mapping[str, Any]) -> dict[str, Any]:
     about, data = _mapping(metadata.get("about")), _mapping(record.get("data"))
-    found = {
+    facts = {
         "name": data.get("name"),
         "source": about.get("data_source") or data.get("source") or metadata.get("data_source"),
         "fingerprint": data.get("fingerprint"),
@@ -213,7 +213,7 @@ def _data(spec: NetworkSpec, metadata: Mapping[str, Any], record: Mapping[str, A
         "splits": about.get("splits"),
     }
     if spec.kind == "unet":
-        found |= {
+        facts |= {
             "years": data.get("years"),
             "held_out_years": data.get("held_out_years"),
             "bounds_deg": data.get("bounds_deg"),
@@ -224,13 +224,13 @@ def _data(spec: NetworkSpec, metadata: Mapping[str, Any], record: Mapping[str, A
             "classes": _class_names(metadata),
         }
     else:
-        found["regions"] = data.get("regions")
-    return {key: _or_not(value) for key, value in found.items() if key != "splits" or value}
+        facts["regions"] = data.get("regions")
+    return {key: _or_not(value) for key, value in facts.items() if key != "splits" or value}
 
 
 def _class_names(metadata: Mapping[str, Any]) -> list[str] | None:
     try:
-        return [str(each["name"]) for each in parse_json(metadata["class_table"])["classes"]]
+        return [str(entry["name"]) for entry in parse_json(metadata["class_table"])["classes"]]
     except (KeyError, TypeError, ValueError):
         return None
 
@@ -272,7 +272,7 @@ def _scores(
 
 
 def _list(value: Any) -> list[str]:
-    return [str(each) for each in value] if isinstance(value, list) else []
+    return [str(item) for item in value] if isinstance(value, list) else []
 
 
 def _known(value: Any) -> bool:
@@ -284,85 +284,85 @@ def intended_use(
 ) -> list[str]:
     """What the model is made for, and what nobody should use it for."""
     if spec.kind == "demsrnet":
-        said = [
+        sentences = [
             f"Elevation in metres on a regular grid, enlarged {spec.scale} times along each axis: earthsr predict, "
             "earthsr.predict.",
             "Detail is estimated and not measured: not for navigation, engineering or the safety of people.",
         ]
     elif metadata.get("task") == "land_field":
         field = metadata.get("field", "a continuous field")
-        said = [f"Maps of {field} from class maps, coarse fractions and static fields: earthsr evaluate, Python."]
+        sentences = [f"Maps of {field} from class maps, coarse fractions and static fields: earthsr evaluate, Python."]
     else:
-        said = [
+        sentences = [
             "Annual maps of land-use classes from one map, coarse fractions of a scenario and static fields, each "
             "year's map the next one's prior: earthsr reconstruct.",
             "A map is one that agrees with the scenario, not a forecast of what a place will be used for.",
         ]
-    return [*_list(about.get("intended_use")), *said]
+    return [*_list(about.get("intended_use")), *sentences]
 
 
 def limits(
     spec: NetworkSpec, metadata: Mapping[str, Any], data: Mapping[str, Any], about: Mapping[str, Any]
 ) -> list[str]:
     """What the model has not learnt, as far as its metadata tell."""
-    said = _list(about.get("limits"))
-    said += _dem_limits(spec, metadata) if spec.kind == "demsrnet" else _land_limits(metadata, data)
+    sentences = _list(about.get("limits"))
+    sentences += _dem_limits(spec, metadata) if spec.kind == "demsrnet" else _land_limits(metadata, data)
     if not any(_known(data.get(key)) for key in ("regions", "bounds_deg", "source")):
-        said.append("Where it learnt is not recorded: try it where truth is known before you trust it elsewhere.")
+        sentences.append("Where it learnt is not recorded: try it where truth is known before you trust it elsewhere.")
     elif spec.kind == "demsrnet":
-        said.append("Terrain unlike what it learnt from, and other products, are extrapolation.")
-    return said
+        sentences.append("Terrain unlike what it learnt from, and other products, are extrapolation.")
+    return sentences
 
 
 def _dem_limits(spec: NetworkSpec, metadata: Mapping[str, Any]) -> list[str]:
-    said = [f"The scale is {spec.scale} and no other."]
+    sentences = [f"The scale is {spec.scale} and no other."]
     cell = metadata.get("input_cell_size_deg")
     if cell:
-        said.append(
+        sentences.append(
             f"Made for coarse cells of {cell:.6g} degrees; earthsr predict warns of cells that are a quarter larger or "
             "a fifth smaller."
         )
     else:
-        said.append("The cell size that it learnt is not recorded, so that nothing warns of other cells.")
+        sentences.append("The cell size that it learnt is not recorded, so that nothing warns of other cells.")
     kind = _mapping(metadata.get("normalisation")).get("kind")
     if kind == "patch" and not getattr(spec, "local_mean", 0):
-        said.append("It knows heights near their patch's mean: take the Gaussian mode on rasters of much relief.")
+        sentences.append("It knows heights near their patch's mean: take the Gaussian mode on rasters of much relief.")
     if getattr(spec, "resize", "half_pixel") == "asymmetric":
-        said.append(
+        sentences.append(
             f"Its upsampling is asymmetric and shifts terrain by {(spec.scale - 1) / 2:g} fine cells along each axis, "
             "unless training undid it; earthsr evaluate measures the offset."
         )
     if getattr(spec, "residual_over", "none") == "conservative":
-        said.append("It takes coarse cells for area means: points picked from a finer grid are another input.")
-    return said
+        sentences.append("It takes coarse cells for area means: points picked from a finer grid are another input.")
+    return sentences
 
 
 def _land_limits(metadata: Mapping[str, Any], data: Mapping[str, Any]) -> list[str]:
-    said = []
+    sentences = []
     if _known(data.get("classes")):
-        said.append(f"It knows the classes {', '.join(data['classes'])}, and no others.")
+        sentences.append(f"It knows the classes {', '.join(data['classes'])}, and no others.")
     directions = _list(metadata.get("directions"))
     missing = [word for word in ("forwards", "backwards") if directions and word not in directions]
     if missing:
-        said.append(f"Not trained to roll out {missing[0]}: maps drift there, and earthsr reconstruct warns.")
+        sentences.append(f"Not trained to roll out {missing[0]}: maps drift there, and earthsr reconstruct warns.")
     years = data.get("years")
     if isinstance(years, list) and years:
-        said.append(f"Learnt from the years {min(years)} to {max(years)}; others are extrapolation.")
+        sentences.append(f"Learnt from the years {min(years)} to {max(years)}; others are extrapolation.")
     else:
-        said.append("The years that it learnt from are not recorded.")
+        sentences.append("The years that it learnt from are not recorded.")
     bounds = data.get("bounds_deg")
     if isinstance(bounds, list):
         box = ", ".join(f"{value:g}" for value in bounds)
-        said.append(f"Learnt inside west, south, east, north {box} degrees; elsewhere is extrapolation.")
+        sentences.append(f"Learnt inside west, south, east, north {box} degrees; elsewhere is extrapolation.")
     if metadata.get("forcing") == "oracle":
-        said.append(
+        sentences.append(
             "Learnt from an oracle: coarse fractions aggregated from the true maps. A scenario disagrees with maps, "
             "and scores with one are lower."
         )
     cells = metadata.get("output_cell_size_deg")
     if isinstance(cells, list) and cells:
-        said.append(f"Cells of {cells[0]:.6g} degrees; other sizes are extrapolation.")
-    return said
+        sentences.append(f"Cells of {cells[0]:.6g} degrees; other sizes are extrapolation.")
+    return sentences
 
 
 def licences(about: Mapping[str, Any]) -> dict[str, str]:

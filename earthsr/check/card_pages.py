@@ -85,12 +85,12 @@ def _words(key: str) -> str:
 def _plain(value: Any) -> str:
     """Return a value in one line."""
     if isinstance(value, Mapping):
-        spelled = (f"{_words(key)} {_plain(each)}" for key, each in value.items())
-        return ("; " if any(isinstance(each, list) for each in value.values()) else ", ").join(spelled)
+        spelled = (f"{_words(key)} {_plain(item)}" for key, item in value.items())
+        return ("; " if any(isinstance(item, list) for item in value.values()) else ", ").join(spelled)
     if isinstance(value, list):
-        if value and all(isinstance(each, int) for each in value) and value == list(range(value[0], value[-1] + 1)):
+        if value and all(isinstance(item, int) for item in value) and value == list(range(value[0], value[-1] + 1)):
             return f"{value[0]} to {value[-1]}" if len(value) > 1 else str(value[0])
-        shown = [_plain(each) for each in value[:_NAMES_SHOWN]]
+        shown = [_plain(item) for item in value[:_NAMES_SHOWN]]
         more = len(value) - len(shown)
         return (", ".join(shown) or "none") + (f" and {more} more" if more else "")
     if isinstance(value, bool):

@@ -95,7 +95,7 @@ def export(
     assert read.path is not None
     if not read.weights:
         raise InputError(f"{read.path}: is an exported model already; name the checkpoint that it was exported from")
-    if 4 * sum(each.size for each in read.weights.values()) > MOST_BYTES:
+    if 4 * sum(array.size for array in read.weights.values()) > MOST_BYTES:
         raise InputError(f"{read.path}: has more than 2 GB of weights, which {target.suffix} files do not hold")
     about = {"checkpoint": fingerprint(read.path), "earthsr_version": earthsr.__version__}
     file = WeightsFile(read.spec, read.weights, {**read.metadata, EXPORTED: about}, read.path)
@@ -168,10 +168,10 @@ def _check_outputs(
     theirs = runner.open_engine(written, spec, device=device)
     cases = [spec.random_inputs(*case, seed=number) for number, case in enumerate(CASES)]
     expected = [ours.submit(inputs).result() for inputs in cases]
-    found = [theirs.submit(inputs).result() for inputs in cases]
+    outputs = [theirs.submit(inputs).result() for inputs in cases]
     ours.load_weights({k: np.ascontiguousarray(v) for k, v in spec.transpose_weights(file.weights).items()})
     differences, noises = [], []
-    for inputs, one, other in zip(cases, expected, found, strict=True):
+    for inputs, one, other in zip(cases, expected, outputs, strict=True):
         if one.shape != other.shape:
             raise WorkError(
                 f"{target}: gives {other.shape} where the {writer.name} engine gives {one.shape}; nothing was left"

@@ -81,8 +81,8 @@ def source_of(config: Config, task: Task, synthetic: bool) -> Made | Loaded:
     InputError
         If the data do not fit the configuration.
     """
-    here = Path(config.data.root_dir).is_dir()
-    if synthetic or not here:
+    present = Path(config.data.root_dir).is_dir()
+    if synthetic or not present:
         if not synthetic:
             _logger.info(f"data.root_dir {config.data.root_dir} is not here: made batches are used")
         made = task.synthetic_batches(MADE)

@@ -128,12 +128,12 @@ class Comparison:
 
     def worst(self) -> list[Row]:
         """Of each quantity the row that comes nearest to its tolerance, in the contract's order."""
-        found = []
+        nearest = []
         for quantity in QUANTITIES:
             rows = [row for row in self.rows if row.quantity == quantity.name]
             if rows:
-                found.append(max(rows, key=lambda row: row.share))
-        return found
+                nearest.append(max(rows, key=lambda row: row.share))
+        return nearest
 
     def to_dict(self) -> dict[str, Any]:
         """Return the contents of ``parity.json``."""

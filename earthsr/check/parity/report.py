@@ -67,7 +67,9 @@ def figure(comparison: Comparison) -> Figure:
     right.set_title("Course of the loss", fontsize=10)
     gap = right.twinx()
     differences = [abs(a - b) / abs(b) if b else 0.0 for a, b in zip(*comparison.losses, strict=True)]
-    gap.plot(steps, [max(each, FLOOR) for each in differences], ":", marker=".", ms=4, color="tab:red", lw=0.8)
+    gap.plot(
+        steps, [max(difference, FLOOR) for difference in differences], ":", marker=".", ms=4, color="tab:red", lw=0.8
+    )
     gap.set_ylabel("relative difference", color="tab:red")
     gap.tick_params(axis="y", colors="tab:red")
     bound = max(row.tolerance for row in comparison.rows if row.quantity == "losses")

@@ -153,19 +153,19 @@ def run_parity(
         require_same_setup(describe_setup(spec, inputs, objective, optimizer, rates), earlier.about)
         require_same_inputs(input_arrays(weights, inputs), earlier.arrays.get("inputs", {}))
     recorded = []
-    for each in chosen:
+    for measured in chosen:
         recorded.append(
             measure(
-                each,
+                measured,
                 spec,
                 weights,
                 inputs,
                 objective,
                 optimizer,
                 rates,
-                device=_device(each, device or config.train.device),
+                device=_device(measured, device or config.train.device),
                 noise=noise,
-                say=partial(_say, each.name),
+                say=partial(_say, measured.name),
             )
         )
     files = {}
