@@ -78,8 +78,8 @@ def argmax_fractions(
     """
     usable = np.where(np.asarray(known, bool)[:, None, None] & np.isfinite(fractions), fractions, 0.0)
     silent = np.full(valid.shape, _NODATA, np.uint8) if otherwise is None else otherwise
-    found = np.where(usable.max(axis=0) > 0, usable.argmax(axis=0), silent)
-    return np.where(valid, found, _NODATA).astype(np.uint8)
+    largest = np.where(usable.max(axis=0) > 0, usable.argmax(axis=0), silent)
+    return np.where(valid, largest, _NODATA).astype(np.uint8)
 
 
 def target_counts(

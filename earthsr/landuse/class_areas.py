@@ -133,12 +133,12 @@ class AreaStatistics:
             classes[name] = (
                 {"bias": float(gap.mean()), "rmse": float(np.sqrt(np.mean(np.square(gap))))} if gap.size else None
             )
-        known = [each for each in classes.values() if each]
+        known = [scores_of_class for scores_of_class in classes.values() if scores_of_class]
         mean: dict[str, float | None] = {"absolute_bias": None, "rmse": None}
         if known:
             # Biases themselves add up to nearly nothing: what one class has too much, others have too little.
-            mean["absolute_bias"] = sum(abs(each["bias"]) for each in known) / len(known)
-            mean["rmse"] = sum(each["rmse"] for each in known) / len(known)
+            mean["absolute_bias"] = sum(abs(scores_of_class["bias"]) for scores_of_class in known) / len(known)
+            mean["rmse"] = sum(scores_of_class["rmse"] for scores_of_class in known) / len(known)
         return {
             "units": "percent of the coarse cell's area",
             "minimum_cover": minimum_cover,

@@ -95,7 +95,7 @@ class LandUseDataset(SampleSet):
         if self.options.target is not None or "prior" not in self.options.fields or len(years) == 1:
             return tuple((year, 1) for year in years)
         ways = {"forwards": (years[1:], 1), "backwards": (years[:-1], -1)}
-        return tuple((year, ways[each][1]) for each in self.options.directions for year in ways[each][0])
+        return tuple((year, ways[direction][1]) for direction in self.options.directions for year in ways[direction][0])
 
     def __len__(self) -> int:
         return self.generator.layout.tiles * len(self.moments)

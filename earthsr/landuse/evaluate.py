@@ -92,7 +92,7 @@ def _figures(
         f"{path.anchor} to {last} ({where})",
     )
     rows = class_maps(
-        [("truth", truth), *((row.replace("_", " "), each[at, 0]) for row, each in maps.items())],
+        [("truth", truth), *((row.replace("_", " "), maps_of_row[at, 0]) for row, maps_of_row in maps.items())],
         names,
         colours,
         extent,
@@ -109,7 +109,7 @@ def _figures(
             "Confusion of the rollout: each row is a class of the truth.",
         ),
         (
-            iou_bars({name: each.scores(names) for name, each in scores.total.items()}, names, title),
+            iou_bars({name: counted.scores(names) for name, counted in scores.total.items()}, names, title),
             "iou",
             "Intersection over union by class, of the model's rows and the baselines.",
         ),

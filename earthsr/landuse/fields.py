@@ -118,12 +118,12 @@ def class_fractions(
     ndarray of shape (..., K, h, w)
         NaN for classes that the forcing does not know.
     """
-    found = np.full((*values.shape[:-3], len(names), *values.shape[-2:]), np.nan, np.float32)
+    by_class = np.full((*values.shape[:-3], len(names), *values.shape[-2:]), np.nan, np.float32)
     for k, name in enumerate(names):
         places = [channels.index(channel) for channel in of_class.get(name, ())]
         if places:
-            found[..., k, :, :] = values[..., places, :, :].sum(axis=-3)
-    return found
+            by_class[..., k, :, :] = values[..., places, :, :].sum(axis=-3)
+    return by_class
 
 
 class FineSource(Protocol):
@@ -265,7 +265,7 @@ class RunningStatistics:
         self.source, self.years = source, years
         channels = len(source.static_channels)
         self._static = np.zeros((3, channels))
-        self._continuous = {each.name: np.zeros(3) for each in source.continuous}
+        self._continuous = {field.name: np.zeros(3) for field in source.continuous}
         self._counts = np.zeros(len(source.table), np.int64)
         self._changed, self._pairs = 0, 0
 

@@ -79,7 +79,7 @@ def _patches(names: Sequence[str], colours: Sequence[str], occurring: Sequence[i
 
 
 def _occurring(maps: Sequence[NDArray[np.uint8]]) -> list[int]:
-    return sorted({int(i) for each in maps for i in np.unique(each)})
+    return sorted({int(i) for values in maps for i in np.unique(values)})
 
 
 def _panel(values: NDArray[Any], extent: Extent | None, width: float, height: float) -> tuple[float, float]:

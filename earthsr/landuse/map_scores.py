@@ -43,8 +43,8 @@ def change_categories(
     """
     truth, prediction, anchor = np.broadcast_arrays(truth, prediction, anchor)
     changed, moved = truth != anchor, prediction != anchor
-    found = np.where(changed, np.where(moved, np.where(prediction == truth, 1, 2), 3), np.where(moved, 4, 0))
-    return np.where((truth < k) & (anchor < k), found, NOT_COMPARED).astype(np.uint8)
+    categories = np.where(changed, np.where(moved, np.where(prediction == truth, 1, 2), 3), np.where(moved, 4, 0))
+    return np.where((truth < k) & (anchor < k), categories, NOT_COMPARED).astype(np.uint8)
 
 
 @dataclass(frozen=True, eq=False)
@@ -228,11 +228,11 @@ def flicker_statistics(prediction: NDArray[np.uint8], k: int, truth: NDArray[np.
     if truth is not None and truth.shape != prediction.shape:
         raise ValueError(f"truth has shape {truth.shape} and prediction {prediction.shape}, expected the same")
     flicker, triples = _flicker(prediction, (prediction if truth is None else truth) < k)
-    found = replace(MapStatistics.empty(k), flicker=flicker, triples=triples)
+    counted = replace(MapStatistics.empty(k), flicker=flicker, triples=triples)
     if truth is None:
-        return found
+        return counted
     flicker, triples = _flicker(truth, truth < k)
-    return replace(found, truth_flicker=flicker, truth_triples=triples)
+    return replace(counted, truth_flicker=flicker, truth_triples=triples)
 
 
 def _flicker(series: NDArray[np.uint8], valid: NDArray[np.bool_]) -> tuple[int, int]:

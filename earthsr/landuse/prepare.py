@@ -154,13 +154,13 @@ def _take(held: tuple[int, ...], wanted: Span | None, notes: list[str]) -> tuple
 
 
 def _held_out(plan: SplitPlan, asked: Sequence[Span], years: Sequence[int]) -> tuple[int, ...]:
-    found = set(plan.held_out_years)
+    held_out = set(plan.held_out_years)
     for first, last in asked:
         inside = {year for year in years if first <= year <= last}
         if not inside:
             raise InputError(f"held-out years {first} to {last} are not in the data, which have {spans(years)}")
-        found |= inside
-    return tuple(sorted(found))
+        held_out |= inside
+    return tuple(sorted(held_out))
 
 
 class ArchiveSource:
@@ -183,7 +183,7 @@ class ArchiveSource:
         self._maps, self._statics = maps, statics
         self.grid, self.crs, self.table = maps.grid, maps.crs, maps.table
         self.years = tuple(sorted(years))
-        self.static_channels = tuple(each.channel for each in statics.fields)
+        self.static_channels = tuple(field.channel for field in statics.fields)
         self.continuous: tuple[ContinuousField, ...] = ()
         files = [path.name for path in maps.paths(self.years)]
         some = ", ".join(files) if len(files) <= 3 else f"{files[0]} and {len(files) - 1} more files"
@@ -192,7 +192,7 @@ class ArchiveSource:
 
     def static(self, window: Window) -> NDArray[np.float32]:
         """Static fields (C_s, rows, columns) in their units; NaN where there is no value."""
-        return np.stack([each.read(window) for each in self._statics.fields])
+        return np.stack([field.read(window) for field in self._statics.fields])
 
     def classes(self, year: int, window: Window) -> NDArray[np.uint8]:
         """Class indices (rows, columns) of a year; 255 = nodata."""
@@ -228,13 +228,13 @@ class ArchiveSource:
 
 
 def _fingerprints(paths: Iterable[Path]) -> list[dict[str, Any]]:
-    found = [fingerprint(path) for path in paths]
-    if len(found) <= _MOST_FILES:
-        return found
-    digest = hashlib.sha256("".join(each["sha256"] for each in found).encode()).hexdigest()
-    first, last = found[0]["name"], found[-1]["name"]
-    whole = sum(each["bytes"] for each in found)
-    return [{"name": f"{first} to {last}", "files": len(found), "bytes": whole, "sha256_of_sha256": digest}]
+    prints = [fingerprint(path) for path in paths]
+    if len(prints) <= _MOST_FILES:
+        return prints
+    digest = hashlib.sha256("".join(file_print["sha256"] for file_print in prints).encode()).hexdigest()
+    first, last = prints[0]["name"], prints[-1]["name"]
+    whole = sum(file_print["bytes"] for file_print in prints)
+    return [{"name": f"{first} to {last}", "files": len(prints), "bytes": whole, "sha256_of_sha256": digest}]
 
 
 def read_scenario(

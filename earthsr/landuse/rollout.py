@@ -179,7 +179,7 @@ def _separate(places: NDArray[np.int64], size: int) -> bool:
     for row, column in places.tolist():
         i, j = row // size, column // size
         around = (near.get((i + a, j + b), ()) for a in (-1, 0, 1) for b in (-1, 0, 1))
-        if any(abs(row - r) < size and abs(column - c) < size for each in around for r, c in each):
+        if any(abs(row - r) < size and abs(column - c) < size for neighbours in around for r, c in neighbours):
             return False
         near.setdefault((i, j), []).append((row, column))
     return True

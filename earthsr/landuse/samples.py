@@ -157,13 +157,13 @@ class Composer:
             if kept is not None:
                 self._maps.move_to_end(key)
                 return kept
-        found = self.source.classes(tile, year)
-        found.flags.writeable = False
+        classes = self.source.classes(tile, year)
+        classes.flags.writeable = False
         with self._lock:
-            self._maps[key] = found
+            self._maps[key] = classes
             while len(self._maps) > self._most_maps:
                 self._maps.popitem(last=False)
-        return found
+        return classes
 
     def fields(
         self,
@@ -189,16 +189,16 @@ class Composer:
         known : ndarray of shape (P, P), optional
             1 where the prior may be seen; wherever it has a class, where absent.
         """
-        here = self._tile(tile)
-        coarse = self.source.forcing(year, here.rows, here.columns)
+        ground = self._tile(tile)
+        coarse = self.source.forcing(year, ground.rows, ground.columns)
         mask = (prior != NODATA).astype(np.uint8)
         if known is not None:
             mask &= known
         return {
             "coarse": np.nan_to_num(coarse, nan=0.0),
-            "wy": here.wy,
-            "wx": here.wx,
-            "static": here.static,
+            "wy": ground.wy,
+            "wx": ground.wx,
+            "static": ground.static,
             "prior": prior,
             "prior_mask": mask,
             "scalars": scalars(year, step, direction),

@@ -104,14 +104,14 @@ class LandUseData(SplitFile):
         DataError
             If a value is infinite; the message names channel, tile and cell.
         """
-        found = self._read(lambda handle: handle["static"][tile]).astype(np.float32, copy=False)
-        if np.isinf(found).any():
-            c, row, column = (int(i) for i in np.argwhere(np.isinf(found))[0])
+        fields = self._read(lambda handle: handle["static"][tile]).astype(np.float32, copy=False)
+        if np.isinf(fields).any():
+            c, row, column = (int(i) for i in np.argwhere(np.isinf(fields))[0])
             raise DataError(
-                f"{self.path}: static holds {found[c, row, column]} for {self.layout.static_channels[c].name} in tile "
+                f"{self.path}: static holds {fields[c, row, column]} for {self.layout.static_channels[c].name} in tile "
                 f"{tile}, row {row}, column {column}; use NaN where there is no value"
             )
-        return found
+        return fields
 
     def classes(self, tile: int, year: int) -> NDArray[np.uint8]:
         """Class indices of a tile in a year (P, P); 255 = nodata.
@@ -122,15 +122,15 @@ class LandUseData(SplitFile):
             If a value is no class of the table; the message names tile, year and cell.
         """
         index = self.layout.years.index(year)
-        found = self._read(lambda handle: handle["classes"][tile, index])
-        bad = (found >= len(self.layout.table)) & (found != NODATA)
+        classes = self._read(lambda handle: handle["classes"][tile, index])
+        bad = (classes >= len(self.layout.table)) & (classes != NODATA)
         if bad.any():
             row, column = (int(i) for i in np.argwhere(bad)[0])
             raise DataError(
-                f"{self.path}: classes holds {found[row, column]} in tile {tile}, year {year}, row {row}, column "
+                f"{self.path}: classes holds {classes[row, column]} in tile {tile}, year {year}, row {row}, column "
                 f"{column}; the table has {len(self.layout.table)} classes, and 255 is nodata"
             )
-        return found.astype(np.uint8, copy=False)
+        return classes.astype(np.uint8, copy=False)
 
     def field(self, name: str) -> ContinuousField:
         """Return the continuous field of that name.

@@ -165,7 +165,7 @@ class LandUse(TileTask):
                 maps.update(predict_maps(model, composer, tiles, path, self.field_names, rows, pad_to=size).items())
             if region is not None and baselines:
                 made = [baseline_maps(truth[0, i], region, source, places[t], order) for i, t in enumerate(tiles)]
-                maps |= {name: np.stack([each[name] for each in made], axis=1) for name in BASELINES}
+                maps |= {name: np.stack([of_tile[name] for of_tile in made], axis=1) for name in BASELINES}
             self._add(scores, maps, truth, [places[tile] for tile in tiles])
         return scores
 

@@ -115,15 +115,15 @@ class SplitPlan:
         wanted = [(name, share) for name, share in zip(SPLITS, self.shares, strict=True) if share > 0]
         room = along - self.buffer_cells * (len(wanted) - 1)
         whole = sum(share for _, share in wanted)
-        found: dict[str, list[Window]] = {}
+        windows: dict[str, list[Window]] = {}
         start, done = 0, 0.0
         for number, (name, share) in enumerate(wanted):
             done += share
             end = round(room * done / whole) + self.buffer_cells * number
             band = (start, end) if self.axis == "columns" else (along - end, along - start)
-            found[name] = self._cut(grid, name, band)
+            windows[name] = self._cut(grid, name, band)
             start = end + self.buffer_cells
-        return found
+        return windows
 
     def _cut(self, grid: Grid, name: str, band: tuple[int, int]) -> list[Window]:
         size = self.tile_size

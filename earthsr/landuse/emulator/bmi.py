@@ -93,10 +93,10 @@ class BmiConfig(Section):
         if missing:
             raise ConfigError(f"{path}: lacks {', '.join(missing)}; checkpoint, static, anchor, end_year are needed")
         try:
-            found = cls.model_validate(values)
+            config = cls.model_validate(values)
         except ValidationError as error:
             raise config_error(error, cls, where="", source=str(path)) from None
-        return found._beside(path.absolute().parent)
+        return config._beside(path.absolute().parent)
 
     def _beside(self, folder: Path) -> BmiConfig:
         """Give the same with paths that begin at the root."""
@@ -120,9 +120,9 @@ class BmiConfig(Section):
     def options(self) -> dict[str, Any]:
         """What :meth:`earthsr.landuse.emulator.Emulator.load` takes beside the checkpoint."""
         names = ("static", "fixed", "bbox", "match_areas", "backend", "device", "precision", "tile", "overlap")
-        found = {name: getattr(self, name) for name in (*names, "batch_size")}
-        found["protected"] = self.protected or None
-        return found if self.chunk is None else {**found, "chunk": self.chunk}
+        options = {name: getattr(self, name) for name in (*names, "batch_size")}
+        options["protected"] = self.protected or None
+        return options if self.chunk is None else {**options, "chunk": self.chunk}
 
 
 def _bmipy() -> Any:
@@ -205,12 +205,12 @@ class EarthsrBmi(_bmipy().Bmi):  # type: ignore[misc]
     def get_input_var_names(self) -> tuple[str, ...]:
         """Fractions, one a channel of the model."""
         self._emulator("get_input_var_names")
-        return tuple(name for name, each in self._variables.items() if each.is_input)
+        return tuple(name for name, variable in self._variables.items() if variable.is_input)
 
     def get_output_var_names(self) -> tuple[str, ...]:
         """Classes, their probability, areas of fine cells, and areas of classes in coarse cells."""
         self._emulator("get_output_var_names")
-        return tuple(name for name, each in self._variables.items() if not each.is_input)
+        return tuple(name for name, variable in self._variables.items() if not variable.is_input)
 
     # Variables.
 
@@ -376,10 +376,10 @@ class EarthsrBmi(_bmipy().Bmi):  # type: ignore[misc]
         return self._variables[name]
 
     def _input(self, name: str) -> Variable:
-        found = self._variable(name)
-        if not found.is_input:
+        variable = self._variable(name)
+        if not variable.is_input:
             raise InputError(f"{name} is an output; inputs are {', '.join(self.get_input_var_names())}")
-        return found
+        return variable
 
     def _grid(self, number: int) -> UniformGrid:
         emulator = self._emulator(f"grid {number}")
@@ -396,7 +396,9 @@ class EarthsrBmi(_bmipy().Bmi):  # type: ignore[misc]
         """Step some years, all of them or none."""
         emulator = self._emulator("update")
         years = [self._now + self._direction * (step + 1) for step in range(count)]
-        unset = [name for name, each in self._variables.items() if each.is_input and np.isnan(each.values).all()]
+        unset = [
+            name for name, variable in self._variables.items() if variable.is_input and np.isnan(variable.values).all()
+        ]
         if unset:
             raise InputError(f"update to {years[0]}: {', '.join(unset)} was not set; call set_value first")
         self._take(emulator.step(self._forcing(emulator).expand_dims(year=years), years[-1]))
@@ -420,8 +422,8 @@ class EarthsrBmi(_bmipy().Bmi):  # type: ignore[misc]
 def _fill(target: NDArray[Any], values: NDArray[Any], what: str) -> NDArray[Any]:
     """Copy values into an array of the caller's."""
     if not isinstance(target, np.ndarray) or target.size != values.size:
-        found = f"{target.size} items" if isinstance(target, np.ndarray) else type(target).__name__
-        raise InputError(f"{what}: the array to be filled has {found}, expected a NumPy array of {values.size}")
+        given = f"{target.size} items" if isinstance(target, np.ndarray) else type(target).__name__
+        raise InputError(f"{what}: the array to be filled has {given}, expected a NumPy array of {values.size}")
     if not np.can_cast(values.dtype, target.dtype, "same_kind"):
         raise InputError(f"{what}: the array to be filled is of {target.dtype}, expected {values.dtype}")
     target[...] = values.reshape(target.shape)
@@ -429,20 +431,22 @@ def _fill(target: NDArray[Any], values: NDArray[Any], what: str) -> NDArray[Any]
 
 
 def _places(indices: Any, size: int, name: str) -> NDArray[np.int64]:
-    found = np.asarray(indices).reshape(-1)
-    if found.dtype.kind not in "iu" or (found.size and (found.min() < 0 or found.max() >= size)):
-        said = f"{found.min()} to {found.max()}" if found.size and found.dtype.kind in "iu" else str(found.dtype)
-        raise InputError(f"{name}: indices are {said}, expected whole numbers from 0 to {size - 1}")
-    return found.astype(np.int64)
+    places = np.asarray(indices).reshape(-1)
+    if places.dtype.kind not in "iu" or (places.size and (places.min() < 0 or places.max() >= size)):
+        range_text = (
+            f"{places.min()} to {places.max()}" if places.size and places.dtype.kind in "iu" else str(places.dtype)
+        )
+        raise InputError(f"{name}: indices are {range_text}, expected whole numbers from 0 to {size - 1}")
+    return places.astype(np.int64)
 
 
 def _numbers(values: Any, size: int, what: str) -> NDArray[np.float64]:
     """Fractions, flat, of which there have to be so many."""
-    found = np.asarray(values)
-    if found.dtype.kind not in "iuf" or found.size != size:
-        raise InputError(f"{what}: {found.size} items of {found.dtype}, expected {size} numbers")
-    found = found.astype(np.float64).reshape(-1)
-    if ((found < -FRACTION_SLACK) | (found > 1 + FRACTION_SLACK)).any():
-        bad = found[(found < -FRACTION_SLACK) | (found > 1 + FRACTION_SLACK)][0]
+    numbers = np.asarray(values)
+    if numbers.dtype.kind not in "iuf" or numbers.size != size:
+        raise InputError(f"{what}: {numbers.size} items of {numbers.dtype}, expected {size} numbers")
+    numbers = numbers.astype(np.float64).reshape(-1)
+    if ((numbers < -FRACTION_SLACK) | (numbers > 1 + FRACTION_SLACK)).any():
+        bad = numbers[(numbers < -FRACTION_SLACK) | (numbers > 1 + FRACTION_SLACK)][0]
         raise InputError(f"{what}: {bad:g} is no fraction of 0 to 1 (units 1); is it in percent, or a fill value?")
-    return found
+    return numbers

@@ -47,9 +47,9 @@ class Variable:
     @property
     def reference(self) -> NDArray[Any]:
         """The values, flat and without a copy; those of an output cannot be written to."""
-        found = self.values.reshape(-1)
-        found.flags.writeable = self.is_input
-        return found
+        flat = self.values.reshape(-1)
+        flat.flags.writeable = self.is_input
+        return flat
 
 
 @dataclass(frozen=True)
@@ -111,14 +111,14 @@ def variables_of(emulator: Emulator) -> dict[str, Variable]:
     shapes = (fine.rows, fine.columns), (coarse.rows, coarse.columns)
     _require_apart(emulator.channels)
     _require_apart(emulator.table.names)
-    found = [
+    variables = [
         Variable(fraction_name(channel), "1", COARSE, np.full(shapes[1], np.nan), True) for channel in emulator.channels
     ]
-    found.append(Variable(CLASS, "1", FINE, np.full(shapes[0], NODATA, np.uint8)))
-    found.append(Variable(CONFIDENCE, "1", FINE, np.full(shapes[0], np.nan, np.float32)))
-    found.append(Variable(CELL_AREA, "km2", FINE, cell_areas(fine)[::-1].copy()))
-    found += [Variable(area_name(name), "km2", COARSE, np.zeros(shapes[1])) for name in emulator.table.names]
-    return {each.name: each for each in found}
+    variables.append(Variable(CLASS, "1", FINE, np.full(shapes[0], NODATA, np.uint8)))
+    variables.append(Variable(CONFIDENCE, "1", FINE, np.full(shapes[0], np.nan, np.float32)))
+    variables.append(Variable(CELL_AREA, "km2", FINE, cell_areas(fine)[::-1].copy()))
+    variables += [Variable(area_name(name), "km2", COARSE, np.zeros(shapes[1])) for name in emulator.table.names]
+    return {variable.name: variable for variable in variables}
 
 
 def _require_apart(names: Sequence[str]) -> None:

@@ -192,7 +192,7 @@ class Emulator:
         """
         level = Precision(precision) if isinstance(precision, str) else precision  # type: ignore[arg-type]
         model = Model.from_checkpoint(path, backend=backend, device=device, precision=level)
-        found = cls(
+        emulator = cls(
             model,
             static=static,
             protected=protected,
@@ -206,7 +206,7 @@ class Emulator:
         )
         # A device that is not there is told of now, and no step waits for it.
         _ = model.engine
-        return found
+        return emulator
 
     @property
     def state(self) -> Any:
@@ -295,19 +295,19 @@ class Emulator:
         return dataset
 
     def _state_of(self, given: Any, year: int | None, what: str) -> State:
-        found = read_map(given, self.table, self.grid, what)
-        if year is not None and found.year is not None and require_year(year) != found.year:
-            raise InputError(f"{what} is of {found.year} by its own coordinate, the year given is {year}")
-        year = found.year if year is None else year
+        given_map = read_map(given, self.table, self.grid, what)
+        if year is not None and given_map.year is not None and require_year(year) != given_map.year:
+            raise InputError(f"{what} is of {given_map.year} by its own coordinate, the year given is {year}")
+        year = given_map.year if year is None else year
         if year is None:
             raise InputError(
                 f"{what} does not say its year; give it a coordinate year, such as .assign_coords(year=2000)"
             )
-        has = found.classes != NODATA
-        free = found.free
+        has = given_map.classes != NODATA
+        free = given_map.free
         if free is None:
-            free = ~(self._protected | np.isin(found.classes, self._method.fixed))
-        return State(require_year(year), found.classes, free & has)
+            free = ~(self._protected | np.isin(given_map.classes, self._method.fixed))
+        return State(require_year(year), given_map.classes, free & has)
 
     def _years_to(self, before: State | None, year: int) -> tuple[int, ...]:
         """Years to be made, in order; what the model has not learnt is warned of."""

@@ -129,14 +129,14 @@ def areas_km2(classes: NDArray[np.uint8], k: int, fine: Grid, coarse: Grid) -> N
     """
     rows, columns = cells_of(coarse, fine, Window(0, 0, fine.rows, fine.columns))
     area = row_areas(fine)
-    found = np.zeros((k, coarse.rows, coarse.columns))
+    areas = np.zeros((k, coarse.rows, coarse.columns))
     for i in np.unique(rows[rows >= 0]):
         lines = np.flatnonzero(rows == i)
         key = (np.arange(len(lines))[:, None] * coarse.columns + columns) * (k + 1) + np.minimum(classes[lines], k)
         count = np.bincount(key.ravel(), minlength=len(lines) * coarse.columns * (k + 1))
         count = count.reshape(len(lines), coarse.columns, k + 1)[..., :k]
-        found[:, i] = np.einsum("n,nwk->kw", area[lines], count)
-    return found
+        areas[:, i] = np.einsum("n,nwk->kw", area[lines], count)
+    return areas
 
 
 def dataset_of(
@@ -164,8 +164,8 @@ def dataset_of(
     """
     xarray = geo_module("xarray")
     spec = MapsSpec(fine, CRS, (state.year,), table, (fine.rows, fine.columns), ("land_use",))
-    here = georeference(spec)
-    y, x = axis_attributes(here)
+    place = georeference(spec)
+    y, x = axis_attributes(place)
     fine_axes, coarse_axes = ("lat", "lon"), ("coarse_lat", "coarse_lon")
     class_attributes = flags(spec)
     variables: dict[str, Any] = {
@@ -187,8 +187,12 @@ def dataset_of(
         ),
     }
     if confidence is not None:
-        said = {"long_name": "largest probability of a land-use class", "units": "1", "grid_mapping": CRS_VARIABLE}
-        variables["confidence"] = (fine_axes, confidence, said)
+        attributes_of_confidence = {
+            "long_name": "largest probability of a land-use class",
+            "units": "1",
+            "grid_mapping": CRS_VARIABLE,
+        }
+        variables["confidence"] = (fine_axes, confidence, attributes_of_confidence)
     coordinates = {
         "lat": ("lat", fine.latitudes(), y),
         "lon": ("lon", fine.longitudes(), x),
@@ -197,7 +201,7 @@ def dataset_of(
         "class": ("class", codes(spec), {"long_name": "code of land-use class", **class_attributes}),
         "class_name": ("class", np.array(table.names), {"long_name": "name of land-use class"}),
         "year": ((), np.int32(state.year), {"long_name": "calendar year", "units": "1"}),
-        CRS_VARIABLE: ((), np.int32(0), crs_attributes(here)),
+        CRS_VARIABLE: ((), np.int32(0), crs_attributes(place)),
     }
     title = {"title": f"Land use in {state.year}", "Conventions": CONVENTIONS}
     source = f"earthsr {earthsr.__version__}, U-Net"

@@ -183,11 +183,11 @@ def _decide(
     flat = probabilities.reshape(len(probabilities), -1)
     for groups, cells, sizes in _batches(position, place, len(goal)):
         scores = np.stack([scores_of(plane[cells]) for plane in flat])
-        found = assign(scores, whole_cells(goal[groups], sizes), sizes)
-        inside = found != NO_CLASS
+        classes = assign(scores, whole_cells(goal[groups], sizes), sizes)
+        inside = classes != NO_CLASS
         if areas is not None:
-            trim(found, scores, np.where(inside, areas[cells // result.shape[1]], 0.0), goal[groups])
-        result.ravel()[cells[inside]] = found[inside]
+            trim(classes, scores, np.where(inside, areas[cells // result.shape[1]], 0.0), goal[groups])
+        result.ravel()[cells[inside]] = classes[inside]
 
 
 def _loss_nats(

@@ -95,7 +95,7 @@ class Maker:
     def __init__(self, plan: Method, maps: MapStore, scratch: FieldStore) -> None:
         self.plan, self.maps, self.scratch = plan, maps, scratch
         method = plan.model.metadata.get("coarse_interpolation", "bilinear")
-        names = tuple(each.name for each in plan.model.spec.inputs)
+        names = tuple(field.name for field in plan.model.spec.inputs)
         self._memory: NDArray[np.float32] | None = None
         self._fields = WindowFields(plan.grid, plan.world.scenario.grid, plan.tiles.tile, method, names)
 
@@ -129,20 +129,20 @@ class Maker:
             probabilities = self._probabilities(step, piece)
             plain = np.where(free, likeliest(probabilities), kept)
             layers = self._layers(probabilities, free, inside)
-        found, decoded = plain, None
+        classes, decoded = plain, None
         if plan.options.match_areas:
             matched, decoded = self._matched(step, chunk, piece, probabilities, kept)
-            found = np.where(free, matched, kept)
-        ledger = self._ledger(chunk, found, piece.before, piece.earlier, step.year)
+            classes = np.where(free, matched, kept)
+        ledger = self._ledger(chunk, classes, piece.before, piece.earlier, step.year)
         record = {**ledger.to_dict(), "windows": len(piece.tiles), "seconds": time.perf_counter() - began}
         if decoded is not None:
             without = self._ledger(chunk, plain, None, None, step.year)
             record["decoder"] = {
-                "cells_changed": int((found != plain)[inside].sum()),
+                "cells_changed": int((classes != plain)[inside].sum()),
                 **decoded,
                 "difference_km2_before": without.difference_km2,
             }
-        return ChunkMaps(found[inside], layers, record)
+        return ChunkMaps(classes[inside], layers, record)
 
     def write(self, step: Step, chunk: Chunk, made: ChunkMaps) -> None:
         """Write a chunk; what it holds is there when this returns."""
@@ -180,7 +180,7 @@ class Maker:
             probabilities = np.broadcast_to(np.float32(0), (len(plan.world.table), *kept.shape))
         cells, fractions = self.cells(area, plan.world.scenario.fractions(step.year))
         index = _index(cells, fractions)
-        found = match_areas(
+        matched = match_areas(
             probabilities,
             fractions,
             np.where(piece.marks == VOID, -1, index),
@@ -190,9 +190,9 @@ class Maker:
         )
         # Those at the chunk's border are decoded for the chunks beside it too, and counted once.
         own = begun_in(self._inside(chunk), index, piece.marks != VOID, fractions[0].size)
-        unmet = asks_nothing(found.classes, index, fractions, plan.known)
-        unmet[found.unmet] = True
-        return found.classes, {"coarse_cells": int(own.sum()), "coarse_cells_unmet": int((own & unmet).sum())}
+        unmet = asks_nothing(matched.classes, index, fractions, plan.known)
+        unmet[matched.unmet] = True
+        return matched.classes, {"coarse_cells": int(own.sum()), "coarse_cells_unmet": int((own & unmet).sum())}
 
     def cells(
         self, window: Window, coarse: NDArray[np.float32]
@@ -213,13 +213,13 @@ class Maker:
         self, probabilities: NDArray[np.float32], free: NDArray[np.bool_], inside: tuple[slice, slice]
     ) -> dict[str, NDArray[np.float32]]:
         """What is kept beside classes, NaN where nothing was predicted."""
-        found: dict[str, NDArray[np.float32]] = {}
+        layers: dict[str, NDArray[np.float32]] = {}
         blank = ~free[inside]
         if "confidence" in self.plan.options.keep:
-            found["confidence"] = np.where(blank, np.float32(np.nan), probabilities.max(axis=0)[inside])
+            layers["confidence"] = np.where(blank, np.float32(np.nan), probabilities.max(axis=0)[inside])
         if "probabilities" in self.plan.options.keep:
-            found["probabilities"] = np.where(blank, np.float32(np.nan), probabilities[(slice(None), *inside)])
-        return found
+            layers["probabilities"] = np.where(blank, np.float32(np.nan), probabilities[(slice(None), *inside)])
+        return layers
 
     def _inside(self, chunk: Chunk) -> tuple[slice, slice]:
         """Place of a chunk in its area."""
@@ -245,14 +245,14 @@ class Maker:
         areas = row_areas(plan.grid, area.row, area.rows)
         if area == window:
             return count(classes, k, areas, plan.known, cells, fractions, before, earlier)
-        found = count(classes[inside], k, areas[inside[0]], plan.known, before=before, earlier=earlier)
+        own_ledger = count(classes[inside], k, areas[inside[0]], plan.known, before=before, earlier=earlier)
         if cells is None:
-            return found
+            return own_ledger
         assert fractions is not None
         own = begun_in(inside, _index(cells, fractions), classes != NODATA, fractions[0].size)
         told = count(classes, k, areas, plan.known, cells, np.where(own.reshape(fractions.shape[1:]), fractions, 0))
         return replace(
-            found, forcing_km2=told.forcing_km2, difference_km2=told.difference_km2, covered_km2=told.covered_km2
+            own_ledger, forcing_km2=told.forcing_km2, difference_km2=told.difference_km2, covered_km2=told.covered_km2
         )
 
 
@@ -293,10 +293,10 @@ def begun_in(
 
 def likeliest(probabilities: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Class of the largest probability (rows, columns), the first of equal ones; in bands that stay in the cache."""
-    found = np.empty(probabilities.shape[1:], np.uint8)
-    for top in range(0, len(found), 32):
-        found[top : top + 32] = probabilities[:, top : top + 32].argmax(axis=0)
-    return found
+    classes = np.empty(probabilities.shape[1:], np.uint8)
+    for top in range(0, len(classes), 32):
+        classes[top : top + 32] = probabilities[:, top : top + 32].argmax(axis=0)
+    return classes
 
 
 class Ground(NamedTuple):

@@ -85,7 +85,7 @@ def _seconds_per_window(plan: Plan) -> float:
         world.scenario.grid,
         plan.tiles.tile,
         plan.model.metadata.get("coarse_interpolation", "bilinear"),
-        tuple(each.name for each in spec.inputs),
+        tuple(field.name for field in spec.inputs),
     )
     static = plan.normalisation.static(world.static(tile.window))
     ground = Ground(tile.window, static, world.anchor(tile.window), world.scenario.fractions(step.year))

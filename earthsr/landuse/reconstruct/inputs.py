@@ -84,10 +84,10 @@ def open_inputs(model: Model, inputs: Inputs) -> WorldInputs:
 def warn_of_cells(model: Model, grid: Grid) -> None:
     """Say where cells are of another size than those that a model was trained on."""
     trained_deg = model.metadata.get("output_cell_size_deg")
-    here = (grid.cell_y, grid.cell_x)
-    if trained_deg and any(abs(a / b - 1) > 0.01 for a, b in zip(here, trained_deg, strict=True)):
+    cells = (grid.cell_y, grid.cell_x)
+    if trained_deg and any(abs(a / b - 1) > 0.01 for a, b in zip(cells, trained_deg, strict=True)):
         _logger.warning(
             "cells are %.6g x %.6g degrees, the model was trained on %.6g x %.6g: maps may be worse than its scores",
-            *here,
+            *cells,
             *trained_deg,
         )

@@ -76,20 +76,20 @@ def count(
     w = (fractions.shape[2] if fractions is not None else 1) + 1
     lines = np.arange(len(classes))[:, None]
     key = (lines * w + np.where(columns < 0, w - 1, columns)) * (k + 1) + np.minimum(classes, k)
-    found = np.bincount(key.ravel(), minlength=len(classes) * w * (k + 1)).reshape(len(classes), w, k + 1)
-    areas = np.einsum("h,hwk->k", row_km2, found[:, :, :k])
+    cell_counts = np.bincount(key.ravel(), minlength=len(classes) * w * (k + 1)).reshape(len(classes), w, k + 1)
+    areas = np.einsum("h,hwk->k", row_km2, cell_counts[:, :, :k])
     forcing, difference, covered = None, None, 0.0
     if cells is not None and fractions is not None:
         inside = rows >= 0
         h = fractions.shape[1]
         spread = np.zeros((h, len(rows)))
         spread[rows[inside], np.flatnonzero(inside)] = row_km2[inside]
-        made = np.einsum("ih,hwk->iwk", spread, found[:, :-1], optimize=True)
-        said = np.where(known[:, None, None], np.nan_to_num(fractions.astype(np.float64)), 0.0)
+        made = np.einsum("ih,hwk->iwk", spread, cell_counts[:, :-1], optimize=True)
+        told_fractions = np.where(known[:, None, None], np.nan_to_num(fractions.astype(np.float64)), 0.0)
         # A cell of the sea has fractions of 0 throughout: nothing is said of it.
-        told = said.sum(axis=0) > 0
+        told = told_fractions.sum(axis=0) > 0
         # Fractions are of the whole coarse cell, the sea included.
-        wanted = said * np.where(told, made.sum(axis=-1), 0.0)
+        wanted = told_fractions * np.where(told, made.sum(axis=-1), 0.0)
         made = np.where(told[..., None], made[..., :k], 0.0)
         forcing = wanted.sum(axis=(1, 2)).tolist()
         gap = np.abs(made.transpose(2, 0, 1) - wanted).sum(axis=(1, 2))
@@ -135,7 +135,7 @@ def yearly(totals: Mapping[int, Mapping[str, Any]], names: Sequence[str]) -> dic
     names : sequence of str
         Of the K classes.
     """
-    found = {}
+    by_year = {}
     for year, total in sorted(totals.items()):
         valid = total["valid_km2"] or 1.0
         figures: dict[str, Any] = {"areas_km2": dict(zip(names, total["areas_km2"], strict=True))}
@@ -154,28 +154,28 @@ def yearly(totals: Mapping[int, Mapping[str, Any]], names: Sequence[str]) -> dic
             moves = np.array(total["transitions_km2"])
             figures["changed_percent"] = 100 * float(moves.sum() - np.trace(moves)) / valid
             figures["reverted_percent"] = 100 * total["reverted_km2"] / valid
-        found[year] = figures
-    return found
+        by_year[year] = figures
+    return by_year
 
 
 def by_decade(years: Mapping[int, Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Means over the years of each decade, and the net change of areas in it."""
-    found = []
+    rows = []
     for start in sorted({year // _DECADE * _DECADE for year in years}):
-        here = [year for year in sorted(years) if start <= year < start + _DECADE]
-        row: dict[str, Any] = {"decade": start, "years": [here[0], here[-1]]}
+        within = [year for year in sorted(years) if start <= year < start + _DECADE]
+        row: dict[str, Any] = {"decade": start, "years": [within[0], within[-1]]}
         for key in (
             "area_error_percent",
             "area_error_percent_without_decoder",
             "changed_percent",
             "reverted_percent",
         ):
-            values = [years[year][key] for year in here if years[year].get(key) is not None]
+            values = [years[year][key] for year in within if years[year].get(key) is not None]
             row[key] = float(np.mean(values)) if values else None
-        first, last = years[here[0]]["areas_km2"], years[here[-1]]["areas_km2"]
+        first, last = years[within[0]]["areas_km2"], years[within[-1]]["areas_km2"]
         row["net_change_km2"] = {name: last[name] - first[name] for name in first}
-        found.append(row)
-    return found
+        rows.append(row)
+    return rows
 
 
 def worst_years(years: Mapping[int, Mapping[str, Any]], count: int = 3) -> list[int]:

@@ -94,9 +94,9 @@ def finish(
         "files": [path.name for path in files],
         "classes": list(plan.world.table.names),
         "years": {str(year): values for year, values in years.items()},
-        "decades": by_decade({year: each for year, each in years.items() if year != plan.world.anchor_year}),
+        "decades": by_decade({year: figures for year, figures in years.items() if year != plan.world.anchor_year}),
         "years_with_most_change": worst_years(years),
-        "joins": [asdict(each) for each in plan.world.scenario.joins],
+        "joins": [asdict(join) for join in plan.world.scenario.joins],
         "windows": sum(total["windows"] for total in totals.values()),
         "seconds_computing": sum(total["seconds"] for total in totals.values()),
         "notes": plan.world.notes,
@@ -176,16 +176,16 @@ def thinned(maps: Maps, year: int, most: int = _DRAWN) -> NDArray[np.uint8]:
     grid = maps.spec.grid
     step = max(1, -(-max(grid.rows, grid.columns) // most))
     rows, columns = (np.arange(step // 2, cells, step) for cells in (grid.rows, grid.columns))
-    found = np.full((len(rows), len(columns)), NODATA, np.uint8)
+    drawn = np.full((len(rows), len(columns)), NODATA, np.uint8)
     for window in all_chunks(grid, maps.spec.chunk):
         top, bottom = np.searchsorted(rows, (window.row, window.row + window.rows))
         left, right = np.searchsorted(columns, (window.column, window.column + window.columns))
         if top < bottom and left < right:
             values = maps.read("land_use", year, window)
-            found[top:bottom, left:right] = values[
+            drawn[top:bottom, left:right] = values[
                 np.ix_(rows[top:bottom] - window.row, columns[left:right] - window.column)
             ]
-    return found
+    return drawn
 
 
 def _write_page(
@@ -212,7 +212,7 @@ def _write_page(
     ]
     order = sorted(years)
     curves = {"maps": {n: [years[y]["areas_km2"][n] for y in order] for n in names}}
-    if any("scenario_km2" in each for each in years.values()):
+    if any("scenario_km2" in figures_of for figures_of in years.values()):
         # The scenario as the third style of the three; cells that it says nothing of are in the maps alone.
         curves["scenario, same cells"] = {
             n: [years[y].get("scenario_km2", {}).get(n) for y in order]
@@ -240,8 +240,8 @@ def _write_page(
             f" Between {join['before']} and {join['after']} ({join['year']}) fractions jump by {jump:.2g} in the "
             f"channel that jumps most; from year to year it is {ordinary:.2g} elsewhere."
         )
-    decades = {f"{each['years'][0]} to {each['years'][1]}": each for each in report["decades"]}
-    columns = tuple(c for c in _DECADES if any(each.get(c[0]) is not None for each in decades.values()))
+    decades = {f"{figures_of['years'][0]} to {figures_of['years'][1]}": figures_of for figures_of in report["decades"]}
+    columns = tuple(c for c in _DECADES if any(figures_of.get(c[0]) is not None for figures_of in decades.values()))
     table = score_table(decades, columns, best="") if decades else "<p>No year was made.</p>"
     shown_provenance = {k: v for k, v in report["provenance"].items() if k not in ("inputs", "training_config")}
     write_report(

@@ -156,9 +156,9 @@ class Method:
     @property
     def normalisation(self) -> ChannelNormalisation:
         """The model's own."""
-        found = self.model.normalisation
-        assert isinstance(found, ChannelNormalisation)
-        return found
+        normalisation = self.model.normalisation
+        assert isinstance(normalisation, ChannelNormalisation)
+        return normalisation
 
     @cached_property
     def lattice(self) -> tuple[Chunk, ...]:
@@ -191,14 +191,14 @@ class Method:
 
         The two are the same where cells of the one grid are whole multiples of the other's and begin together.
         """
-        here = self.window(chunk)
+        window = self.window(chunk)
         if not self.options.match_areas:
-            return here
-        rows, columns = cells_of(self.world.scenario.grid, self.grid, self._around(here))
-        top, height = _whole(rows, self._around(here).row, here.row, here.rows)
-        if here.columns == self.grid.columns:
-            return Window(top, here.column, height, here.columns)
-        left, width = _whole(columns, self._around(here).column, here.column, here.columns)
+            return window
+        rows, columns = cells_of(self.world.scenario.grid, self.grid, self._around(window))
+        top, height = _whole(rows, self._around(window).row, window.row, window.rows)
+        if window.columns == self.grid.columns:
+            return Window(top, window.column, height, window.columns)
+        left, width = _whole(columns, self._around(window).column, window.column, window.columns)
         return Window(top, left, height, width)
 
     def _around(self, window: Window) -> Window:
@@ -268,8 +268,8 @@ def make_plan(model: Model, world: WorldInputs, years: tuple[int, int], options:
             f"--years {first}:{last} from the anchor {world.anchor_year} needs fractions of {spans(missing)}, which "
             f"the scenario does not have (it has {spans(world.scenario.years)}); give --scenario a file with them"
         )
-    found = make_method(model, world, options)
-    return Plan(model, world, options, found.tiles, found.side, found.batch_size, steps)
+    method = make_method(model, world, options)
+    return Plan(model, world, options, method.tiles, method.side, method.batch_size, steps)
 
 
 def make_method(model: Model, world: World, options: Options) -> Method:

@@ -285,14 +285,14 @@ def _begun(
     """Make the shared folder, or find it made; None where everything is finished."""
     with work.locked():
         if overwrite:
-            found = work.read_manifest()
-            if found is not None and found["identity"] != json.loads(json.dumps(identity)):
+            manifest = work.read_manifest()
+            if manifest is not None and manifest["identity"] != json.loads(json.dumps(identity)):
                 work.clear()
-        found = work.require_same(identity)
-        if found is not None:
+        manifest = work.require_same(identity)
+        if manifest is not None:
             if not work.exporting.exists():
                 require_free(work.target, plan, overwrite)
-            return found
+            return manifest
         try:
             if work.finished(identity, [path.name for path in files_of(work.target, plan)], since):
                 work.remove()  # what the lock made, or a kill left
@@ -320,9 +320,9 @@ def _begin(plan: Plan, work: SharedFolder, identity: Mapping[str, Any]) -> dict[
     manifest = {"identity": dict(identity), "windows": windows, "valid": valid, "begun": time.time()}
     manifest["gaps"] = asdict(gaps)
     work.begin(manifest)
-    found = work.read_manifest()
-    assert found is not None
-    return found
+    written = work.read_manifest()
+    assert written is not None
+    return written
 
 
 def _roll_out(share: Share, patience_s: float) -> tuple[FlowTimes, int]:

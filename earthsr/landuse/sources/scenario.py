@@ -276,22 +276,22 @@ def open_scenario(
 
 def _variables(name: str, dataset: Any, channels: Sequence[str]) -> dict[str, str]:
     """Variable of each channel."""
-    found, missing = {}, []
+    by_channel, missing = {}, []
     for channel in (*channels, *held_states(channels)):
         names = (channel, variable_name(channel))
         variable = next((key for key in names if key in dataset.data_vars), None)
         if variable is not None:
-            found[channel] = variable
+            by_channel[channel] = variable
         elif channel not in OPTIONAL_STATES:
             missing.append(channel)
-    if missing or not found:
+    if missing or not by_channel:
         held = [str(key) for key in dataset.data_vars]
         listed = ", ".join(held[:20]) + (f" and {len(held) - 20} more" if len(held) > 20 else "")
         raise DataError(
             f"{name}: has no variable {', '.join(missing)}, which the model reads; it has {listed or 'none'}; give the "
             "scenario in the variables that the model was trained with"
         )
-    return found
+    return by_channel
 
 
 def report_states(
@@ -315,13 +315,13 @@ def report_states(
 
 
 def _part(file: ScenarioFile, fine: Grid) -> Cut:
-    here, centres = file.grid.bounds, centres_of(fine)
+    covered, centres = file.grid.bounds, centres_of(fine)
     part = around(file.grid, fine) if covers(file.grid, centres) else None
     if part is None:
         raise DataError(
-            f"{file.name} covers {here.south:g} to {here.north:g} N, {here.west:g} to {here.east:g} E, the maps need "
-            f"{centres.south:g} to {centres.north:g} N, {centres.west:g} to {centres.east:g} E; take a scenario of the "
-            "whole region, or --bbox a smaller one"
+            f"{file.name} covers {covered.south:g} to {covered.north:g} N, {covered.west:g} to {covered.east:g} E, the "
+            f"maps need {centres.south:g} to {centres.north:g} N, {centres.west:g} to {centres.east:g} E; take a "
+            "scenario of the whole region, or --bbox a smaller one"
         )
     return part
 
@@ -349,11 +349,11 @@ def _change(first: _Year, second: _Year, channels: Sequence[str], grid: Grid) ->
     """Mean absolute difference of two years by channel, weighted by area, over cells that are not ocean in both."""
     weights = np.where(first.land | second.land, np.cos(np.deg2rad(grid.latitudes())).clip(0)[:, None], 0.0)
     whole = float(weights.sum())
-    found = {}
+    by_channel = {}
     for c, channel in enumerate(channels):
         differences = np.abs(second.fractions[c].astype(np.float64) - first.fractions[c])
-        found[channel] = float((differences * weights).sum()) / whole if whole else 0.0
-    return found
+        by_channel[channel] = float((differences * weights).sum()) / whole if whole else 0.0
+    return by_channel
 
 
 def _join(scenario: Scenario, year: int) -> Join:
@@ -375,7 +375,9 @@ def _join(scenario: Scenario, year: int) -> Join:
                 jump = change
             else:
                 ordinary.append(change)
-    means = {c: float(np.mean([each[c] for each in ordinary])) for c in scenario.channels} if ordinary else {}
+    means = (
+        {c: float(np.mean([pair_change[c] for pair_change in ordinary])) for c in scenario.channels} if ordinary else {}
+    )
     return Join(year, sides[0].name, sides[1].name, jump, means)
 
 
@@ -400,7 +402,7 @@ def _note_overlaps(scenario: Scenario, notes: list[str]) -> None:
 
 
 def _in_words(change: Mapping[str, float], year: int) -> str:
-    apart = {c: value for c, value in sorted(change.items(), key=lambda each: -each[1]) if value > _ROUNDING}
+    apart = {c: value for c, value in sorted(change.items(), key=lambda item: -item[1]) if value > _ROUNDING}
     if not apart:
         return f"agree in {year}"
     listed = ", ".join(f"{channel} {value:.2g}" for channel, value in apart.items())

@@ -72,7 +72,7 @@ class WorldInputs:
     @property
     def static_channels(self) -> tuple[Channel, ...]:
         """Names and units of the static fields."""
-        return tuple(each.channel for each in self.fields)
+        return tuple(field.channel for field in self.fields)
 
     def anchor(self, window: Window) -> NDArray[np.uint8]:
         """Class indices (rows, columns) of the anchor year; 255 = nodata, and beyond the grid.
@@ -94,8 +94,8 @@ class WorldInputs:
         """Static fields (C, rows, columns) in their units; NaN where there is no value, and beyond the grid."""
         values = np.full((len(self.fields), *window[2:]), np.nan, np.float32)
         with self._lock:
-            for each, channel in zip(values, self.fields, strict=True):
-                fill(each, self.grid, window, channel.read)
+            for plane, channel in zip(values, self.fields, strict=True):
+                fill(plane, self.grid, window, channel.read)
         return values
 
     def protected(self, window: Window) -> NDArray[np.bool_]:
@@ -103,11 +103,11 @@ class WorldInputs:
 
         Cells that such a raster gives no value, or that lie beyond it, are not protected by it.
         """
-        found = _blank(window, False, bool)
+        marked = _blank(window, False, bool)
         with self._lock:
             for raster in self.masks:
-                found |= fill(_blank(window, False, bool), self.grid, window, self._reader(raster))
-        return found
+                marked |= fill(_blank(window, False, bool), self.grid, window, self._reader(raster))
+        return marked
 
     def _reader(self, raster: LonLatRaster) -> Read:
         def marked(part: Window) -> NDArray[np.bool_]:
@@ -203,7 +203,7 @@ def open_world(
         stack.callback(forcing.close)
         statics = open_statics(static, maps, year, notes, grid) if static else StaticFields([], [])
         stack.callback(statics.close)
-        by_name = {each.channel.name: each for each in statics.fields}
+        by_name = {field.channel.name: field for field in statics.fields}
         return WorldInputs(
             grid=grid,
             anchor_year=year,
@@ -246,11 +246,12 @@ def _open_mask(spec: str, grid: Grid, stack: ExitStack, notes: list[str]) -> Lon
     stack.callback(raster.close)
     if raster.years is not None and len(raster.years) > 1:
         raise DataError(f"{raster.name}: --protected has {len(raster.years)} steps, expected one; take one out")
-    here, there = grid.bounds, raster.grid.bounds
-    if cut(raster.grid, here) is None:
+    mapped, covered = grid.bounds, raster.grid.bounds
+    if cut(raster.grid, mapped) is None:
         raise DataError(
-            f"{raster.name}: --protected covers {there.south:g} to {there.north:g} N, {there.west:g} to {there.east:g} "
-            f"E, and nothing of the maps at {here.south:g} to {here.north:g} N, {here.west:g} to {here.east:g} E"
+            f"{raster.name}: --protected covers {covered.south:g} to {covered.north:g} N, {covered.west:g} to "
+            f"{covered.east:g} E, and nothing of the maps at {mapped.south:g} to {mapped.north:g} N, "
+            f"{mapped.west:g} to {mapped.east:g} E"
         )
     if not covers(raster.grid, centres_of(grid)):
         notes.append(f"{raster.name} does not cover all of the maps: what lies beyond it is not protected by it")
