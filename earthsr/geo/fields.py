@@ -5,6 +5,8 @@ xarray opens them; stored numbers are decoded here, so that codes of classes sta
 
 from __future__ import annotations
 
+import sys
+import traceback
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -236,6 +238,12 @@ def open_dataset(path: Path) -> Any:
         return xarray.open_dataset(path, engine=engine, decode_cf=False, cache=False)
     except Exception as error:  # of damaged classic files SciPy's own code fails anywhere
         reason = " ".join(str(error).split()) or type(error).__name__
+        # What h5netcdf has opened by half complains on standard error when it goes: it goes here, unheard.
+        hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+        try:
+            traceback.clear_frames(error.__traceback__)
+        finally:
+            sys.unraisablehook = hook
         raise DataError(f"{path.name}: cannot be read as NetCDF ({reason})") from None
 
 
