@@ -19,9 +19,8 @@ from numpy.typing import NDArray
 
 from earthsr.data.batch import Batch, make_batch
 from earthsr.data.normalise import Normalisation
-from earthsr.data.patches import Patches, augmented
+from earthsr.data.patches import Patches, augmented, shifted
 from earthsr.data.sampler import PADDING, Sampler
-from earthsr.data.shift import shifted
 from earthsr.errors import DataError
 from earthsr.ranks import ALONE, Rank
 

@@ -1,4 +1,8 @@
-"""Patches in physical units, and the eight symmetries of the square."""
+"""Patches in physical units, the eight symmetries of the square, and coarse cells placed anew on the same terrain.
+
+A raster's corner decides where its coarse cells fall: on which side of a ridge, across or along a valley. With coarse
+cells that are block means of the truth, every other place of that grid is as good an example as the one that was cut.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,13 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from earthsr.data.sampler import PADDING
+from earthsr.geo.resample import block_mean
+
+#: Metres by which coarse cells may differ from means of their blocks: files hold float32, and heights below 10,000 m
+#: differ there by 0.001 m from one value to the next; sums in another order by a few of those.
+ROUNDING_M = 0.01
 
 
 @dataclass(frozen=True)
@@ -57,3 +68,47 @@ def restore(field: NDArray, symmetry: int) -> NDArray:
     """Undo :func:`transform` on the last two axes."""
     field = np.rot90(field, -(symmetry % 4), axes=(-2, -1))
     return field.swapaxes(-1, -2) if symmetry >= 4 else field
+
+
+def shifted(patches: Patches, shares: NDArray[np.floating]) -> Patches:
+    """Move the window of patch ``i`` by ``shares[i]`` of a coarse cell, and take coarse cells anew as block means.
+
+    It moves by whole fine cells: 0 to the scale less one. What lies beyond the edge of a patch is a void, and so is
+    every block that touches one: its coarse cell has no value and its fine cells are masked.
+
+    Parameters
+    ----------
+    patches : Patches
+        In metres; coarse cells are block means.
+    shares : ndarray of shape (N, 2)
+        Southwards and eastwards, in [0, 1).
+
+    Returns
+    -------
+    Patches
+        Of the same shapes. A patch that moves by no whole fine cell stays as it was.
+    """
+    fine, mask, coarse = patches.fine.copy(), patches.mask.copy(), patches.coarse.copy()
+    scale = fine.shape[-1] // coarse.shape[-1]
+    for i, (down, right) in enumerate(np.floor(shares * scale).astype(int).tolist()):
+        if patches.indices[i] == PADDING or not (down or right):
+            continue
+        rows, columns = fine.shape[-2] - down, fine.shape[-1] - right
+        heights = np.full(fine[i].shape, np.nan, fine.dtype)
+        heights[..., :rows, :columns] = np.where(
+            patches.mask[i, ..., down:, right:], patches.fine[i, ..., down:, right:], np.nan
+        )
+        coarse[i] = block_mean(heights, scale)
+        # One mask for all channels: a block is valid where each of them has a mean.
+        whole = np.isfinite(coarse[i]).all(axis=0, keepdims=True).repeat(scale, axis=-2).repeat(scale, axis=-1)
+        mask[i] = whole
+        fine[i] = np.where(whole, heights, 0)
+    return Patches(coarse, fine, mask, patches.indices)
+
+
+def furthest_from_means(patches: Patches) -> float:
+    """Largest difference of a coarse cell from the mean of its block, metres; blocks that touch a void do not count."""
+    scale = patches.fine.shape[-1] // patches.coarse.shape[-1]
+    means = block_mean(np.where(patches.mask, patches.fine, np.nan), scale)
+    apart = np.abs(patches.coarse - means)
+    return float(np.nanmax(apart)) if np.isfinite(apart).any() else 0.0

@@ -24,9 +24,8 @@ from earthsr.data.hdf5 import (
     units_of,
 )
 from earthsr.data.normalise import Statistics
-from earthsr.data.patches import Patches
+from earthsr.data.patches import ROUNDING_M, Patches, furthest_from_means
 from earthsr.data.sampler import PADDING
-from earthsr.data.shift import ROUNDING_M, furthest_from_means
 from earthsr.errors import DataError
 
 SURFACES = ("land", "coast", "ocean")

@@ -49,14 +49,14 @@ def axis_weights(axis: Lattice, first: int, count: int, scale: int) -> dict[int,
     """
     one = bell(axis.side * scale)
     total = np.zeros(count * scale)
-    found: dict[int, tuple[slice, NDArray]] = {}
+    ramps: dict[int, tuple[slice, NDArray]] = {}
     for start in axis.starts(first, first + count):
         low, high = max(start, first), min(start + axis.side, first + count)
         place = slice((low - first) * scale, (high - first) * scale)
         weights = one[(low - start) * scale : (high - start) * scale]
         total[place] += weights
-        found[start] = (place, weights)
-    return {start: (weights / total[place]).astype(np.float32) for start, (place, weights) in found.items()}
+        ramps[start] = (place, weights)
+    return {start: (weights / total[place]).astype(np.float32) for start, (place, weights) in ramps.items()}
 
 
 class ChunkSums:

@@ -124,14 +124,14 @@ class Lattice:
             indices = itertools.count((first - self.origin - self.side) * self.count // self.extent)
         else:
             indices = range(max(0, (first - self.side) // self.step), self.count)
-        found: list[int] = []
+        starts: list[int] = []
         for index in indices:
             start = self.start(index)
             if start >= last:
                 break
             if start + self.side > first:
-                found.append(start)
-        return found
+                starts.append(start)
+        return starts
 
 
 @dataclass(frozen=True)

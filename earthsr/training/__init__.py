@@ -2,8 +2,8 @@
 
 from earthsr.training.callbacks import Callback, Validation
 from earthsr.training.initial_model import initial_model
-from earthsr.training.result import TrainingResult
-from earthsr.training.schedule import learning_rate
+from earthsr.training.loop import learning_rate
+from earthsr.training.state import TrainingResult
 from earthsr.training.trainer import Trainer
 
 __all__ = ["Callback", "Trainer", "TrainingResult", "Validation", "initial_model", "learning_rate"]

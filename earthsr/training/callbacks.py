@@ -225,8 +225,8 @@ class MLflow(Callback):
         if trainer.progress.step and self._identity.is_file():
             self._run_id = self._identity.read_text(encoding="utf-8").strip()
             return
-        found = self._client.get_experiment_by_name("earthsr")
-        experiment = found.experiment_id if found else self._client.create_experiment("earthsr")
+        existing = self._client.get_experiment_by_name("earthsr")
+        experiment = existing.experiment_id if existing else self._client.create_experiment("earthsr")
         self._run_id = self._client.create_run(experiment, run_name=trainer.config.train.name).info.run_id
         self._identity.write_text(self._run_id + "\n", encoding="utf-8")
         for section in ("model", "data", "optimizer", "train"):

@@ -64,9 +64,9 @@ def require_same(engine: TrainingEngine, value: int, words: str) -> None:
     TrainingError
         If they did not.
     """
-    found = engine.gather(np.array([value], np.float64)).ravel()
-    if (found != found[0]).any():
-        listed = ", ".join(f"{int(each)} on rank {number}" for number, each in enumerate(found))
+    values = engine.gather(np.array([value], np.float64)).ravel()
+    if (values != values[0]).any():
+        listed = ", ".join(f"{int(seen)} on rank {number}" for number, seen in enumerate(values))
         raise TrainingError(f"{words}: {listed}; all ranks have to see the same folder")
 
 

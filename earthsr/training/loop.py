@@ -1,18 +1,26 @@
-"""The parts of the hot loop that decide nothing: batches made up to whole steps, and losses read late."""
+"""The parts of the hot loop beside its course: rates, whole steps of batches, losses read late, signals.
+
+The learning rate is a function of the step, computed on the host in float64.
+"""
 
 from __future__ import annotations
 
 import math
+import signal
+import threading
 from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from earthsr.backend import Pending, StepValues, TrainingEngine
+from earthsr.config import Config, OptimizerSection
 from earthsr.data.batch import Batch
 from earthsr.errors import TrainingError
+from earthsr.models import NetworkSpec, OptimizerSpec
 
 
 def filled_batches(
@@ -100,3 +108,88 @@ class Unread:
                     "gradient_norm": float(norm) if math.isfinite(norm) else None,
                 }
         return losses, record
+
+
+def optimizer_spec(config: Config, spec: NetworkSpec) -> OptimizerSpec:
+    """Return the optimiser that a configuration describes, the frozen layer groups of the network resolved.
+
+    Parameters
+    ----------
+    config : Config
+        ``optimizer`` and ``train.freeze`` are read.
+    spec : NetworkSpec
+        The network.
+
+    Raises
+    ------
+    ConfigError
+        If ``train.freeze`` names no layer group of the network.
+    """
+    o = config.optimizer
+    return OptimizerSpec(
+        name=o.name,
+        beta1=o.beta1,
+        beta2=o.beta2,
+        eps=o.eps,
+        weight_decay=o.weight_decay,
+        clip_norm=o.clip_norm,
+        frozen=spec.select(config.train.freeze),
+    )
+
+
+def learning_rate(optimizer: OptimizerSection, base: float, step: int, steps_per_epoch: int, total_steps: int) -> float:
+    """Rate of one step.
+
+    Parameters
+    ----------
+    optimizer : OptimizerSection
+        ``schedule``, ``decay_rate``, ``warmup_steps`` and ``final_lr_fraction`` are read.
+    base : float
+        The rate before warm-up and decay.
+    step : int
+        Steps made before this one, from 0.
+    steps_per_epoch : int
+        Optimiser steps per epoch; the exponential schedule decays once per epoch's worth of steps, continuously.
+    total_steps : int
+        Optimiser steps of the whole run; where the cosine ends.
+
+    Returns
+    -------
+    float
+        ``base * decay_rate ** (step / steps_per_epoch)`` for ``exponential``; half a cosine from ``base`` to
+        ``final_lr_fraction * base`` for ``cosine`` (Loshchilov and Hutter, 2017, without restarts); ``base`` for
+        ``constant``. During the first ``warmup_steps`` the rate also rises linearly from ``base / warmup_steps``.
+    """
+    warm = min(1.0, (step + 1) / optimizer.warmup_steps) if optimizer.warmup_steps else 1.0
+    if optimizer.schedule == "exponential":
+        return warm * base * optimizer.decay_rate ** (step / max(steps_per_epoch, 1))
+    if optimizer.schedule == "cosine":
+        start = optimizer.warmup_steps
+        progress = min(max((step - start) / max(total_steps - start, 1), 0.0), 1.0)
+        floor = optimizer.final_lr_fraction
+        return warm * base * (floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * progress)))
+    return warm * base
+
+
+class StopRequest:
+    """While open, SIGTERM and SIGINT set :attr:`name` instead of ending the process; a second one ends it."""
+
+    def __init__(self) -> None:
+        self.name: str | None = None
+        self._previous: dict[signal.Signals, Any] = {}
+
+    def __enter__(self) -> StopRequest:
+        # Handlers can be set in the main thread alone; elsewhere the process's own handlers stay.
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGTERM, signal.SIGINT):
+                self._previous[number] = signal.signal(number, self._notice)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def _notice(self, number: int, _: FrameType | None) -> None:
+        if self.name is not None:
+            raise KeyboardInterrupt
+        self.name = signal.Signals(number).name

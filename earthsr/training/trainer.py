@@ -24,14 +24,24 @@ from earthsr.store import Lock, require_other, write_text
 from earthsr.tasks import Task, task_for
 from earthsr.training.callbacks import Callback, Validation, default_callbacks, require_trackers
 from earthsr.training.distributed import agreed_signal, on_first, require_launch, require_same, restarted
-from earthsr.training.loop import REMEDY, Unread, diverged_weight, filled_batches
-from earthsr.training.progress import MetricsFile, Progress
-from earthsr.training.record import training_record
-from earthsr.training.result import TrainingResult
-from earthsr.training.resume import check_same_run
-from earthsr.training.schedule import learning_rate
-from earthsr.training.signals import StopRequest
-from earthsr.training.snapshot import run_notes, weights_metadata
+from earthsr.training.loop import (
+    REMEDY,
+    StopRequest,
+    Unread,
+    diverged_weight,
+    filled_batches,
+    learning_rate,
+    optimizer_spec,
+)
+from earthsr.training.state import (
+    MetricsFile,
+    Progress,
+    TrainingResult,
+    check_same_run,
+    run_notes,
+    training_record,
+    weights_metadata,
+)
 
 
 class Trainer:
@@ -93,16 +103,7 @@ class Trainer:
 
     def get_optimizer(self) -> OptimizerSpec:
         """Return the optimiser's spec, the frozen layer groups resolved."""
-        o = self.config.optimizer
-        return OptimizerSpec(
-            name=o.name,
-            beta1=o.beta1,
-            beta2=o.beta2,
-            eps=o.eps,
-            weight_decay=o.weight_decay,
-            clip_norm=o.clip_norm,
-            frozen=self.model.spec.select(self.config.train.freeze),
-        )
+        return optimizer_spec(self.config, self.model.spec)
 
     def get_validation(self) -> Validation | None:
         """Return what scores the model after epochs; early stopping and ``best`` follow it, and None has neither."""

@@ -15,9 +15,8 @@ from earthsr.config import from_mapping
 from earthsr.data.batch import make_batch
 from earthsr.data.dataset import Dataset, ahead
 from earthsr.data.normalise import Normalisation, Statistics
-from earthsr.data.patches import Patches, augmented, transform
+from earthsr.data.patches import Patches, augmented, shifted, transform
 from earthsr.data.sampler import PADDING, Sampler
-from earthsr.data.shift import shifted
 from earthsr.dem.split import DemData
 from earthsr.errors import DataError, EarthsrWarning, InputError
 from earthsr.geo.resample import block_mean

@@ -210,7 +210,7 @@ def test_datasets_of_any_shape_and_type_are_refused_or_read(good_data, tmp_path,
 
 def test_an_unknown_progress_is_refused(good_run):
     from earthsr.errors import CheckpointError
-    from earthsr.training.progress import Progress
+    from earthsr.training.state import Progress
 
     with pytest.raises(CheckpointError, match="progress is damaged"):
         Progress.from_dict({"stpe": 3}, "state.json")

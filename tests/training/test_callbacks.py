@@ -11,7 +11,7 @@ import earthsr
 from earthsr.config import from_mapping
 from earthsr.dem.task import DemSR
 from earthsr.training.callbacks import LossMonitor, ProgressBar, TimeMonitor
-from earthsr.training.progress import MetricsFile
+from earthsr.training.state import MetricsFile
 
 
 class Terminal(io.StringIO):

@@ -22,9 +22,9 @@ from earthsr.check.bench.result import BenchResult, Loader, Plain, Rates
 from earthsr.config import Config
 from earthsr.data.batch import Batch
 from earthsr.errors import DataError, InputError
-from earthsr.models import NetworkSpec, Objective, OptimizerSpec, Precision, initial_weights
+from earthsr.models import NetworkSpec, Objective, Precision, initial_weights
 from earthsr.tasks import Task, task_for
-from earthsr.training.schedule import learning_rate
+from earthsr.training.loop import learning_rate, optimizer_spec
 
 _logger = logging.getLogger("earthsr")
 
@@ -289,9 +289,7 @@ def _schedule(config: Config, steps: int) -> list[float]:
 def _rates(config: Config, engine: TrainingEngine, source: Made | Loaded, steps: int, warmup: int) -> Rates:
     """Prepare an engine for training and time its steps."""
     o, spec = config.optimizer, engine.spec
-    frozen = spec.select(config.train.freeze)
-    optimizer = OptimizerSpec(o.name, o.beta1, o.beta2, o.eps, o.weight_decay, o.clip_norm, frozen)
-    engine.prepare_training(source.objective, optimizer, o.accumulate, config.train.recompute)
+    engine.prepare_training(source.objective, optimizer_spec(config, spec), o.accumulate, config.train.recompute)
     schedule = _schedule(config, 1 + warmup + steps)
     # The host waits for itself anyway; a device of its own is read as rarely as in training.
     group = engine.steps_per_call if engine.device == "cpu" else max(config.summary.log_every, engine.steps_per_call)

@@ -15,10 +15,10 @@ from earthsr.check.parity.record import Record, read_record, write_record
 from earthsr.check.parity.report import write_report
 from earthsr.config import Config
 from earthsr.errors import BackendError, DataError, InputError
-from earthsr.models import OptimizerSpec, initial_weights, read_weights, require_same_spec, resolve_checkpoint
-from earthsr.tasks import task_for
+from earthsr.models import initial_weights, read_weights, require_same_spec, resolve_checkpoint
+from earthsr.tasks import Task, task_for
 from earthsr.tasks.batches import ParityBatches
-from earthsr.training.schedule import learning_rate
+from earthsr.training.loop import learning_rate, optimizer_spec
 
 _logger = logging.getLogger("earthsr")
 
@@ -66,15 +66,12 @@ def _backends(
     return [choose_backend(name) for name in backends]
 
 
-def _inputs(config: Config, count: int, synthetic: bool) -> ParityBatches:
-    task = task_for(config)
-    if not synthetic and Path(config.data.root_dir).is_dir():
-        read: ParityBatches = task.read_batches(count)
-        return read
+def _inputs(task: Task, count: int, synthetic: bool) -> ParityBatches:
+    if not synthetic and Path(task.config.data.root_dir).is_dir():
+        return task.read_batches(count)
     if not synthetic:
-        _logger.info(f"data.root_dir {config.data.root_dir} is not here: synthetic inputs are used")
-    made: ParityBatches = task.synthetic_batches(count)
-    return made
+        _logger.info(f"data.root_dir {task.config.data.root_dir} is not here: synthetic inputs are used")
+    return task.synthetic_batches(count)
 
 
 def run_parity(
@@ -131,12 +128,10 @@ def run_parity(
     task = task_for(config)
     spec = task.spec()
     o = config.optimizer
-    optimizer = OptimizerSpec(
-        o.name, o.beta1, o.beta2, o.eps, o.weight_decay, o.clip_norm, spec.select(config.train.freeze)
-    )
+    optimizer = optimizer_spec(config, spec)
     rates = [learning_rate(o, config.learning_rate, step, steps, steps) for step in range(steps)]
     try:
-        inputs = _inputs(config, steps, synthetic)
+        inputs = _inputs(task, steps, synthetic)
         objective = task.synthetic_objective() if inputs.synthetic else task.objective()
     except DataError as error:
         raise InputError(f"{error}; or use --synthetic") from None
