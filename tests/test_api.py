@@ -164,7 +164,24 @@ def beside(tmp_path_factory):
     return parent, python
 
 
-INSIDE = ("click", "dask", "distributed", "h5py", "matplotlib", "pandas", "rasterio", "scipy", "tqdm", "typer", "zarr")
+INSIDE = [
+    "PIL",
+    "click",
+    "dask",
+    "distributed",
+    "fsspec",
+    "h5py",
+    "matplotlib",
+    "mlflow",
+    "pandas",
+    "rasterio",
+    "scipy",
+    "tensorboard",
+    "torch",
+    "tqdm",
+    "typer",
+    "zarr",
+]
 TEXT = dict(capture_output=True, text=True)
 
 
