@@ -13,7 +13,7 @@ from earthsr.errors import InputError
 
 _HR = (
     "Rasters of the fine elevations in metres (GeoTIFF, NetCDF, Zarr; FILE:VARIABLE where there are several). Those of "
-    "one REGION are one mosaic; a region without a name is called as its file."
+    "one REGION are one mosaic; a region without a name is called as its file, and with folders where several are."
 )
 _LR = (
     "Raster of an independent coarse product, for REGION or for all; repeat for its tiles. Without one, coarse cells "

@@ -102,10 +102,14 @@ def _host_mark() -> str:
     return f"{zlib.crc32(socket.gethostname().encode()):08x}"
 
 
+@functools.cache
+def _mark_of(pid: int) -> str:
+    return f"{pid}-{_start_of(pid)}-{_host_mark()}"
+
+
 def mark() -> str:
     """Return what names of unfinished files hold of this process."""
-    pid = os.getpid()
-    return f"{pid}-{_start_of(pid)}-{_host_mark()}"
+    return _mark_of(os.getpid())
 
 
 def marked_ended(text: str) -> bool:

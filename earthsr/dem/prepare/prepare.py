@@ -82,7 +82,7 @@ def prepare_dem(
         Folder to write into.
     hr : sequence of str or Path
         ``[REGION=]PATH`` of rasters with the fine cells, in metres; those of one region are one mosaic. The region is
-        called as the file where no name is given.
+        called as the file where no name is given, and with folders where several files are.
     lr : sequence of str or Path
         ``[REGION=]PATH`` of an independent coarse product.
     plan : DemPlan, optional

@@ -29,7 +29,7 @@ from earthsr.landuse.maps.layout import (
 )
 from earthsr.landuse.maps.packing import to_bytes, to_classes, to_codes, to_probabilities
 from earthsr.landuse.maps.spec import COMPLETE, DESCRIPTION, MapsSpec
-from earthsr.store import Part, atomic_file, disk_errors, flush_folder, write_json
+from earthsr.store import Part, atomic_file, disk_errors, flush_folder, restore, write_json
 
 #: Of zstd. Maps of 2048 x 2048: 0.3 MB, written in 30 ms and read in 5; higher levels take twice the time for 12 %.
 _LEVEL: Final = 3
@@ -158,6 +158,7 @@ def open_maps(path: Path) -> Maps:
         If it is no such store, or is damaged.
     """
     path = Path(path)
+    restore(path)
     text = _root(path)["attributes"].get(DESCRIPTION)
     if text is None:
         raise DataError(

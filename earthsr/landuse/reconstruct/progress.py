@@ -92,12 +92,12 @@ class Progress:
         record: dict[str, Any] = json.loads(self.path(year, chunk).read_text(encoding="utf-8"))
         return record
 
-    def layers(self, year: int, chunk: Chunk) -> tuple[str, ...]:
-        """Layers of which a finished chunk holds a value, so that it has a file."""
+    def layers(self, year: int, chunk: Chunk, more: bool) -> tuple[str, ...]:
+        """Layers of which a finished chunk holds a value, so that it has a file; ``more`` than classes or not."""
         if chunk in self._empty:
             return ()
-        record = self.read(year, chunk) or {}
-        return ("land_use", *record.get("files", ()))
+        record = self.read(year, chunk) if more else None
+        return ("land_use", *(record or {}).get("files", ()))
 
     def is_anchor(self, year: int) -> bool:
         """Whether static fields are kept in this year."""
@@ -215,7 +215,7 @@ class Present:
 
     def _reason(self, year: int, chunk: Chunk, readable: bool) -> str:
         """What is missing or damaged; empty where nothing is."""
-        for layer in self._progress.layers(year, chunk):
+        for layer in self._progress.layers(year, chunk, len(self._maps.spec.layers) > 1):
             if not self._maps.has(layer, year, chunk.i, chunk.j):
                 return f"{layer} (not there)"
             if readable:
