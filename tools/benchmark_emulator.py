@@ -89,7 +89,7 @@ def measured(options: argparse.Namespace, height_deg: float, width_deg: float) -
     import xarray as xr
 
     from earthsr import Emulator
-    from earthsr.landuse.maps.packing import to_codes
+    from earthsr.landuse.maps.layout import to_codes
     from earthsr.models import read_weights, resolve_checkpoint
 
     names = read_weights(resolve_checkpoint(options.checkpoint)).metadata["static_channels"]

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from earthsr.errors import EarthsrError, InputError
 from earthsr.geo import Window
-from earthsr.landuse.map_scores import MapStatistics
 from earthsr.landuse.maps import Maps, open_maps
+from earthsr.landuse.scores import MapStatistics
 from earthsr.landuse.sources.class_maps import ClassMaps
 
 #: Rows read at once.

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from earthsr.backend import Model
 from earthsr.landuse import reconstruct as maps
-from earthsr.landuse.sources.output_grid import BBox
+from earthsr.landuse.sources.world_inputs import BBox
 
 
 def reconstruct(

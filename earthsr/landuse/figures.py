@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthsr.evaluation.figures import new_figure
-from earthsr.landuse.map_scores import NOT_COMPARED, MapStatistics, change_categories
+from earthsr.landuse.scores import NOT_COMPARED, MapStatistics, change_categories
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

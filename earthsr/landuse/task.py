@@ -23,9 +23,8 @@ from earthsr.landuse.config import LandUseConfig
 from earthsr.landuse.dataset import LandUseDataset
 from earthsr.landuse.evaluate import map_findings
 from earthsr.landuse.field_task import LandField
-from earthsr.landuse.map_scores import MapStatistics, flicker_statistics
 from earthsr.landuse.rollout import BASELINES, ROWS, Row, baseline_maps, path_of, predict_maps, region_of
-from earthsr.landuse.scores import LandUseScores
+from earthsr.landuse.scores import LandUseScores, MapStatistics, flicker_statistics
 from earthsr.landuse.split import LandUseData
 from earthsr.landuse.split_file import tile_size_of
 from earthsr.landuse.tile_task import TileTask

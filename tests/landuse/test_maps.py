@@ -11,7 +11,7 @@ from earthsr.evaluation.figures import save
 from earthsr.geo.grid import Grid
 from earthsr.landuse.class_areas import EARTH_RADIUS_KM, AreaStatistics, cell_areas
 from earthsr.landuse.figures import area_curves, class_maps, confusion_figure, iou_bars, rollout_figure
-from earthsr.landuse.map_scores import MapStatistics, change_categories, flicker_statistics
+from earthsr.landuse.scores import MapStatistics, change_categories, flicker_statistics
 
 NAMES = ("urban", "cropland", "forest", "water")
 COLOURS = ("#d7191c", "#f4c542", "#1b7837", "#3a7ebf")

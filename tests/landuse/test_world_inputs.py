@@ -16,9 +16,8 @@ from earthsr.geo.grid import Grid
 from earthsr.geo.window import Window
 from earthsr.landuse.classes import HILDA_PLUS, ClassTable
 from earthsr.landuse.sources.class_maps import ClassMaps
-from earthsr.landuse.sources.output_grid import output_grid, touched
 from earthsr.landuse.sources.statics import open_statics
-from earthsr.landuse.sources.world_inputs import open_world
+from earthsr.landuse.sources.world_inputs import open_world, output_grid, touched
 from tests.cli.test_prepare_landuse import CODES, code_map, indices_of, states, write_nc, write_tif
 
 #: 5 degrees, once around the Earth.

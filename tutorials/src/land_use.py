@@ -43,7 +43,7 @@ from matplotlib.colors import BoundaryNorm, ListedColormap
 from matplotlib.patches import Patch
 
 import earthsr
-from earthsr.landuse.map_scores import change_categories
+from earthsr.landuse.scores import change_categories
 from earthsr.samples.landuse import write_sample_landuse
 from earthsr.samples.world import SyntheticWorld, WorldSpec
 from earthsr.tasks import task_for

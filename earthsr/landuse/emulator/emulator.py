@@ -27,8 +27,8 @@ from earthsr.landuse.reconstruct.chunk import Maker
 from earthsr.landuse.reconstruct.inputs import warn_of_cells
 from earthsr.landuse.reconstruct.ledger import add_up, yearly
 from earthsr.landuse.reconstruct.plan import CHUNK, Options, Step, make_method, require_land_use
-from earthsr.landuse.sources.output_grid import BBox
 from earthsr.landuse.sources.states import channels_of_classes
+from earthsr.landuse.sources.world_inputs import BBox
 from earthsr.models import Precision
 
 #: What is told of a step, of what :func:`earthsr.landuse.reconstruct.ledger.yearly` finds.

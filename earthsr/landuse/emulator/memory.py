@@ -23,8 +23,7 @@ from earthsr.landuse.classes import NODATA, ClassTable
 from earthsr.landuse.emulator.forcing import MemoryScenario
 from earthsr.landuse.emulator.maps import CRS
 from earthsr.landuse.maps import MapsSpec
-from earthsr.landuse.maps.layout import CONVENTIONS, codes, flags, georeference
-from earthsr.landuse.maps.packing import to_codes
+from earthsr.landuse.maps.layout import CONVENTIONS, codes, flags, georeference, to_codes
 from earthsr.landuse.reconstruct.chunk import FREE, VOID
 
 _MAY: Final = {

@@ -15,8 +15,8 @@ from earthsr.geo.grid import Grid
 from earthsr.geo.lonlat import open_lonlat
 from earthsr.geo.window import Window
 from earthsr.landuse.emulator.places import Placed, cut_to, decoded, place
-from earthsr.landuse.sources.output_grid import BBox, output_grid
 from earthsr.landuse.sources.states import variable_name
+from earthsr.landuse.sources.world_inputs import BBox, output_grid
 
 #: Fields that need no file.
 _COMPUTED: Final = ("latitude", "longitude")

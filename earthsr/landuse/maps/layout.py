@@ -1,13 +1,14 @@
 """The variables of annual maps with their CF attributes: the same in the Zarr store and in NetCDF.
 
-A map is of 1 January of its year, and holds until the next one.
+A map is of 1 January of its year, and holds until the next one. Probabilities are a byte each; a map lies in chunks,
+whole windows of the grid.
 """
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
 from typing import Any, Final
@@ -15,12 +16,13 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from earthsr.errors import InputError
+from earthsr.errors import DataError, InputError
 from earthsr.geo.cf_write import CRS_VARIABLE, axis_attributes, conventions, crs_attributes, plain_attributes
 from earthsr.geo.crs import crs_name, parse_crs, wkt_of
 from earthsr.geo.georeference import Georeference
-from earthsr.landuse.classes import NODATA
-from earthsr.landuse.maps.packing import SCALE, STEPS
+from earthsr.geo.grid import Grid
+from earthsr.geo.window import Window
+from earthsr.landuse.classes import NODATA, ClassTable
 from earthsr.landuse.maps.spec import COMPLETE, DESCRIPTION, MapsSpec
 
 CONVENTIONS: Final = conventions(np.uint8)
@@ -35,6 +37,15 @@ _TIME: Final = {
 }
 #: What CF allows in a word of ``flag_meanings``, beside letters and digits.
 _NO_WORD: Final = re.compile(r"[^A-Za-z0-9_\-.+@]+")
+
+#: Bytes a unit of probability: 0 to 1 become 0 to 250, and a byte is 0.004.
+STEPS: Final = 250
+SCALE: Final = 1 / STEPS
+
+#: No table has that many classes: what a code that is in no class becomes.
+_UNKNOWN: Final = 254
+
+_PROBABILITIES: Final = np.where(np.arange(256) <= STEPS, np.arange(256) / STEPS, np.nan).astype(np.float32)
 
 
 @dataclass(frozen=True)
@@ -141,3 +152,93 @@ def _finite(value: Any) -> Any:
 
 def _day(year: int) -> int:
     return (date(int(year), 1, 1) - _EPOCH).days
+
+
+def to_codes(classes: NDArray, table: ClassTable) -> NDArray[np.uint8]:
+    """Turn class indices into each class's first code; 255 stays.
+
+    Raises
+    ------
+    ValueError
+        If the array is not of uint8, or an index is beyond the table.
+    """
+    if classes.dtype != np.uint8:
+        raise ValueError(f"classes are of type {classes.dtype}, expected uint8")
+    beyond = (classes >= len(table)) & (classes != NODATA)
+    if beyond.any():
+        raise ValueError(
+            f"classes have the index {classes[beyond][0]}, expected 0 to {len(table) - 1}, or {NODATA} for no class"
+        )
+    codes = np.full(256, NODATA, np.uint8)
+    codes[: len(table)] = [each.code for each in table.classes]
+    return codes[classes]
+
+
+def to_classes(codes: NDArray[np.uint8], table: ClassTable, source: str) -> NDArray[np.uint8]:
+    """Turn codes into class indices; 255 stays.
+
+    Raises
+    ------
+    DataError
+        If a code is none of the table's first codes.
+    """
+    indices = np.full(256, _UNKNOWN, np.uint8)
+    indices[NODATA] = NODATA
+    for index, each in enumerate(table.classes):
+        indices[each.code] = index
+    classes = indices[codes]
+    unknown = classes == _UNKNOWN
+    if unknown.any():
+        raise DataError(
+            f"{source}: code {codes[unknown][0]} is in no class of table {table.name}; the maps were changed by "
+            "something else: make them anew"
+        )
+    return classes
+
+
+def to_bytes(probabilities: NDArray) -> NDArray[np.uint8]:
+    """Turn probabilities, 0 to 1, into bytes of 0.004; NaN becomes 255.
+
+    Raises
+    ------
+    ValueError
+        If the array is not of floats, or a probability is outside 0 to 1 by more than half a byte.
+    """
+    if probabilities.dtype.kind != "f":
+        raise ValueError(f"probabilities are of type {probabilities.dtype}, expected float32")
+    # One map at a time: float32 for all classes at once would be the largest array of a run.
+    maps = probabilities.reshape((-1, *probabilities.shape[-2:]))
+    packed = np.empty(maps.shape, np.uint8)
+    for values, stored in zip(maps, packed, strict=True):
+        steps = np.rint(values * np.float32(STEPS))
+        void = np.isnan(steps)
+        bad = ~(void | ((steps >= 0) & (steps <= STEPS)))
+        if bad.any():
+            raise ValueError(f"a probability is {values[bad][0]:g}, expected 0 to 1, or NaN where there is none")
+        steps[void] = NODATA
+        stored[...] = steps
+    return packed.reshape(probabilities.shape)
+
+
+def to_probabilities(stored: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Turn bytes into probabilities; 255 becomes NaN."""
+    return _PROBABILITIES[stored]
+
+
+def chunk_window(row: int, column: int, grid: Grid, chunk: tuple[int, int]) -> Window:
+    """Cells of a chunk, given by its place among the chunks; the last ones are smaller."""
+    top, left = row * chunk[0], column * chunk[1]
+    return Window(top, left, min(chunk[0], grid.rows - top), min(chunk[1], grid.columns - left))
+
+
+def chunks_of(window: Window, chunk: tuple[int, int]) -> Iterator[tuple[int, int]]:
+    """Places of the chunks that a window inside the grid touches, row by row."""
+    for row in range(window.row // chunk[0], -(-(window.row + window.rows) // chunk[0])):
+        for column in range(window.column // chunk[1], -(-(window.column + window.columns) // chunk[1])):
+            yield row, column
+
+
+def all_chunks(grid: Grid, chunk: tuple[int, int]) -> Iterator[Window]:
+    """Cells of each chunk of a grid, row by row."""
+    for row, column in chunks_of(Window(0, 0, grid.rows, grid.columns), chunk):
+        yield chunk_window(row, column, grid, chunk)

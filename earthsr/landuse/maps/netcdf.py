@@ -13,9 +13,8 @@ from earthsr.errors import geo_module
 from earthsr.geo.cf_write import netcdf_attributes, plain_attributes
 from earthsr.geo.writers import GuardedFile
 from earthsr.landuse.classes import NODATA
-from earthsr.landuse.maps.layout import coordinates, layer_attributes, layer_dimensions
+from earthsr.landuse.maps.layout import all_chunks, coordinates, layer_attributes, layer_dimensions
 from earthsr.landuse.maps.store import Maps
-from earthsr.landuse.maps.windows import all_chunks
 from earthsr.store import Part, disk_errors
 
 #: Cells a side that are compressed at once; readers keep a few of 1 MiB in memory.

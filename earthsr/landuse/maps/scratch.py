@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from earthsr.errors import DataError, InputError
 from earthsr.geo.grid import Grid
 from earthsr.geo.window import Window, pieces
-from earthsr.landuse.maps.windows import chunk_window, chunks_of
+from earthsr.landuse.maps.layout import chunk_window, chunks_of
 from earthsr.store import atomic_file, make_folder, write_json
 
 _DESCRIPTION: Final = "scratch.json"

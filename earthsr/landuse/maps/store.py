@@ -26,8 +26,11 @@ from earthsr.landuse.maps.layout import (
     layer_attributes,
     layer_dimensions,
     root_attributes,
+    to_bytes,
+    to_classes,
+    to_codes,
+    to_probabilities,
 )
-from earthsr.landuse.maps.packing import to_bytes, to_classes, to_codes, to_probabilities
 from earthsr.landuse.maps.spec import COMPLETE, DESCRIPTION, MapsSpec
 from earthsr.store import Part, atomic_file, disk_errors, flush_folder, restore, write_json
 

@@ -12,8 +12,7 @@ from earthsr.geo.grid import Grid
 from earthsr.landuse.classes import ClassTable
 from earthsr.landuse.reconstruct.plan import require_land_use
 from earthsr.landuse.sources.gaps import Fill, require_fill
-from earthsr.landuse.sources.output_grid import BBox
-from earthsr.landuse.sources.world_inputs import WorldInputs, open_world
+from earthsr.landuse.sources.world_inputs import BBox, WorldInputs, open_world
 
 _logger = logging.getLogger("earthsr")
 

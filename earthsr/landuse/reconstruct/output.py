@@ -18,7 +18,7 @@ from earthsr.evaluation.report import score_table, write_report
 from earthsr.landuse.classes import NODATA
 from earthsr.landuse.figures import area_curves, class_maps
 from earthsr.landuse.maps import Maps, export_geotiffs, export_netcdf
-from earthsr.landuse.maps.windows import all_chunks
+from earthsr.landuse.maps.layout import all_chunks
 from earthsr.landuse.reconstruct.ledger import add_up, by_decade, worst_years, yearly
 from earthsr.landuse.reconstruct.plan import Plan
 from earthsr.landuse.reconstruct.progress import Progress

@@ -25,7 +25,7 @@ from earthsr.inference.blend import batch_size
 from earthsr.inference.tiling import BlendedTiles
 from earthsr.landuse.classes import ClassTable
 from earthsr.landuse.fields import class_fractions
-from earthsr.landuse.maps.windows import chunk_window, chunks_of
+from earthsr.landuse.maps.layout import chunk_window, chunks_of
 from earthsr.landuse.reconstruct.progress import Chunk
 from earthsr.landuse.sources.world_inputs import WorldInputs
 from earthsr.models import UNetSpec

@@ -1,37 +1,44 @@
 """What a reconstruction reads: the anchor map, static fields, a scenario and protected areas, on the grid of its maps.
 
 Windows may be anywhere (see :func:`earthsr.geo.areas.fill`), in any order and from any thread; files are read
-where a window lies and nowhere else. A distance to the coast is the exception: it is computed once, of the whole anchor
+where a window lies and nowhere else. The grid is the anchor's, or the part of it or the cells that are asked for. A
+distance to the coast is the exception: it is computed once, of the whole anchor
 map.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from earthsr.errors import DataError, InputError
 from earthsr.geo.areas import Read, fill, sample
-from earthsr.geo.grid import Grid, centres_of, covers, cut
+from earthsr.geo.grid import Bounds, Grid, centres_of, covers, cut
 from earthsr.geo.lonlat import LonLatRaster, open_lonlat
-from earthsr.geo.window import Window
+from earthsr.geo.window import Window, warn_of_rest
 from earthsr.landuse.classes import NODATA, ClassTable
 from earthsr.landuse.fields import Channel
 from earthsr.landuse.sources.class_maps import ClassMaps, open_anchor
 from earthsr.landuse.sources.gaps import Fill
-from earthsr.landuse.sources.output_grid import BBox, output_grid
 from earthsr.landuse.sources.scenario import Scenario, open_scenario
 from earthsr.landuse.sources.statics import COMPUTED, StaticField, StaticFields, describe_statics, open_statics
 from earthsr.landuse.sources.statics import static_names as names_of
 from earthsr.store import fingerprint
+
+#: West, south, east, north, degrees.
+BBox = tuple[float, float, float, float]
+
+#: Relative rounding of a cell size that is written in a few digits (0.0083333).
+_ROUNDING: Final = 1e-6
 
 
 @dataclass(eq=False)
@@ -174,7 +181,7 @@ def open_world(
         Rasters of cells that may not change: those that are not 0.
     bbox : tuple of float, optional
         West, south, east, north in degrees; cells that it touches are mapped. See
-        :func:`earthsr.landuse.sources.output_grid.touched`.
+        :func:`earthsr.landuse.sources.world_inputs.touched`.
     cell_size_deg : float, optional
         Side of the maps' cells; the anchor's where absent.
     fill_scenario : {"nearest"}, optional
@@ -256,3 +263,88 @@ def _open_mask(spec: str, grid: Grid, stack: ExitStack, notes: list[str]) -> Lon
     if not covers(raster.grid, centres_of(grid)):
         notes.append(f"{raster.name} does not cover all of the maps: what lies beyond it is not protected by it")
     return raster
+
+
+def output_grid(anchor: Grid, cell_size_deg: float | None = None, bbox: BBox | None = None) -> Grid:
+    """Grid of the maps.
+
+    Parameters
+    ----------
+    anchor : Grid
+        Of the anchor map.
+    cell_size_deg : float, optional
+        Side of a cell; the anchor's cells where absent. The western and the northern edge stay where they are.
+    bbox : tuple of float, optional
+        West, south, east, north in degrees; cells that it touches are the grid. Its longitudes are contiguous (170 to
+        190), from a western edge that counts as the anchor's.
+
+    Raises
+    ------
+    InputError
+        If the cells do not divide the anchor's extent, or the box is none or lies outside.
+    """
+    grid = anchor if cell_size_deg is None else _resized(anchor, cell_size_deg)
+    return grid if bbox is None else grid.part(touched(grid, bbox))
+
+
+def _resized(grid: Grid, cell_deg: float) -> Grid:
+    if not (math.isfinite(cell_deg) and cell_deg > 0):
+        raise InputError(f"--cell-size is {cell_deg:g} degrees, expected more than 0")
+    height, width = grid.rows * grid.cell_y, grid.columns * grid.cell_x
+    rows, columns = round(height / cell_deg), round(width / cell_deg)
+    for found, whole in ((height / cell_deg, rows), (width / cell_deg, columns)):
+        if whole < 1 or abs(found - whole) > _ROUNDING * whole:
+            raise InputError(
+                f"--cell-size: cells of {cell_deg:g} degrees do not divide the anchor's {height:g} x {width:g} degrees "
+                f"({height / cell_deg:.6g} x {width / cell_deg:.6g} cells); take one that does, or cut the anchor"
+            )
+    # What is divided stays whole: 43,200 columns of 0.0083333 degrees would not close upon themselves.
+    return replace(grid, cell_y=height / rows, cell_x=width / columns, rows=rows, columns=columns)
+
+
+def touched(grid: Grid, bbox: BBox) -> Window:
+    """Cells that a box touches, as far as there are cells.
+
+    Parameters
+    ----------
+    grid : Grid
+        Of the whole raster.
+    bbox : tuple of float
+        West, south, east, north in degrees. West above east goes across the dateline.
+
+    Returns
+    -------
+    Window
+        Its first column lies within the grid; on a periodic grid its last may count on beyond. A box that touches all
+        columns of a periodic grid is the grid's whole width, from its own first column.
+
+    Raises
+    ------
+    InputError
+        If it is empty, or lies outside.
+    """
+    west, south, east, north = bbox
+    said, here = f"--bbox {west:g},{south:g},{east:g},{north:g}", grid.bounds
+    across = west > east
+    if across:
+        east += 360
+    if not (all(map(math.isfinite, bbox)) and south < north and west < east):
+        raise InputError(f"{said}: expected finite numbers, south < north, west < east (or > across the dateline)")
+    if across and not grid.periodic and here.east <= 180:
+        raise InputError(f"{said}: west > east is a box across the dateline, which the anchor does not reach")
+    found = cut(grid, Bounds(west, south, east, north))
+    if found is None:
+        raise InputError(
+            f"{said} lies outside the anchor, which covers {here.west:g},{here.south:g},{here.east:g},{here.north:g} "
+            "(west, south, east, north)"
+        )
+    window = found.window
+    part, cell = found.grid.bounds, (grid.cell_x, grid.cell_y)
+    warn_of_rest(
+        (west, south, east, north), (part.west, part.south, part.east, part.north), cell, "the anchor", grid.periodic
+    )
+    if not grid.periodic:
+        return window
+    if window.columns >= grid.columns:
+        return window._replace(column=0, columns=grid.columns)
+    return window._replace(column=window.column % grid.columns)
