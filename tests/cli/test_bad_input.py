@@ -125,7 +125,7 @@ def test_all_masked(refused, data_dir):
         del handle.attrs["statistics"]
 
     edit(data_dir / "train" / "train.h5", damage)
-    refused("every value is masked")
+    refused("train.h5", "masks cover every cell", "train split", "prepare it from rasters")
 
 
 @pytest.mark.parametrize("keep", [0, 10, 0.5, 0.99])
@@ -360,7 +360,10 @@ def test_failed_work_exits_with_one(tiny_file, any_backend):
     config = tiny_file(optimizer={"learning_rate": 1e30, "epochs": 4})
     done = call_cli("train", config, "--backend", any_backend)
     assert done.returncode == 1
-    assert "error: the loss is" in done.stderr.strip().splitlines()[-1]
+    last = done.stderr.strip().splitlines()[-1]
+    assert last.startswith("error: training diverged")
+    assert "at step 2" in last
+    assert "optimizer.learning_rate" in last
     assert "Traceback" not in done.stderr
 
 
