@@ -23,7 +23,7 @@ from earthsr.geo.window import Window
 from earthsr.landuse.classes import HILDA_PLUS, NODATA
 from earthsr.landuse.dataset import LandUseDataset, LandUseOptions
 from earthsr.landuse.fields import Channel, ContinuousField, Forcing
-from earthsr.landuse.samples import Composer, PriorPlan, stack, turned
+from earthsr.landuse.samples import Composer, PriorPlan, scalars, stack, turned
 from earthsr.landuse.split import LandUseData
 from earthsr.landuse.write import SplitPlan, write_landuse
 
@@ -373,7 +373,7 @@ def test_a_normalisation_goes_through_its_file():
     values = np.random.default_rng(0).uniform(0, 9, (2, 5)).astype(np.float32)
     np.testing.assert_allclose(made.undo(made.apply(values)), values, rtol=1e-6)
     np.testing.assert_allclose(made.apply(values), (values - 0.5) / 2.5, rtol=1e-6)
-    np.testing.assert_allclose(made.scalars(1950, 5, -1), [-0.5, 0.5, -1])
+    np.testing.assert_allclose(scalars(1950, 5, -1), [-0.5, 0.5, -1])
     for damage in ({"kind": "patch"}, {"static_std": [0.0]}, {"static_mean": [float("nan")]}, {"target_scale": "x"}):
         with pytest.raises(CheckpointError, match=r"w\.safetensors: "):
             ChannelNormalisation.from_dict({**made.to_dict(), **damage}, "w.safetensors")
