@@ -213,11 +213,11 @@ def aligned(fine: Grid, other: Grid) -> tuple[int, int] | None:
     -----
     The column may lie beyond the other grid where that is periodic. Whether it has all the cells is not looked at.
     """
-    here, there = fine.bounds, other.bounds
-    turn = 0 if other.periodic else 360 * round(((here.west + here.east) - (there.west + there.east)) / 720)
-    row, column = (there.north - here.north) / other.cell_y, (here.west - turn - there.west) / other.cell_x
-    bottom = (there.north - here.south) / other.cell_y
-    right = (here.east - turn - there.west) / other.cell_x
+    inner, outer = fine.bounds, other.bounds
+    turn = 0 if other.periodic else 360 * round(((inner.west + inner.east) - (outer.west + outer.east)) / 720)
+    row, column = (outer.north - inner.north) / other.cell_y, (inner.west - turn - outer.west) / other.cell_x
+    bottom = (outer.north - inner.south) / other.cell_y
+    right = (inner.east - turn - outer.west) / other.cell_x
     off = [row - round(row), column - round(column), bottom - round(row) - fine.rows]
     off.append(right - round(column) - fine.columns)
     return (round(row), round(column)) if max(map(abs, off)) < _SAME else None
@@ -252,8 +252,8 @@ def sample(values: NDArray, fine: Grid, window: Window, other: Grid, read: Read)
     rows, columns = rows[i], columns[j]
     top, left = int(rows.min()), int(columns.min())
     part = Window(top, left, int(rows.max()) - top + 1, int(columns.max()) - left + 1)
-    found = fill(np.empty((part.rows, part.columns), values.dtype), other, part, read)
-    values[np.ix_(i, j)] = found[np.ix_(rows - top, columns - left)]
+    cells = fill(np.empty((part.rows, part.columns), values.dtype), other, part, read)
+    values[np.ix_(i, j)] = cells[np.ix_(rows - top, columns - left)]
     return values
 
 

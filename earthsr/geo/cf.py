@@ -53,10 +53,10 @@ def _kind(array: Any, dim: Any) -> str | None:
     """What an axis is: lat, lon, y, x, or none of these."""
     if dim not in array.coords:
         return None
-    said = array[dim].attrs
-    if (standard := str(said.get("standard_name", ""))) in _STANDARD:
+    attrs = array[dim].attrs
+    if (standard := str(attrs.get("standard_name", ""))) in _STANDARD:
         return _STANDARD[standard]
-    units = str(said.get("units", "")).lower()
+    units = str(attrs.get("units", "")).lower()
     if units.endswith(("_north", "_n")):
         return "lat"
     if units.endswith(("_east", "_e")):
@@ -108,8 +108,8 @@ def grid_of(
     DataError
         If an axis is not regular, columns go from east to west, or no CRS is said where one is needed.
     """
-    said = _grid_mapping(array, variables)
-    crs = _crs(array, said, axes, name, need_crs)
+    grid_mapping = _grid_mapping(array, variables)
+    crs = _crs(array, grid_mapping, axes, name, need_crs)
     factor = 1.0
     if axes.degrees:
         y = regular_axis(array[axes.y].values, axes.y, name)
@@ -124,7 +124,7 @@ def grid_of(
     west = (x.first - x.step / 2) * factor
     # Grids with a row on each pole reach beyond it by half a cell.
     north = (max(y.first, y.first + y.step * (y.cells - 1)) + abs(y.step) / 2) * factor
-    exact = _transform(said)
+    exact = _transform(grid_mapping)
     if exact is not None:
         # Centres are rounded numbers; the transform beside them says what they were made from.
         differences = (
@@ -168,10 +168,15 @@ def _grid_mapping(array: Any, variables: Mapping[Any, Any]) -> Mapping[str, Any]
     return dict((array.coords[key] if key in array.coords else variables[key]).attrs)
 
 
-def _crs(array: Any, said: Mapping[str, Any], axes: Axes, name: str, need_crs: bool) -> Any:
+def _crs(array: Any, grid_mapping: Mapping[str, Any], axes: Axes, name: str, need_crs: bool) -> Any:
     """CRS of rasterio; None where none is said and none is needed."""
-    text = said.get("crs_wkt") or said.get("spatial_ref") or said.get("epsg_code") or array.attrs.get("crs")
-    mapping = said.get("grid_mapping_name")
+    text = (
+        grid_mapping.get("crs_wkt")
+        or grid_mapping.get("spatial_ref")
+        or grid_mapping.get("epsg_code")
+        or array.attrs.get("crs")
+    )
+    mapping = grid_mapping.get("grid_mapping_name")
     if text:
         crs = parse_crs(text, name)
         if axes.degrees and not crs.is_geographic:
@@ -191,9 +196,9 @@ def _crs(array: Any, said: Mapping[str, Any], axes: Axes, name: str, need_crs: b
     )
 
 
-def _transform(said: Mapping[str, Any]) -> tuple[float, float, float, float] | None:
+def _transform(grid_mapping: Mapping[str, Any]) -> tuple[float, float, float, float] | None:
     """Western edge, cell width, northern edge and cell height, as GDAL and rioxarray write them beside the CRS."""
-    text = said.get("GeoTransform")
+    text = grid_mapping.get("GeoTransform")
     try:
         numbers = [float(word) for word in (text.split() if isinstance(text, str) else np.ravel(text))]  # type: ignore[arg-type]
     except (TypeError, ValueError):

@@ -82,24 +82,24 @@ def crs_attributes(grid: Grid, north_first: bool = True) -> dict[str, Any]:
     are rounded. For rows from south to north readers disagree on what the transform means, and it is left out.
     """
     wkt, west, cell_x, north, cell_y = grid.crs_wkt, grid.west, grid.cell_x, grid.north, grid.cell_y
-    said = {**_parameters(grid), "crs_wkt": wkt, "spatial_ref": wkt}
+    attributes = {**_parameters(grid), "crs_wkt": wkt, "spatial_ref": wkt}
     if north_first:
-        said["GeoTransform"] = f"{west!r} {cell_x!r} 0.0 {north!r} 0.0 {-cell_y!r}"
-    return said
+        attributes["GeoTransform"] = f"{west!r} {cell_x!r} 0.0 {north!r} 0.0 {-cell_y!r}"
+    return attributes
 
 
 def _parameters(grid: Grid) -> dict[str, Any]:
     """CF's name and parameters of a projection; nothing for one that is not in the table above."""
-    said: dict[str, Any] = {}
+    attributes: dict[str, Any] = {}
     if not re.search(r'PRIMEM\["[^"]*",0(\.0*)?[,\]]', grid.crs_wkt):
         return {}
     ellipsoid = _ELLIPSOID.search(grid.crs_wkt)
     if ellipsoid:
-        said["semi_major_axis"] = float(ellipsoid[1])
+        attributes["semi_major_axis"] = float(ellipsoid[1])
         if float(ellipsoid[2]):
-            said["inverse_flattening"] = float(ellipsoid[2])
+            attributes["inverse_flattening"] = float(ellipsoid[2])
     if grid.geographic:
-        return {"grid_mapping_name": "latitude_longitude", "longitude_of_prime_meridian": 0.0, **said}
+        return {"grid_mapping_name": "latitude_longitude", "longitude_of_prime_meridian": 0.0, **attributes}
     crs = parse_crs(grid.crs_wkt, "raster")
     proj, unit = crs.to_dict(), float(crs.linear_units_factor[1])
     name = _PROJECTIONS.get(str(proj.get("proj")))
@@ -109,35 +109,35 @@ def _parameters(grid: Grid) -> dict[str, Any]:
     if proj["proj"] == "utm":
         south = proj.get("south", False)
         proj = {"lon_0": 6 * int(proj["zone"]) - 183, "k": 0.9996, "x_0": 5e5, "y_0": 1e7 if south else 0.0}
-    said["grid_mapping_name"] = name
-    said[_MERIDIAN.get(name, "longitude_of_projection_origin")] = float(proj.get("lon_0", 0))
+    attributes["grid_mapping_name"] = name
+    attributes[_MERIDIAN.get(name, "longitude_of_projection_origin")] = float(proj.get("lon_0", 0))
     if name not in _NO_ORIGIN:
-        said["latitude_of_projection_origin"] = float(proj.get("lat_0", 0))
+        attributes["latitude_of_projection_origin"] = float(proj.get("lat_0", 0))
     parallels = [float(proj[key]) for key in ("lat_1", "lat_2", "lat_ts") if key in proj]
     if name == "transverse_mercator":
-        said["scale_factor_at_central_meridian"] = float(proj.get("k", proj.get("k_0", 1)))
+        attributes["scale_factor_at_central_meridian"] = float(proj.get("k", proj.get("k_0", 1)))
     elif parallels:
-        said["standard_parallel"] = parallels[0] if len(set(parallels)) == 1 else parallels
+        attributes["standard_parallel"] = parallels[0] if len(set(parallels)) == 1 else parallels
     elif name in ("polar_stereographic", "mercator"):
-        said["scale_factor_at_projection_origin"] = float(proj.get("k", proj.get("k_0", 1)))
+        attributes["scale_factor_at_projection_origin"] = float(proj.get("k", proj.get("k_0", 1)))
     # PROJ has metres here whatever the coordinates are in.
-    said["false_easting"] = float(proj.get("x_0", 0)) / unit
-    said["false_northing"] = float(proj.get("y_0", 0)) / unit
-    return said
+    attributes["false_easting"] = float(proj.get("x_0", 0)) / unit
+    attributes["false_northing"] = float(proj.get("y_0", 0)) / unit
+    return attributes
 
 
 def value_attributes(georeference: Georeference, band: str, first: bool) -> dict[str, Any]:
     """Attributes of one band's values; names of the input belong to the first band alone."""
-    said = {key: value for key, value in georeference.attributes.items() if key != "AREA_OR_POINT"}
+    attributes = {key: value for key, value in georeference.attributes.items() if key != "AREA_OR_POINT"}
     if not first:
-        said.pop("standard_name", None)
-        said["long_name"] = band
-    said.setdefault("long_name", band)
+        attributes.pop("standard_name", None)
+        attributes["long_name"] = band
+    attributes.setdefault("long_name", band)
     if georeference.units:
-        said["units"] = georeference.units
+        attributes["units"] = georeference.units
     if georeference.crs_wkt:
-        said["grid_mapping"] = CRS_VARIABLE
-    return said
+        attributes["grid_mapping"] = CRS_VARIABLE
+    return attributes
 
 
 def plain(value: Any) -> Any:
@@ -191,8 +191,8 @@ def write_place(file: Any, grid: Grid, centres: Sequence[NDArray[np.float64]] | 
     """
     names = axis_names(grid)
     file.dimensions.update(dict(zip(names, (grid.rows, grid.columns), strict=True)))
-    for name, values, said in zip(names, centres or (grid.y(), grid.x()), axis_attributes(grid), strict=True):
-        file.create_variable(name, (name,), np.float64, data=values).attrs.update(netcdf_attributes(said))
+    for name, values, attributes in zip(names, centres or (grid.y(), grid.x()), axis_attributes(grid), strict=True):
+        file.create_variable(name, (name,), np.float64, data=values).attrs.update(netcdf_attributes(attributes))
     if grid.crs_wkt:
         variable = file.create_variable(CRS_VARIABLE, (), np.int32, data=np.int32(0))
         variable.attrs.update(netcdf_attributes(crs_attributes(grid)))

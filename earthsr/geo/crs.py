@@ -48,11 +48,11 @@ def parse_crs(value: Any, where: str) -> Any:
         with gdal():
             crs = rasterio.crs.CRS.from_user_input(value.to_wkt() if hasattr(value, "to_wkt") else value)
     except (rasterio.errors.CRSError, ValueError) as error:
-        said = " ".join(str(value).split())
-        said = said if len(said) <= 60 else said[:57] + "..."
+        text = " ".join(str(value).split())
+        text = text if len(text) <= 60 else text[:57] + "..."
         reason = " ".join(str(error).split())
         advice = _foreign_proj() or "give a code such as EPSG:4326, or WKT"
-        raise DataError(f"{where}: CRS {said!r} is not understood ({reason}); {advice}") from None
+        raise DataError(f"{where}: CRS {text!r} is not understood ({reason}); {advice}") from None
     return crs
 
 

@@ -336,8 +336,10 @@ def _zero_fill(array: Any, stored: Any) -> str:
     so; what is said of it is returned, with the chunks that nobody wrote.
     """
     fill = np.asarray(0 if stored.fill_value is None else stored.fill_value)
-    said = array.attrs
-    if fill.dtype.kind not in "iuf" or float(fill) * _plain(said, "scale_factor", 1) + _plain(said, "add_offset", 0):
+    attributes = array.attrs
+    if fill.dtype.kind not in "iuf" or float(fill) * _plain(attributes, "scale_factor", 1) + _plain(
+        attributes, "add_offset", 0
+    ):
         return ""
     own = {key: stored.attrs[key] for key in ("_FillValue", "missing_value") if key in stored.attrs}
     if any(_plain(own, key, 1) == float(fill) for key in own):
@@ -345,14 +347,14 @@ def _zero_fill(array: Any, stored: Any) -> str:
     missing = stored.nchunks - stored.nchunks_initialized
     absent = f"; {missing} of {stored.nchunks} chunks were never written and count as 0" if missing else ""
     # What the attributes of the store declare stays; the array's own 0 goes, which xarray puts beside them.
-    if "_FillValue" in own or said.pop("_FillValue", None) is None:
+    if "_FillValue" in own or attributes.pop("_FillValue", None) is None:
         return absent[2:] and f"{absent[2:]}; --nodata 0 makes them voids, and every other 0"
     return f"the fill value of the Zarr store is 0, and 0 m is taken for sea level; --nodata 0 makes it a void{absent}"
 
 
-def _plain(said: Any, key: str, otherwise: float) -> float:
+def _plain(attributes: Any, key: str, otherwise: float) -> float:
     try:
-        return float(np.ravel(said.get(key, otherwise))[0])
+        return float(np.ravel(attributes.get(key, otherwise))[0])
     except (TypeError, ValueError):
         return otherwise
 

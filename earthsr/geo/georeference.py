@@ -32,13 +32,13 @@ class Georeference(Grid):
         cls, grid: Grid, units: str = "m", nodata: float | None = None, attributes: Mapping[str, Any] | None = None
     ) -> Self:
         """Say what the values on a grid mean."""
-        place: dict[str, Any] = {each.name: getattr(grid, each.name) for each in fields(Grid)}
+        place: dict[str, Any] = {entry.name: getattr(grid, entry.name) for entry in fields(Grid)}
         return cls(**place, units=units, nodata=nodata, attributes=attributes or {})
 
     @property
     def grid(self) -> Grid:
         """The grid alone."""
-        return Grid(*(getattr(self, each.name) for each in fields(Grid)))
+        return Grid(*(getattr(self, entry.name) for entry in fields(Grid)))
 
 
 class Codes(NamedTuple):
@@ -109,15 +109,15 @@ def read_window(
         If the source cannot be read.
     """
     read = read or source.read
-    here = source.georeference
+    grid = source.georeference
     row, column, rows, columns = window = Window(*map(int, window))
-    turn = here.columns
-    if 0 <= row <= row + rows <= here.rows and 0 <= column <= column + columns <= turn:
+    turn = grid.columns
+    if 0 <= row <= row + rows <= grid.rows and 0 <= column <= column + columns <= turn:
         return read(window)
     values = np.full((rows, columns), np.nan, np.float32)
     # Further turns hold what the first one holds, which is read once.
-    once = min(columns, turn) if here.periodic else columns
-    for part, down, across in pieces(Window(row, column, rows, once), here.rows, turn, here.periodic):
+    once = min(columns, turn) if grid.periodic else columns
+    for part, down, across in pieces(Window(row, column, rows, once), grid.rows, turn, grid.periodic):
         values[down : down + part.rows, across : across + part.columns] = read(part)
     for at in range(once, columns, turn):
         values[:, at : at + turn] = values[:, : columns - at][:, :turn]

@@ -79,7 +79,7 @@ class GdalSource:
         if np.dtype(file.dtypes[index]).kind not in "iuf":
             raise DataError(f"{name}: holds {file.dtypes[index]}, expected real numbers")
         tags = {**file.tags(), **file.tags(self._band)}
-        said = file.units[index] or tags.get("units") or ""
+        units_text = file.units[index] or tags.get("units") or ""
         masks = [flag.name for flag in file.mask_flag_enums[index]]
         self._masked = "per_dataset" in masks
         scale, offset = float(file.scales[index]), float(file.offsets[index])
@@ -114,7 +114,7 @@ class GdalSource:
             cell_y=abs(t.e),
             crs_wkt=wkt,
             geographic=geographic,
-            units=said if units is None else units,
+            units=units_text if units is None else units,
             nodata=self.packing.nodata[0] if self.packing.nodata else None,
             attributes=kept_attributes(tags),
         )
@@ -258,9 +258,9 @@ class GeoTiffSink(FileSink):
 
     def _end(self, target: Path, attributes: Mapping[str, Any]) -> None:
         g, file = self.georeference, self._cog.file
-        said = {key: value for key, value in g.attributes.items() if key not in ("long_name", "standard_name")}
+        tags = {key: value for key, value in g.attributes.items() if key not in ("long_name", "standard_name")}
         with self._cog.errors():
-            file.update_tags(**plain_attributes({**said, **attributes, "AREA_OR_POINT": "Area"}))
+            file.update_tags(**plain_attributes({**tags, **attributes, "AREA_OR_POINT": "Area"}))
             file.descriptions = self.bands
             file.units = (g.units,) * len(self.bands)
             names = {key: g.attributes[key] for key in ("long_name", "standard_name") if key in g.attributes}

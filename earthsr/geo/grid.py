@@ -179,14 +179,14 @@ class Grid:
         top = max(math.floor((self.north - north) / self.cell_y + slack), 0)
         bottom = min(math.ceil((self.north - south) / self.cell_y - slack), self.rows)
         if left >= right or top >= bottom:
-            here = ", ".join(f"{value:g}" for value in self.bounds)
+            covered = ", ".join(f"{value:g}" for value in self.bounds)
             raise InputError(
-                f"--bbox {west:g},{south:g},{east:g},{north:g} lies outside the raster, which covers {here} (west, "
+                f"--bbox {west:g},{south:g},{east:g},{north:g} lies outside the raster, which covers {covered} (west, "
                 "south, east, north)"
             )
-        found = Window(top, left, bottom - top, right - left)
-        warn_of_rest(bbox, self.part(found).bounds, (self.cell_x, self.cell_y), "the raster", self.periodic)
-        return found
+        cells = Window(top, left, bottom - top, right - left)
+        warn_of_rest(bbox, self.part(cells).bounds, (self.cell_x, self.cell_y), "the raster", self.periodic)
+        return cells
 
     def coarse(self, cell_deg: float) -> Grid:
         """Return the grid of square cells of ``cell_deg``, whose edges are multiples of it, that covers this one."""
@@ -268,10 +268,10 @@ def difference(first: Grid, second: Grid) -> str | None:
     """
     if (first.rows, first.columns) != (second.rows, second.columns):
         return f"{first.rows} x {first.columns} cells against {second.rows} x {second.columns}"
-    here, there = first.bounds, second.bounds
+    ours, theirs = first.bounds, second.bounds
     slack = _SAME * min(first.cell_x, first.cell_y)
     for edge in ("west", "east", "south", "north"):
-        a, b = getattr(here, edge), getattr(there, edge)
+        a, b = getattr(ours, edge), getattr(theirs, edge)
         if abs(a - b) > slack:
             return f"{edge}ern edge at {a:.6g} against {b:.6g} degrees"
     return None
@@ -279,17 +279,17 @@ def difference(first: Grid, second: Grid) -> str | None:
 
 def _turns(grid: Grid, box: Bounds) -> int:
     """Whole turns that bring the grid's longitudes nearest to a box's."""
-    here = grid.bounds
-    return round(((box.west + box.east) - (here.west + here.east)) / 720)
+    edges = grid.bounds
+    return round(((box.west + box.east) - (edges.west + edges.east)) / 720)
 
 
 def covers(grid: Grid, box: Bounds) -> bool:
     """Whether every point of a box lies in the grid."""
-    here, slack = grid.bounds, 1e-6
-    if here.south > box.south + slack or here.north < box.north - slack:
+    edges, slack = grid.bounds, 1e-6
+    if edges.south > box.south + slack or edges.north < box.north - slack:
         return False
     turn = 360 * _turns(grid, box)
-    return grid.periodic or (here.west + turn <= box.west + slack and here.east + turn >= box.east - slack)
+    return grid.periodic or (edges.west + turn <= box.west + slack and edges.east + turn >= box.east - slack)
 
 
 def cut(grid: Grid, box: Bounds, margin: int = 0) -> Cut | None:

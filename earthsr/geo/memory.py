@@ -189,18 +189,18 @@ def to_dataarray(
     if ascending:
         rows, values = rows[::-1], values[:, ::-1]
     coordinates: dict[str, Any] = {y: (y, rows, said_y), x: (x, columns, said_x)}
-    said: dict[str, Any] = {k: v for k, v in georeference.attributes.items() if k != "AREA_OR_POINT"}
+    value_attributes: dict[str, Any] = {k: v for k, v in georeference.attributes.items() if k != "AREA_OR_POINT"}
     if georeference.units:
-        said["units"] = georeference.units
+        value_attributes["units"] = georeference.units
     if georeference.crs_wkt and mapping:
         coordinates[mapping] = ((), 0, crs_attributes(georeference, north_first=not ascending))
-        said["grid_mapping"] = mapping
+        value_attributes["grid_mapping"] = mapping
     elif like is not None and "crs" in like.attrs:
-        said["crs"] = like.attrs["crs"]
+        value_attributes["crs"] = like.attrs["crs"]
     arrays = {}
     for number, band in enumerate(bands):
         names = {} if number == 0 else {"long_name": band, "standard_name": None}
-        kept = {k: v for k, v in {**said, **names, **(attributes or {})}.items() if v is not None}
+        kept = {k: v for k, v in {**value_attributes, **names, **(attributes or {})}.items() if v is not None}
         array = xarray.DataArray(values[number], coordinates, (y, x), band, kept)
         arrays[band] = array.transpose(*order)
     return arrays[bands[0]] if len(bands) == 1 else xarray.Dataset(arrays)

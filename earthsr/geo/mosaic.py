@@ -56,9 +56,9 @@ class Mosaic:
             if not empty.any():
                 continue  # an earlier tile has it all
             source = self._tiles[index].source
-            found = source.read(Window(top_ - top, left_ - left, low_ - top_, far_ - left_))
+            tile = source.read(Window(top_ - top, left_ - left, low_ - top_, far_ - left_))
             self._keep(int(index), source)
-            part[empty] = found[empty]
+            part[empty] = tile[empty]
         return values
 
     def _keep(self, index: int, source: Source) -> None:
@@ -139,31 +139,31 @@ def _release(source: Source) -> None:
 
 def _place(source: Source, first: Source) -> tuple[int, int]:
     """Row and column of a tile's first cell, counted from that of the first tile."""
-    here, there = source.georeference, first.georeference
+    grid, origin = source.georeference, first.georeference
     beside = f"{source.name} does not lie on one grid with {first.name}"
-    if not same_crs(here.crs_wkt, there.crs_wkt):
+    if not same_crs(grid.crs_wkt, origin.crs_wkt):
         raise DataError(
-            f"{beside}: its CRS is {crs_name(here.crs_wkt)} against {crs_name(there.crs_wkt)}; gdalwarp -t_srs one to "
+            f"{beside}: its CRS is {crs_name(grid.crs_wkt)} against {crs_name(origin.crs_wkt)}; gdalwarp -t_srs one to "
             "the other's"
         )
-    if here.units != there.units:
+    if grid.units != origin.units:
         raise DataError(
-            f"{beside}: its units are {here.units or 'not said'} against {there.units or 'not said'}; --units says "
+            f"{beside}: its units are {grid.units or 'not said'} against {origin.units or 'not said'}; --units says "
             "which they are, or convert one (rio calc, or cdo mulc)"
         )
-    for word, a, b in (("wide", here.cell_x, there.cell_x), ("high", here.cell_y, there.cell_y)):
+    for word, a, b in (("wide", grid.cell_x, origin.cell_x), ("high", grid.cell_y, origin.cell_y)):
         if abs(a - b) > _SAME_SIZE * b:
             raise DataError(
                 f"{beside}: its cells are {a:.10g} {word} against {b:.10g}; give products of different "
                 "resolution one by one, or gdalwarp -tr one to the other's"
             )
-    west, south, east, north = here.bounds
+    west, south, east, north = grid.bounds
     places = []
-    for low, high, origin, cell in (
-        ((there.north - north), (there.north - south), here.rows, there.cell_y),
-        ((west - there.west), (east - there.west), here.columns, there.cell_x),
+    for low, high, cells, cell in (
+        ((origin.north - north), (origin.north - south), grid.rows, origin.cell_y),
+        ((west - origin.west), (east - origin.west), grid.columns, origin.cell_x),
     ):
-        start, end = low / cell, high / cell - origin
+        start, end = low / cell, high / cell - cells
         whole = round(start)
         off = max(abs(start - whole), abs(end - whole))
         if off > _SAME_PLACE:

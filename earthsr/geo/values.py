@@ -34,9 +34,9 @@ _PACKING: Final = ("scale_factor", "add_offset", "_FillValue", "missing_value", 
 _KEPT: Final = re.compile(r"vert\w*datum|^AREA_OR_POINT$|^long_name$|^standard_name$", re.IGNORECASE)
 
 
-def kept_attributes(said: Mapping[str, Any]) -> dict[str, Any]:
+def kept_attributes(attrs: Mapping[str, Any]) -> dict[str, Any]:
     """Take what is carried on from a file's tags: names, vertical datum, and whether pixels were areas or points."""
-    return {str(key): value for key, value in said.items() if _KEPT.search(str(key))}
+    return {str(key): value for key, value in attrs.items() if _KEPT.search(str(key))}
 
 
 #: Void values given by hand: none, one, or several.
@@ -129,7 +129,7 @@ def number_text(value: float) -> str:
 
 
 def packing_of(
-    said: Mapping[str, Any],
+    attrs: Mapping[str, Any],
     dtype: np.dtype,
     name: str,
     *,
@@ -140,7 +140,7 @@ def packing_of(
 
     Parameters
     ----------
-    said : Mapping
+    attrs : Mapping
         Its attributes: ``_FillValue``, ``missing_value`` (numbers, lists, text), ``scale_factor``, ``add_offset``,
         ``_Unsigned``, ``valid_range``, ``valid_min``, ``valid_max``.
     dtype : dtype
@@ -163,8 +163,8 @@ def packing_of(
     conventions): floating-point bounds of integers that have a scale or an offset.
     """
     held = decoded or {}
-    was_packed = not any(key in said for key in _PACKING) and any(key in held for key in _PACKING)
-    packed = held if was_packed else said
+    was_packed = not any(key in attrs for key in _PACKING) and any(key in held for key in _PACKING)
+    packed = held if was_packed else attrs
     stored = np.dtype(packed.get("dtype") or dtype) if was_packed else np.dtype(dtype)
     word = str(_scalar(packed.get("_Unsigned", ""))).lower()
     signed = {"true": False, "false": True}.get(word) if stored.kind in "iu" else None
@@ -174,15 +174,15 @@ def packing_of(
             f"{name}: scale_factor is 0, which makes all values one; ncatted -O -a scale_factor,VARIABLE,d,, FILE "
             "takes it out"
         )
-    voids = [number for key in ("_FillValue", "missing_value") for number in _numbers(said, key, name)]
-    low, high = _valid(said, name)
+    voids = [number for key in ("_FillValue", "missing_value") for number in _numbers(attrs, key, name)]
+    low, high = _valid(attrs, name)
     if signed is False:
         # NetCDF 3 has no unsigned type: fill values and bounds are stored as signed as the values are.
         turn = 256**stored.itemsize
         voids = [number + turn if number < 0 else number for number in voids]
         low, high = (bound + turn if bound is not None and bound < 0 else bound for bound in (low, high))
     changed = (scale, offset) != (1.0, 0.0)
-    unpacked = changed and stored.kind in "iu" and _real_bounds(said)
+    unpacked = changed and stored.kind in "iu" and _real_bounds(attrs)
     if was_packed and not unpacked:
         low, high = _between(low, high, scale, offset, abs(scale) / 2 if changed and stored.kind in "iu" else 0.0)
     elif unpacked and not was_packed:
@@ -198,23 +198,23 @@ def packing_of(
     return Packing(tuple(dict.fromkeys(voids)), scale, offset, low, high, signed)
 
 
-def _real_bounds(said: Mapping[str, Any]) -> bool:
+def _real_bounds(attrs: Mapping[str, Any]) -> bool:
     return any(
-        np.asarray(said[key]).dtype.kind == "f" for key in ("valid_range", "valid_min", "valid_max") if key in said
+        np.asarray(attrs[key]).dtype.kind == "f" for key in ("valid_range", "valid_min", "valid_max") if key in attrs
     )
 
 
-def _valid(said: Mapping[str, Any], name: str) -> tuple[float | None, float | None]:
-    bounds = _numbers(said, "valid_range", name)
+def _valid(attrs: Mapping[str, Any], name: str) -> tuple[float | None, float | None]:
+    bounds = _numbers(attrs, "valid_range", name)
     if bounds and len(bounds) != 2:
         raise DataError(
-            f"{name}: valid_range is {said['valid_range']!r}, expected two numbers; ncatted -O -a "
+            f"{name}: valid_range is {attrs['valid_range']!r}, expected two numbers; ncatted -O -a "
             "valid_range,VARIABLE,d,, FILE takes it out"
         )
     low: float | None = bounds[0] if bounds else None
     high: float | None = bounds[1] if bounds else None
-    low = next(iter(_numbers(said, "valid_min", name)), low)
-    high = next(iter(_numbers(said, "valid_max", name)), high)
+    low = next(iter(_numbers(attrs, "valid_min", name)), low)
+    high = next(iter(_numbers(attrs, "valid_max", name)), high)
     finite = [None if b is None or not math.isfinite(b) else b for b in (low, high)]
     return finite[0], finite[1]
 
@@ -235,23 +235,23 @@ def _scalar(value: Any) -> Any:
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else value
 
 
-def _number(said: Mapping[str, Any], key: str, otherwise: float, name: str) -> float:
-    if key not in said:
+def _number(attrs: Mapping[str, Any], key: str, otherwise: float, name: str) -> float:
+    if key not in attrs:
         return otherwise
-    numbers = _numbers(said, key, name, strict=True)
+    numbers = _numbers(attrs, key, name, strict=True)
     if len(numbers) != 1 or not math.isfinite(numbers[0]):
         raise DataError(
-            f"{name}: {key} is {said[key]!r}, expected one number; ncatted -O -a {key},VARIABLE,d,, FILE takes it out"
+            f"{name}: {key} is {attrs[key]!r}, expected one number; ncatted -O -a {key},VARIABLE,d,, FILE takes it out"
         )
     return numbers[0]
 
 
-def _numbers(said: Mapping[str, Any], key: str, name: str, strict: bool = False) -> list[float]:
+def _numbers(attrs: Mapping[str, Any], key: str, name: str, strict: bool = False) -> list[float]:
     """Numbers of an attribute: one, a list, or a text of them; what is no number is warned about."""
-    if key not in said or said[key] is None:
+    if key not in attrs or attrs[key] is None:
         return []
     numbers: list[float] = []
-    for value in np.ravel(np.asarray(said[key], dtype=object)):
+    for value in np.ravel(np.asarray(attrs[key], dtype=object)):
         value = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
         if isinstance(value, str):
             for word in re.split(r"[\s,;]+", value.strip(" \t\r\n[](){}\0")):
@@ -293,15 +293,15 @@ def require_metres(units: str, where: str) -> None:
     DataError
         If they are something else.
     """
-    said = units.strip()
-    if not said:
+    units_text = units.strip()
+    if not units_text:
         warnings.warn(f"{where}: has no units; metres are assumed (--units m says so)", EarthsrWarning, stacklevel=2)
-    elif _METRES.match(said) is None:
-        factor = next((number for pattern, number in _FACTORS if pattern.fullmatch(said)), None)
+    elif _METRES.match(units_text) is None:
+        factor = next((number for pattern, number in _FACTORS if pattern.fullmatch(units_text)), None)
         how = (
             f"rio calc '(* {factor} (read 1))' IN.tif OUT.tif --dtype float32 (rio comes with rasterio), or cdo "
             f"-setunit,m -mulc,{factor} IN.nc OUT.nc"
             if factor
             else "elevations in metres are needed"
         )
-        raise DataError(f"{where}: units are {said!r}, expected metres; {how}; --units m if the tag is wrong")
+        raise DataError(f"{where}: units are {units_text!r}, expected metres; {how}; --units m if the tag is wrong")

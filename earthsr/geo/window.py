@@ -60,7 +60,7 @@ def pieces(window: Window, rows: int, columns: int, periodic: bool) -> Iterator[
 
 def warn_of_rest(
     bbox: tuple[float, float, float, float],
-    found: tuple[float, float, float, float],
+    covered: tuple[float, float, float, float],
     cell: tuple[float, float],
     what: str,
     round_the_globe: bool = False,
@@ -69,7 +69,7 @@ def warn_of_rest(
 
     Parameters
     ----------
-    bbox, found : tuple of float
+    bbox, covered : tuple of float
         West, south, east, north of the box, and of the cells that it touches.
     cell : tuple of float
         Width and height of a cell, in the same units.
@@ -78,10 +78,10 @@ def warn_of_rest(
     round_the_globe : bool
         Whether there is none in the west and the east.
     """
-    over_x = 0.0 if round_the_globe else max(found[0] - bbox[0], bbox[2] - found[2])
-    over_y = max(found[1] - bbox[1], bbox[3] - found[3])
+    over_x = 0.0 if round_the_globe else max(covered[0] - bbox[0], bbox[2] - covered[2])
+    over_y = max(covered[1] - bbox[1], bbox[3] - covered[3])
     if over_x >= cell[0] or over_y >= cell[1]:
-        asked, got = (",".join(f"{value:g}" for value in box) for box in (bbox, found))
+        asked, got = (",".join(f"{value:g}" for value in box) for box in (bbox, covered))
         warnings.warn(
             f"--bbox {asked} reaches beyond {what}; what comes out covers {got}", EarthsrWarning, stacklevel=4
         )

@@ -63,8 +63,8 @@ class NetCdfSink(FileSink):
         self._handle.check()
 
     def _end(self, target: Path, attributes: Mapping[str, Any]) -> None:
-        said = {"Conventions": conventions(np.float32), **plain_attributes(attributes)}
-        self._file.attrs.update(netcdf_attributes(said))
+        attributes = {"Conventions": conventions(np.float32), **plain_attributes(attributes)}
+        self._file.attrs.update(netcdf_attributes(attributes))
         self._file.close()
         self._handle.close()
         self._handle.check()
@@ -146,8 +146,8 @@ class ZarrSink(FileSink):
         g = self.georeference
         self._group = zarr.open_group(target, mode="w", zarr_format=3)
         y, x = axis_names(g)
-        for name, centres, said in zip((y, x), (g.y(), g.x()), axis_attributes(g), strict=True):
-            self._group.create_array(name, data=centres, chunks=centres.shape, dimension_names=(name,), attributes=said)
+        for name, centres, axis in zip((y, x), (g.y(), g.x()), axis_attributes(g), strict=True):
+            self._group.create_array(name, data=centres, chunks=centres.shape, dimension_names=(name,), attributes=axis)
         if g.crs_wkt:
             crs = np.array(0, np.int32)
             self._group.create_array(CRS_VARIABLE, data=crs, dimension_names=(), attributes=crs_attributes(g))
