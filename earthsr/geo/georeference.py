@@ -31,7 +31,7 @@ class Georeference(Grid):
     def of(
         cls, grid: Grid, units: str = "m", nodata: float | None = None, attributes: Mapping[str, Any] | None = None
     ) -> Self:
-        """Say what the values on a grid mean."""
+        """Make one of a ``grid`` and what its values mean: their ``units``, ``nodata`` and further ``attributes``."""
         place: dict[str, Any] = {entry.name: getattr(grid, entry.name) for entry in fields(Grid)}
         return cls(**place, units=units, nodata=nodata, attributes=attributes or {})
 

@@ -78,21 +78,21 @@ class Grid:
         return dateline(self.west, self.cell_x, self.columns)
 
     def latitude_edges(self, start: int = 0, count: int | None = None) -> NDArray[np.float64]:
-        """Edges of rows, north to south, (count + 1,), in units of the CRS."""
+        """Edges of ``count`` rows from ``start`` on, north to south, (count + 1,), in units of the CRS."""
         count = self.rows - start if count is None else count
         return self.north - self.cell_y * np.arange(start, start + count + 1, dtype=np.float64)
 
     def longitude_edges(self, start: int = 0, count: int | None = None) -> NDArray[np.float64]:
-        """Edges of columns, west to east, (count + 1,), in units of the CRS."""
+        """Edges of ``count`` columns from ``start`` on, west to east, (count + 1,), in units of the CRS."""
         count = self.columns - start if count is None else count
         return self.west + self.cell_x * np.arange(start, start + count + 1, dtype=np.float64)
 
     def latitudes(self, start: int = 0, count: int | None = None) -> NDArray[np.float64]:
-        """Centres of rows, north to south, (count,), in units of the CRS."""
+        """Centres of ``count`` rows from ``start`` on, north to south, (count,), in units of the CRS."""
         return self.latitude_edges(start, count)[:-1] - self.cell_y / 2
 
     def longitudes(self, start: int = 0, count: int | None = None) -> NDArray[np.float64]:
-        """Centres of columns, west to east, (count,), in units of the CRS."""
+        """Centres of ``count`` columns from ``start`` on, west to east, (count,), in units of the CRS."""
         return self.longitude_edges(start, count)[:-1] + self.cell_x / 2
 
     def x(self) -> NDArray[np.float64]:
@@ -207,7 +207,7 @@ class Grid:
 
     @classmethod
     def from_lonlat(cls, values: Mapping[str, Any]) -> Self:
-        """Read what :attr:`lonlat` gave.
+        """Make a grid of ``values`` that :attr:`lonlat` gave.
 
         Raises
         ------
