@@ -56,6 +56,10 @@ class WorkError(EarthsrError):
     """Work cannot go on for a reason that lies outside of it, for example another process that has died."""
 
 
+class ResultError(EarthsrError):
+    """What was computed cannot be right, and is not written."""
+
+
 def already_there(path: object, other: str = "name") -> InputError:
     """Return the error of a target that is not to be replaced; ``other`` is what else could be chosen."""
     return InputError(f"{path} is there already; choose another {other}, or --overwrite (in Python overwrite=True)")

@@ -49,6 +49,14 @@ def predict(
         typer.Option("--nodata", help="A further stored number that stands for no value in INPUT; may be repeated."),
     ] = None,
     units: Annotated[str | None, typer.Option("--units", help="Units of INPUT, in place of its own tag.")] = None,
+    positive: Annotated[
+        str | None,
+        typer.Option("--positive", metavar="up|down", help="Which way values count, whatever it says; depths: down."),
+    ] = None,
+    keep: Annotated[
+        list[float] | None,
+        typer.Option("--keep", help="A repeated number that is ground and no undeclared fill value; may be repeated."),
+    ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say tiles, time and disk space, and write nothing.")
     ] = False,
@@ -94,7 +102,7 @@ def predict(
         for path in (checkpoint, *(ensemble or ()))
     ]
     if target.suffix.lower() in _ARRAYS or Path(source).suffix.lower() in _ARRAYS:
-        other = [bbox, tile, ensemble, nodata, units, batch_size]
+        other = [bbox, tile, ensemble or None, nodata or None, units, batch_size, positive, keep or None]
         if (
             any(value is not None for value in other)
             or overlap != 0.25
@@ -110,7 +118,8 @@ def predict(
             )
         _arrays(models[0], source, target, overwrite, as_json)
         return
-    _raster(models, source, target, options, box_of(bbox), nodata, units, dry_run, overwrite, as_json)
+    reading = {"nodata": nodata, "units": units, "positive": positive, "keep": keep or ()}
+    _raster(models, source, target, options, box_of(bbox), reading, dry_run, overwrite, as_json)
 
 
 def _arrays(model: Model, source: str, target: Path, overwrite: bool, as_json: bool) -> None:
@@ -127,8 +136,7 @@ def _raster(
     target: Path,
     options: PredictOptions,
     bbox: tuple[float, float, float, float] | None,
-    nodata: list[float] | None,
-    units: str | None,
+    reading: dict[str, Any],
     dry: bool,
     overwrite: bool,
     as_json: bool,
@@ -136,7 +144,7 @@ def _raster(
     from earthsr.dem.predict.rasters import dry_run, predict_raster
 
     work = dry_run if dry else predict_raster
-    result = work(models, source, target, options, bbox=bbox, nodata=nodata, units=units, overwrite=overwrite)
+    result = work(models, source, target, options, bbox=bbox, overwrite=overwrite, **reading)
     show(result, as_json, "\n".join(_planned(result, target) if dry else _done(result)))
 
 

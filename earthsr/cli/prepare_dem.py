@@ -75,6 +75,19 @@ def dem(
         list[float] | None, typer.Option("--lr-nodata", help="The same of coarse rasters; may be repeated.")
     ] = None,
     units: Annotated[str | None, typer.Option("--units", help="Units of all rasters, whatever they say: m.")] = None,
+    positive: Annotated[
+        str | None,
+        typer.Option(
+            "--positive", metavar="up|down", help="Which way fine rasters count, whatever they say; depths: down."
+        ),
+    ] = None,
+    lr_positive: Annotated[
+        str | None, typer.Option("--lr-positive", metavar="up|down", help="The same of coarse rasters.")
+    ] = None,
+    keep: Annotated[
+        list[float] | None,
+        typer.Option("--keep", help="A repeated number that is ground and no undeclared fill value; may be repeated."),
+    ] = None,
     crs: Annotated[
         str | None,
         typer.Option("--crs", metavar="CRS", help="Interpolate rasters in another CRS to this one, as EPSG:32632."),
@@ -123,6 +136,9 @@ def dem(
         nodata=nodata,
         lr_nodata=lr_nodata,
         units=units,
+        positive=positive,  # type: ignore[arg-type]
+        lr_positive=lr_positive,  # type: ignore[arg-type]
+        keep=keep or (),
         crs=crs,
         register=register,  # type: ignore[arg-type]
         resume=resume,

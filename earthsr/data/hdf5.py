@@ -62,9 +62,6 @@ class SharedFile:
             self._handle = None
 
 
-#: Elevations on Earth, metres, with some room; what lies outside is taken for a fill value.
-PLAUSIBLE_M = (-12_000, 9_500)
-
 _SQUARE = re.compile(r"^(\d+)_\1$")
 
 

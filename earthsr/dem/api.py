@@ -15,6 +15,8 @@ from earthsr.dem.predict.arrays import SUFFIXES, predict_array, predict_file
 from earthsr.dem.predict.enlarge import Mode, PredictOptions
 from earthsr.dem.predict.rasters import Box, predict_dataarray, predict_raster
 from earthsr.errors import InputError
+from earthsr.geo.elevations import Positive
+from earthsr.geo.values import Voids
 
 if TYPE_CHECKING:
     from xarray import DataArray, Dataset
@@ -37,6 +39,10 @@ def predict(
     conserve: bool = False,
     batch_size: int | None = None,
     compare: bool = False,
+    nodata: Voids = None,
+    units: str | None = None,
+    positive: Positive | None = None,
+    keep: Sequence[float] = (),
 ) -> DataArray: ...
 
 
@@ -53,6 +59,10 @@ def predict(
     conserve: bool = False,
     batch_size: int | None = None,
     compare: bool = False,
+    nodata: Voids = None,
+    units: str | None = None,
+    positive: Positive | None = None,
+    keep: Sequence[float] = (),
 ) -> DataArray | Dataset: ...
 
 
@@ -70,8 +80,10 @@ def predict(
     conserve: bool = False,
     batch_size: int | None = None,
     compare: bool = False,
-    nodata: float | None = None,
+    nodata: Voids = None,
     units: str | None = None,
+    positive: Positive | None = None,
+    keep: Sequence[float] = (),
     overwrite: bool = False,
 ) -> dict[str, object]: ...
 
@@ -89,8 +101,10 @@ def predict(
     conserve: bool = False,
     batch_size: int | None = None,
     compare: bool = False,
-    nodata: float | None = None,
+    nodata: Voids = None,
     units: str | None = None,
+    positive: Positive | None = None,
+    keep: Sequence[float] = (),
     overwrite: bool = False,
 ) -> NDArray[np.float32] | DataArray | Dataset | dict[str, object]:
     """Enlarge elevations by the model's scale.
@@ -121,10 +135,14 @@ def predict(
         Windows at once; chosen by their size where absent.
     compare : bool
         Gaussian: compare with the exact prediction everywhere, not at some places.
-    nodata : float, optional
-        Of a raster file: stored number that stands for none, whatever the file says.
+    nodata : float or sequence of float, optional
+        Stored numbers that stand for none, besides those that the raster names.
     units : str, optional
-        Of a raster file: in place of its own.
+        Of a raster, in place of its own.
+    positive : {"up", "down"}, optional
+        Which way a raster's values count, in place of what it says; depths are turned into heights.
+    keep : sequence of float
+        Numbers that are ground although they are repeated and far from all their neighbours.
     overwrite : bool
         Replace ``target`` where it is there.
 
@@ -154,20 +172,36 @@ def predict(
     options = PredictOptions(mode, tile, overlap, symmetries, conserve, batch_size, compare)
     of_rasters = [field.name for field in fields(options) if getattr(options, field.name) != field.default]
     of_rasters += ["bbox"] * (bbox is not None)
-    of_files = [name for name, value in (("nodata", nodata), ("units", units)) if value is not None]
+    reading = [
+        name for name, value in (("nodata", nodata), ("units", units), ("positive", positive)) if value is not None
+    ]
+    reading += ["keep"] * bool(keep)
     if isinstance(elevation, (str, Path)):
         if target is None:
             raise InputError(f"{elevation}: its prediction needs a target, such as fine.tif")
         if {Path(elevation).suffix.lower(), Path(target).suffix.lower()} & set(SUFFIXES):
-            _refuse([*of_rasters, *of_files], "of a raster file; a file of arrays is predicted in one piece")
+            _refuse([*of_rasters, *reading], "of a raster file; a file of arrays is predicted in one piece")
             return predict_file(_one(model), elevation, target, overwrite=overwrite)
         return predict_raster(
-            model, elevation, target, options, bbox=bbox, nodata=nodata, units=units, overwrite=overwrite
+            model,
+            elevation,
+            target,
+            options,
+            bbox=bbox,
+            nodata=nodata,
+            units=units,
+            positive=positive,
+            keep=keep,
+            overwrite=overwrite,
         )
-    of_files += ["target"] * (target is not None) + ["overwrite"] * overwrite
-    _refuse(of_files, "of files; the prediction of an array is returned")
+    of_files = ["target"] * (target is not None) + ["overwrite"] * overwrite
+    words = "of files; the prediction of an array is returned"
     if hasattr(elevation, "dims"):
-        return predict_dataarray(model, elevation, options, bbox=bbox)
+        _refuse(of_files, words)
+        return predict_dataarray(
+            model, elevation, options, bbox=bbox, nodata=nodata, units=units, positive=positive, keep=keep
+        )
+    _refuse([*reading, *of_files], words)
     _refuse(of_rasters, "options of a DataArray; a bare array is predicted in one piece")
     return predict_array(_one(model), elevation)
 

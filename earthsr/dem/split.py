@@ -14,7 +14,6 @@ from tqdm import tqdm
 
 from earthsr.data.dataset import SplitFile
 from earthsr.data.hdf5 import (
-    PLAUSIBLE_M,
     DemLayout,
     Params,
     SharedFile,
@@ -27,6 +26,8 @@ from earthsr.data.normalise import Statistics
 from earthsr.data.patches import ROUNDING_M, Patches, furthest_from_means
 from earthsr.data.sampler import PADDING
 from earthsr.errors import DataError
+from earthsr.geo.elevations import PLAUSIBLE_M
+from earthsr.geo.fills import STANDARD_FILLS, undeclared_fills
 
 SURFACES = ("land", "coast", "ocean")
 
@@ -156,7 +157,9 @@ class DemData(SplitFile):
         # Comparisons with NaN are false: this catches NaN, infinities and fill values alike.
         low, high = PLAUSIBLE_M
         # Two looks without a temporary settle it where nothing is wrong.
-        if all(field.size == 0 or (field.min() >= low and field.max() <= high) for field in (coarse, fine)):
+        lowest = [np.float32(field.min()) for field in (coarse, fine) if field.size]
+        within = all(field.size == 0 or (field.min() >= low and field.max() <= high) for field in (coarse, fine))
+        if within and not STANDARD_FILLS.intersection(lowest):
             return
         bad_fine = ~((fine >= low) & (fine <= high))
         bad_coarse = ~((coarse >= low) & (coarse <= high))
@@ -173,6 +176,17 @@ class DemData(SplitFile):
                     f"{self.path}: {key} holds {what} in patch {indices[i]}, row {row}, "
                     f"column {column}, where no mask covers it; {advice}"
                 )
+        for key, field, known in ((self.layout.fine_key, fine, valid), (self.layout.coarse_key, coarse, whole)):
+            for i, channel in np.ndindex(field.shape[:2]):
+                values = np.where(known[i, min(channel, known.shape[1] - 1)], field[i, channel], np.float32(np.nan))
+                for fill in undeclared_fills(values):
+                    if fill.value in STANDARD_FILLS:
+                        cells = int((values == fill.value).sum())
+                        raise DataError(
+                            f"{self.path}: {key} holds {fill.value:g} m, a fill value, in {cells} cells of patch "
+                            f"{indices[i]}, the first in row {fill.row}, column {fill.column}, where no mask covers "
+                            f"it; {advice}"
+                        )
         coarse[bad_coarse] = np.nan
 
     def chunks(self, size: int = SCAN_CHUNK) -> Iterator[Patches]:

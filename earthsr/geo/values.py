@@ -31,7 +31,7 @@ _WORD: Final = re.compile(
 )
 #: Attributes that say how values are packed; xarray moves them to the encoding where it decodes.
 _PACKING: Final = ("scale_factor", "add_offset", "_FillValue", "missing_value", "_Unsigned")
-_KEPT: Final = re.compile(r"vert\w*datum|^AREA_OR_POINT$|^long_name$|^standard_name$", re.IGNORECASE)
+_KEPT: Final = re.compile(r"vert\w*datum|^AREA_OR_POINT$|^long_name$|^standard_name$|^positive$", re.IGNORECASE)
 
 
 def kept_attributes(attrs: Mapping[str, Any]) -> dict[str, Any]:

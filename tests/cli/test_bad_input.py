@@ -100,6 +100,16 @@ def test_values_that_are_no_elevations(refused, data_dir, key, value):
     refused(f"{key} holds {what} in patch 7, row 1, column 2, where no mask covers it")
 
 
+def test_a_fill_value_that_passes_for_an_elevation(refused, data_dir):
+    def damage(handle):
+        patches = handle["40_40"][...]
+        patches[7, 0, 3:5, 6] = -9999
+        replace(handle, "40_40", patches)
+
+    edit(data_dir / "train" / "train.h5", damage)
+    refused("40_40 holds -9999 m, a fill value, in 2 cells of patch 7, the first in row 3, column 6")
+
+
 def test_an_unmasked_nan_in_the_validation_split_is_found_before_training(refused, data_dir):
     def damage(handle):
         patch = handle["40_40"][0]
@@ -295,6 +305,10 @@ def test_damaged_arrays(tmp_path, weights, any_backend, content, message):
         ({"elevation": np.zeros((1, 2, 3, 3))}, "has 2 channel(s), this model takes 1"),
         ({"elevation": np.zeros((0, 3))}, "is empty"),
         ({"elevation": np.full((3, 3), -32768)}, "holds -32768 m, outside -12,000 to 9,500 m: a fill value?"),
+        (
+            {"elevation": np.where(np.arange(64).reshape(8, 8) == 9, -9999, 50)},
+            "holds -9999 m in 1 cells, far from all their neighbours: a fill value",
+        ),
         ({"elevation": np.array([[{"a": 1}]], dtype=object)}, "not a readable .npz"),
     ],
 )

@@ -335,6 +335,136 @@ def test_rasters_that_cannot_be_placed(weights, any_backend, tmp_path):
     refused(weights, any_backend, turned, tmp_path / "o.tif", "turned.tif", "rotated", "rio warp")
 
 
+def test_a_fill_value_that_is_not_declared_is_refused_and_its_remedy_works(weights, any_backend, tmp_path):
+    values = hills()
+    values[10:13, 20:24] = -9999
+    undeclared = write_tif(tmp_path / "bare.tif", values, nodata=None)
+    words = ("bare.tif", "12 cells hold -9999", "row 10, column 20", "--nodata -9999")
+    refused(weights, any_backend, undeclared, tmp_path / "o.tif", *words)
+    predict(weights, any_backend, undeclared, tmp_path / "o.tif", "--nodata", "-9999")
+    assert np.isnan(read_tif(tmp_path / "o.tif")).sum() == 12 * SCALE**2
+
+
+def test_several_void_values(weights, any_backend, tmp_path):
+    values = hills()
+    values[10:13, 20:24] = np.nan
+    values[30, 30], values[31, 5] = -32768, 32767
+    merged = write_tif(tmp_path / "merged.tif", values, nodata=-9999)
+    refused(weights, any_backend, merged, tmp_path / "o.tif", "merged.tif", "holds -32768 in row 30", "--nodata -32768")
+    predict(weights, any_backend, merged, tmp_path / "o.tif", "--nodata", "-32768", "--nodata", "32767")
+    found = read_tif(tmp_path / "o.tif")
+    assert np.isnan(found).sum() == 14 * SCALE**2
+    assert np.nanmin(found) > -3000  # with a void taken for ground it is near -10,000
+
+
+def test_depths_become_heights(weights, any_backend, tmp_path):
+    values = hills()
+    source = write_tif(tmp_path / "depth.tif", values, standard_name="sea_floor_depth_below_geoid")
+    done = predict(weights, any_backend, source, tmp_path / "o.tif")
+    assert "depth.tif: depths" in done.stderr
+    with rasterio.open(tmp_path / "o.tif") as file:
+        assert "depths" in file.tags()["input_notes"]
+        assert file.tags(1)["standard_name"] == "altitude"
+    found = read_tif(tmp_path / "o.tif")
+    assert np.nanmean(found) == pytest.approx(-values.mean(), abs=300)
+    predict(weights, any_backend, source, tmp_path / "up.tif", "--positive", "up")
+    assert np.nanmean(read_tif(tmp_path / "up.tif")) == pytest.approx(values.mean(), abs=300)
+    refused(weights, any_backend, source, tmp_path / "no.tif", "--positive is 'left'", options=("--positive", "left"))
+
+
+def test_metres_that_are_assumed_are_written(weights, any_backend, tmp_path):
+    source = write_tif(tmp_path / "bare.tif", hills(), units="")
+    done = predict(weights, any_backend, source, tmp_path / "o.nc")
+    assert "bare.tif: has no units; metres are assumed" in done.stderr
+    with xarray.open_dataset(tmp_path / "o.nc") as dataset:
+        assert dataset.elevation.attrs["units"] == "m"
+        assert "has no units, metres are assumed" in dataset.attrs["input_notes"]
+    again = predict(weights, any_backend, tmp_path / "o.nc", tmp_path / "again.tif")
+    assert "units" not in again.stderr
+
+
+def test_what_is_written_is_held_to_what_is_read(any_backend, tmp_path):
+    """Weights that overshoot, as a model does beside a spike."""
+    wild = write_model(tmp_path / "wild.safetensors", residual_over="bicubic")
+    from safetensors import safe_open
+    from safetensors.numpy import save_file
+
+    with safe_open(wild, "np") as handle:
+        arrays, metadata = {key: handle.get_tensor(key) * 40 for key in list(handle.keys())}, handle.metadata()
+    save_file(arrays, wild, metadata)
+    source = write_tif(tmp_path / "coarse.tif", hills())
+    before = sorted(tmp_path.rglob("*"))
+    done = call_cli("predict", wild, source, tmp_path / "o.tif", "--backend", any_backend)
+    assert done.returncode == 1, done.stderr
+    last = done.stderr.strip().splitlines()[-1]
+    for word in (
+        "error: coarse.tif: the prediction is",
+        "row",
+        "of the output",
+        "-12,000 to 9,500 m",
+        "the input there",
+    ):
+        assert word in last
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("scale", [4, 5])
+@pytest.mark.parametrize("suffix", [".tif", ".nc"])
+def test_a_globe_of_nodes_ends_at_the_poles_and_goes_round(any_backend, tmp_path, suffix, scale):
+    rows, columns = 37, 73
+    latitude, longitude = np.linspace(90, -90, rows), np.linspace(-180, 180, columns)
+    values = 100 * np.cos(np.deg2rad(latitude))[:, None] * np.cos(np.deg2rad(longitude))[None, :]
+    source = tmp_path / f"nodes{suffix}"
+    if suffix == ".tif":
+        from rasterio.transform import from_origin
+
+        write_tif(source, values, dtype="float32", nodata=None, transform=from_origin(-182.5, 92.5, 5, 5))
+    else:
+        coordinates = {"lat": latitude[::-1], "lon": longitude}
+        xarray.DataArray(values[::-1], coordinates, name="z", attrs={"units": "m"}).to_netcdf(source)
+    model = write_model(tmp_path / "model.safetensors", cell=5.0, scale=scale, zero=True)
+    predict(model, any_backend, source, tmp_path / "o.nc", "--exact")
+    with xarray.open_dataset(tmp_path / "o.nc") as dataset:
+        found = dataset.elevation.load()
+    assert found.shape == ((rows - 1) * scale + scale % 2, (columns - 1) * scale)
+    assert abs(found.lat).max() <= 90
+    assert found.lat.max() > 90 - 5 / scale
+    wanted = 100 * np.cos(np.deg2rad(found.lat)) * np.cos(np.deg2rad(found.lon))
+    assert float(abs(found - wanted).max()) < 2
+    predict(model, any_backend, source, tmp_path / "part.nc", "--bbox", "170,-20,-170,0")
+    with xarray.open_dataset(tmp_path / "part.nc") as dataset:
+        assert float(dataset.elevation.max()) < -90
+        assert 167 < float(dataset.lon.min()) < 190 < float(dataset.lon.max()) < 193
+
+
+def test_cells_in_survey_feet_have_their_size_in_metres(weights, any_backend, tmp_path):
+    from rasterio.transform import from_origin
+
+    side = CELL * np.pi / 180 * 6_371_008.8 * 3937 / 1200  # 15 arc-seconds in US survey feet
+    source = write_tif(tmp_path / "a.tif", hills(), crs="EPSG:2264", transform=from_origin(1e6, 5e5, side, side))
+    assert "model was trained" not in predict(weights, any_backend, source, tmp_path / "o.tif").stderr
+
+
+def test_a_decoded_dataarray_gives_what_the_command_gives(weights, any_backend, tmp_path):
+    values = hills() - 1500
+    values[values < -100] = 0
+    stored = ((values + 500) / 0.5).round()
+    stored[3, 4] = 0  # the fill value; 0 m is stored as 1000
+    array = xarray.DataArray(
+        stored.astype(np.int16),
+        {"lat": NORTH - CELL * (np.arange(40) + 0.5), "lon": WEST + CELL * (np.arange(60) + 0.5)},
+        name="elevation",
+        attrs={"units": "m", "scale_factor": 0.5, "add_offset": -500.0, "_FillValue": np.int16(0)},
+    )
+    array.to_netcdf(tmp_path / "packed.nc")
+    predict(weights, any_backend, tmp_path / "packed.nc", tmp_path / "o.nc")
+    model = Model.from_checkpoint(weights, backend=any_backend)
+    with xarray.open_dataset(tmp_path / "packed.nc") as dataset, xarray.open_dataset(tmp_path / "o.nc") as command:
+        found = earthsr.predict(model, dataset.elevation)
+        assert int(np.isnan(found).sum()) == SCALE**2
+        np.testing.assert_array_equal(found.values, command.elevation.values)
+
+
 def test_values_that_are_no_elevations_in_metres(weights, any_backend, tmp_path):
     feet = write_tif(tmp_path / "feet.tif", hills(), units="ft")
     refused(weights, any_backend, feet, tmp_path / "o.tif", "feet.tif", "ft", "metres")

@@ -16,6 +16,7 @@ import xarray
 from rasterio.transform import Affine
 
 from earthsr.config import from_mapping
+from earthsr.geo import Georeference, open_sink
 from earthsr.tasks import task_for
 from tests.cli.test_bad_input import assert_refused, everything_below
 from tests.conftest import call_cli, run_cli
@@ -215,9 +216,59 @@ def test_fill_values_that_are_not_declared(folder, refused):
     values = cells(200, 300).astype(np.float32)
     values[199, 299] = -32768
     damage(folder, values=values)
-    refused("alps.tif: holds -32768 m at row 199, column 299", "outside -12000 to 9500 m", "--nodata -32768")
+    refused("alps.tif: holds -32768 in row 199, column 299", "-12,000 to 9,500 m", "--nodata -32768")
     assert prepare(folder, "--nodata", -32768).returncode == 0
     assert "mask_40" in read(folder / "out", "test")[0]
+
+
+def test_a_fill_value_that_passes_for_an_elevation(folder, refused):
+    values = cells(200, 300).astype(np.float32)
+    values[100:110, 60:70] = -9999
+    path = folder / "alps.tif"
+    path.unlink()
+    write_dem(path, values)
+    refused("alps.tif: 100 cells hold -9999", "row 100, column 60", "--nodata -9999", "--keep -9999")
+    assert prepare(folder, "--nodata", -9999).returncode == 0
+    assert "mask_40" in read(folder / "out", "train")[0]
+
+
+def test_a_fill_value_of_a_raster_that_is_reprojected(folder, refused):
+    """Interpolation would spread it over its neighbours, so it is looked for before."""
+    values = cells(100, 100).astype(np.float32)
+    values[40:44, 40:44] = -9999
+    write_dem(folder / "utm.tif", values, 500_000, 5_200_000, 90, crs="EPSG:32632")
+    words = ("utm.tif: 16 cells hold -9999", "row 40, column 40", "--nodata -9999")
+    refused(*words, hr=("alps.tif", "utm.tif"), arguments=("--crs", "EPSG:4326"))
+
+
+def test_depths_are_turned_into_heights(folder):
+    values = 100 - cells(200, 300).astype(np.float32)
+    (folder / "alps.tif").unlink()
+    write_dem(folder / "alps.tif", values)
+    with rasterio.open(folder / "alps.tif", "r+") as file:
+        file.update_tags(positive="down")
+    done = prepare(folder, "--json")
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("alps.tif: depths (positive: down) are turned into heights") == 1
+    assert any("turned into heights" in note for note in json.loads(done.stdout)["notes"])
+    assert read(folder / "out", "train")[0]["40_40"].min() == pytest.approx(-values.max(), abs=100)
+    again = prepare(folder, "--overwrite", "--positive", "up")
+    assert again.returncode == 0, again.stderr
+    assert read(folder / "out", "train")[0]["40_40"].max() == pytest.approx(values.max(), abs=100)
+
+
+@pytest.mark.parametrize("crs", ["OGC:CRS84", "EPSG:9518"])
+def test_a_coarse_product_in_another_name_of_the_same_crs(folder, crs):
+    from earthsr.geo.crs import parse_crs, wkt_of
+
+    coarse = cells(80, 80, 6.95, 47.05, 5 * CELL).astype(np.float32)
+    grid = Georeference(6.95, 47.05, 5 * CELL, 5 * CELL, 80, 80, wkt_of(parse_crs(crs, "test")))
+    sink = open_sink(folder / "coarse.nc", grid)
+    sink.write(0, 0, coarse[None])
+    sink.finish({})
+    for words in ((), ("--crs", "EPSG:4326", "--overwrite")):
+        done = prepare(folder, "--lr", folder / "coarse.nc", *words)
+        assert done.returncode == 0, done.stderr
 
 
 def test_rasters_in_different_crs(folder, refused):
@@ -254,7 +305,9 @@ def test_fill_values_of_a_coarse_product(folder, refused):
     values = cells(80, 80, 6.95, 47.05, 5 * CELL).astype(np.float32)
     values[30, 30] = 1e20
     write_dem(folder / "coarse.tif", values, 6.95, 47.05, 5 * CELL)
-    refused("coarse.tif: holds 1e+20 m at row 30, column 30", "--lr-nodata", arguments=("--lr", folder / "coarse.tif"))
+    refused(
+        "coarse.tif: holds 1e+20 in row 30, column 30", "--lr-nodata 1e+20", arguments=("--lr", folder / "coarse.tif")
+    )
 
 
 @pytest.mark.parametrize(

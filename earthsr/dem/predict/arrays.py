@@ -14,8 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthsr.backend import Model
-from earthsr.data.hdf5 import PLAUSIBLE_M, open_h5, reading
-from earthsr.errors import DataError, EarthsrWarning, InputError, already_there
+from earthsr.data.hdf5 import open_h5, reading
+from earthsr.errors import DataError, EarthsrWarning, InputError, ResultError, already_there
+from earthsr.geo.elevations import PLAUSIBLE_M
+from earthsr.geo.fills import STANDARD_FILLS, undeclared_fills
 from earthsr.models import UNetSpec
 from earthsr.store import atomic_file, owned, require_other
 from earthsr.store.untrusted import require_honest_archive
@@ -53,6 +55,13 @@ def _check(values: NDArray, where: str) -> NDArray[np.float32]:
         raise DataError(
             f"{where} holds {worst:g} m, outside {low:,} to {high:,} m: a fill value? Use NaN where there is no value"
         )
+    for plane in values.reshape(-1, *values.shape[-2:]):
+        for fill in undeclared_fills(plane):
+            if fill.value in STANDARD_FILLS:
+                raise DataError(
+                    f"{where} holds {fill.value:g} m in {int((values == fill.value).sum())} cells, far from all their "
+                    "neighbours: a fill value. Use NaN where there is no value"
+                )
     return values
 
 
@@ -139,6 +148,8 @@ def predict_array(
     ------
     DataError
         If the number of axes or channels does not fit, or a value is infinite or no elevation.
+    ResultError
+        If a value of the prediction can be no elevation on Earth.
     """
     _require_elevations(model)
     fields = _check(np.asarray(values), "the input")
@@ -159,6 +170,13 @@ def predict_array(
             fine = np.where(wide, np.float32(np.nan), fine)
         pieces.append(fine)
     result = np.concatenate(pieces)
+    low, high = PLAUSIBLE_M
+    if (result < low).any() or (result > high).any():
+        worst = float(result.flat[int(np.nanargmax(np.abs(result)))])
+        raise ResultError(
+            f"the prediction holds {worst:.0f} m, outside {low:,} to {high:,} m: look for spikes in the input there, "
+            "or take another model"
+        )
     return result[0, 0] if lead == 2 else result[:, 0] if lead == 3 else result
 
 

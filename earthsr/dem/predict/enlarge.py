@@ -22,9 +22,9 @@ from earthsr.backend import Model, Pending
 from earthsr.data.normalise import Normalisation
 from earthsr.dem.predict.conserve import Residual, area_weights, conserved
 from earthsr.dem.predict.ensemble import Member, ensemble, halo_of
-from earthsr.dem.predict.raster_stats import require_plausible
-from earthsr.errors import InputError
+from earthsr.errors import InputError, ResultError
 from earthsr.geo import Georeference, Sink, Source
+from earthsr.geo.elevations import PLAUSIBLE_M, Elevations, elevations, first_implausible
 from earthsr.geo.georeference import read_window
 from earthsr.geo.window import Window
 from earthsr.inference.blend import ChunkSums, batch_size, batches, fill
@@ -75,7 +75,7 @@ class EnlargePlan:
     """What will be done."""
 
     group: tuple[Member, ...]
-    source: Source
+    source: Elevations
     options: PredictOptions
     wanted: Window
     """Coarse cells that are enlarged; on a periodic raster its columns may be negative or beyond the last one."""
@@ -87,9 +87,23 @@ class EnlargePlan:
     batch_size: int
 
     @property
+    def beyond_poles(self) -> tuple[int, int]:
+        """Rows of fine cells whose centres lie beyond the north and the south pole.
+
+        Where cells are nodes, those of the first and the last row lie on the poles, and half of each cell beyond.
+        """
+        whole = self.source.georeference.part(self.wanted).refined(self.scale)
+        if not whole.geographic:
+            return 0, 0
+        south = whole.north - whole.rows * whole.cell_y
+        rows = [math.ceil(over / whole.cell_y - 0.5 - 1e-6) for over in (whole.north - 90, -90 - south)]
+        return max(rows[0], 0), max(rows[1], 0)
+
+    @property
     def output(self) -> Georeference:
-        """Grid of the result: the input's cells divided by the scale."""
-        return self.source.georeference.part(self.wanted).refined(self.scale)
+        """Grid of the result: the input's cells divided by the scale, without those beyond a pole."""
+        whole, (top, bottom) = self.source.georeference.part(self.wanted).refined(self.scale), self.beyond_poles
+        return whole.part(Window(top, 0, whole.rows - top - bottom, whole.columns)) if top or bottom else whole
 
     @property
     def bands(self) -> tuple[str, ...]:
@@ -152,7 +166,7 @@ def make_plan(
     InputError
         If the models do not go together, sizes make no sense, or the box lies outside.
     """
-    options = options or PredictOptions()
+    options, source = options or PredictOptions(), elevations(source)
     if options.mode not in get_args(Mode):
         raise InputError(f"mode is {options.mode!r}, expected {' or '.join(map(repr, get_args(Mode)))}")
     group = ensemble(models, options.symmetries)
@@ -242,17 +256,21 @@ def enlarge(
             wanted += list(plan.exact.tiles(sample))
         cover = covering(wanted)
         values = read_window(plan.source, cover)
-        require_plausible(values, plan.source, cover)
         return _ChunkInput(area, tiles, cover, values, sample)
 
     def compute(chunk: Window, piece: _ChunkInput) -> _ChunkResult:
         return _compute(plan, chunk, piece, offset)
 
+    beyond, output = plan.beyond_poles[0], plan.output
+
     def write(chunk: Window, made: _ChunkResult) -> None:
-        sink.write(
-            (chunk.row - plan.wanted.row) * plan.scale, (chunk.column - plan.wanted.column) * plan.scale, made.bands
-        )
-        elevation = made.bands[0]
+        row, column = (chunk.row - plan.wanted.row) * plan.scale, (chunk.column - plan.wanted.column) * plan.scale
+        first = max(beyond - row, 0)
+        row += first - beyond
+        bands = made.bands[:, first : first + output.rows - row]
+        _require_possible(bands[0], plan, row, column)
+        sink.write(row, column, bands)
+        elevation = bands[0]
         if not np.isfinite(elevation.sum(dtype=np.float64)):
             elevation = elevation[np.isfinite(elevation)]
         outcome.valid += elevation.size
@@ -266,6 +284,32 @@ def enlarge(
 
     outcome.times = flow(plan.chunks, read, compute, write, label=label)
     return outcome
+
+
+def _require_possible(elevation: NDArray[np.float32], plan: EnlargePlan, row: int, column: int) -> None:
+    """Hold what is written to what is read.
+
+    Raises
+    ------
+    ResultError
+        If a cell would be no elevation on Earth.
+    """
+    place = first_implausible(elevation)
+    if place is None:
+        return
+    output, source = plan.output, plan.source
+    i, j = row + place[0], column + place[1]
+    x, y = output.west + (j + 0.5) * output.cell_x, output.north - (i + 0.5) * output.cell_y
+    coarse = Window((i + plan.beyond_poles[0]) // plan.scale, j // plan.scale, 1, 1)
+    coarse = coarse._replace(row=coarse.row + plan.wanted.row, column=coarse.column + plan.wanted.column)
+    given = float(read_window(source, coarse)[0, 0])
+    low, high = PLAUSIBLE_M
+    raise ResultError(
+        f"{source.name}: the prediction is {elevation[place]:.0f} m at {x:.6g}, {y:.6g} (row {i}, column {j} of the "
+        f"output), and elevations are {low:,} to {high:,} m; the input there is {given:.6g} m (row {coarse.row}, "
+        f"column {coarse.column % source.georeference.columns}): name a fill value around it with --nodata, or take "
+        "another model; nothing was written"
+    )
 
 
 def _sampled(plan: EnlargePlan) -> dict[Window, Window]:

@@ -27,10 +27,10 @@ from earthsr.geo import (
     dataarray_source,
     open_sink,
     open_source,
-    require_metres,
     to_dataarray,
 )
 from earthsr.geo.crs import metres_per_unit
+from earthsr.geo.elevations import Elevations, Positive, elevations
 from earthsr.geo.values import Voids
 from earthsr.models import DemSRNetSpec
 from earthsr.store import require_other
@@ -50,6 +50,8 @@ def describe(plan: EnlargePlan, offset: float | None, outcome: EnlargeResult) ->
         "window_cells": " x ".join(str(side) for side in plan.tiles.shape),
         "members": len(plan.group),
     }
+    if plan.source.notes:
+        values["input_notes"] = "; ".join(plan.source.notes)
     if options.mode == "gaussian":
         values["overlap"] = options.overlap
         if outcome.difference is not None:
@@ -122,6 +124,8 @@ def predict_raster(
     bbox: Box | None = None,
     nodata: Voids = None,
     units: str | None = None,
+    positive: Positive | None = None,
+    keep: Sequence[float] = (),
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Enlarge a raster file.
@@ -144,6 +148,10 @@ def predict_raster(
         Stored numbers that stand for no value, besides those that the file names.
     units : str, optional
         In place of what the file says.
+    positive : {"up", "down"}, optional
+        Which way its values count, in place of what the file says; depths are turned into heights.
+    keep : sequence of float
+        Stored numbers that are ground although they are repeated and far from all their neighbours.
     overwrite : bool
         Replace a target that is there.
 
@@ -156,12 +164,14 @@ def predict_raster(
     ------
     InputError
         If input, output or options do not fit; nothing is written then.
+    ResultError
+        If a cell of the prediction can be no elevation on Earth; nothing is left then.
     """
     chosen = [models] if isinstance(models, Model) else list(models)
     require_other([target], [source])
     raster = open_source(source, nodata=nodata, units=units)
     try:
-        plan = _planned(chosen, raster, options, bbox)
+        plan = _planned(chosen, elevations(raster, positive=positive, keep=keep), options, bbox)
         sink = _sink(plan, target, overwrite)
         try:
             offset = _survey(plan)
@@ -179,7 +189,15 @@ def predict_raster(
 
 
 def predict_dataarray(
-    models: Model | Sequence[Model], array: Any, options: PredictOptions | None = None, *, bbox: Box | None = None
+    models: Model | Sequence[Model],
+    array: Any,
+    options: PredictOptions | None = None,
+    *,
+    bbox: Box | None = None,
+    nodata: Voids = None,
+    units: str | None = None,
+    positive: Positive | None = None,
+    keep: Sequence[float] = (),
 ) -> Any:
     """Enlarge an ``xarray.DataArray`` of elevation in metres.
 
@@ -194,6 +212,8 @@ def predict_dataarray(
     bbox : tuple of float, optional
         West, south, east, north in units of the coordinates; west > east goes across the dateline of a global array,
         and the result's longitudes are then contiguous, such as 170 to 190.
+    nodata, units, positive, keep : optional
+        As in :func:`predict_raster`.
 
     Returns
     -------
@@ -205,9 +225,11 @@ def predict_dataarray(
     ------
     InputError
         If the array or the options do not fit.
+    ResultError
+        If a cell of the prediction can be no elevation on Earth.
     """
     chosen = [models] if isinstance(models, Model) else list(models)
-    raster = dataarray_source(array)
+    raster = elevations(dataarray_source(array, nodata=nodata, units=units), positive=positive, keep=keep)
     plan = _planned(chosen, raster, options, bbox)
     offset = _survey(plan)
     sink = MemorySink(plan.output, plan.bands)
@@ -225,6 +247,8 @@ def dry_run(
     bbox: Box | None = None,
     nodata: Voids = None,
     units: str | None = None,
+    positive: Positive | None = None,
+    keep: Sequence[float] = (),
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Say what :func:`predict_raster` would do, after predicting one batch of windows for the time it takes.
@@ -243,6 +267,8 @@ def dry_run(
         Stored numbers that stand for no value, besides those that the source names.
     units : str, optional
         Units of the source, in place of its own.
+    positive, keep : optional
+        As in :func:`predict_raster`.
     overwrite : bool
         Whether the target may be there already.
 
@@ -254,7 +280,7 @@ def dry_run(
     chosen = [models] if isinstance(models, Model) else list(models)
     raster = open_source(source, nodata=nodata, units=units)
     try:
-        plan = _planned(chosen, raster, options, bbox)
+        plan = _planned(chosen, elevations(raster, positive=positive, keep=keep), options, bbox)
         _sink(plan, target, overwrite).abort()
         per_member = plan.windows / len(plan.group)
         size = min(plan.batch_size, max(1, int(per_member)))
@@ -289,8 +315,7 @@ def _sink(plan: EnlargePlan, target: str | Path, overwrite: bool) -> Sink:
     return open_sink(target, plan.output, plan.bands, (side, side), overwrite=overwrite)
 
 
-def _planned(models: list[Model], raster: Source, options: PredictOptions | None, bbox: Box | None) -> EnlargePlan:
-    require_metres(raster.georeference.units, raster.name)
+def _planned(models: list[Model], raster: Elevations, options: PredictOptions | None, bbox: Box | None) -> EnlargePlan:
     plan = make_plan(models, raster, options, bbox)
     _warn_of_cells(models[0], raster)
     return plan

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from earthsr.data.hdf5 import PLAUSIBLE_M
 from earthsr.dem.prepare.flat_sea import FlatSea, flat_sea_cells
 from earthsr.errors import DataError
 from earthsr.geo import Georeference, Source
@@ -163,7 +162,7 @@ class Pair:
         place = Window(
             rows.first + s * window.row, columns.first + s * window.column, s * window.rows, s * window.columns
         )
-        fine = read_plausible(self.hr, place)
+        fine = self.hr.read(place)
         if self.lr is None:
             coarse = block_mean(fine, s)
         else:
@@ -192,21 +191,6 @@ class Pair:
             )
         )
         return np.minimum(interpolated(self.lr, *positions), 0)
-
-
-def read_plausible(source: Source, window: Window) -> NDArray[np.float32]:
-    """Read a window; raise a :class:`DataError` where a value is no elevation on Earth: a fill value, most likely."""
-    values = source.read(window)
-    low, high = PLAUSIBLE_M
-    bad = (values < low) | (values > high)
-    if bad.any():
-        row, column = (int(i) for i in np.argwhere(bad)[0])
-        value = float(values[row, column])
-        raise DataError(
-            f"{source.name}: holds {value:g} m at row {window.row + row}, column {window.column + column}, outside "
-            f"{low} to {high} m; if it is a fill value, --nodata {value:.9g} (--lr-nodata for a coarse raster) says so"
-        )
-    return values
 
 
 def interpolated(source: Source, rows: NDArray[np.float64], columns: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -279,7 +263,7 @@ def read_padded(source: Source, top: int, bottom: int, left: int, right: int) ->
         if begin >= end:
             break
         window = Window(low, begin, high - low, end - begin)
-        values = read_plausible(source, window)
+        values = source.read(window)
         place = begin + turn - left
         out[low - top : high - top, place : place + end - begin] = values
         if not grid.periodic:

@@ -27,6 +27,7 @@ from earthsr.dem.prepare.register import MODES, Mode, Registration, measure_sea,
 from earthsr.dem.prepare.sources import Archive, Reading, require_one_size
 from earthsr.dem.prepare.work import Shards, leftovers, move_into_place, write_shard
 from earthsr.errors import EarthsrWarning, InputError
+from earthsr.geo.elevations import Positive
 from earthsr.geo.values import Voids, voids_of
 from earthsr.store import disk_errors, finish_placing, owned, require_free, require_other, require_writable
 
@@ -66,6 +67,9 @@ def prepare_dem(
     nodata: Voids = None,
     lr_nodata: Voids = None,
     units: str | None = None,
+    positive: Positive | None = None,
+    lr_positive: Positive | None = None,
+    keep: Sequence[float] = (),
     crs: str | None = None,
     register: Mode = "auto",
     resume: bool = False,
@@ -91,6 +95,11 @@ def prepare_dem(
         Stored numbers of fine and of coarse rasters that stand for no value, besides those that the files name.
     units : str, optional
         Of all rasters, in place of what the files say.
+    positive, lr_positive : {"up", "down"}, optional
+        Which way values of fine and of coarse rasters count, in place of what the files say; depths are turned into
+        heights.
+    keep : sequence of float
+        Stored numbers that are ground although they are repeated and far from all their neighbours.
     crs : str, optional
         Reproject rasters that are in another CRS to this one; truth is then interpolated (bilinear), onto cells of
         the size that the first raster has there.
@@ -140,7 +149,7 @@ def prepare_dem(
     require_other([root / split / f"{split}.h5" for split in SPLITS], [*hr, *lr])
     if not resume and not leftovers(root):
         require_free(root, SPLITS, overwrite)
-    reading = Reading(voids_of(nodata), voids_of(lr_nodata), units, crs)
+    reading = Reading(voids_of(nodata), voids_of(lr_nodata), units, positive, lr_positive, tuple(keep), crs)
     archive = Archive(hr, lr, reading, plan.scale)
     if not plan.mix_cell_sizes:
         require_one_size(archive.grids)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthsr.dem.prepare.flat_sea import SeaCells
-from earthsr.dem.prepare.pairs import Alignment, BlockAxis, Pair, align, read_padded, read_plausible
+from earthsr.dem.prepare.pairs import Alignment, BlockAxis, Pair, align, read_padded
 from earthsr.geo import Source
 from earthsr.geo.registration import Offset, OffsetSums
 from earthsr.geo.window import Window
@@ -151,7 +151,7 @@ def measure(hr: Source, lr: Source, alignment: Alignment, scale: int, flat_sea: 
         down, across = rows.edges(top, bottom), columns.edges(left, right)
         first = math.floor(down[0]), math.floor(across[0])
         window = Window(*first, math.ceil(down[-1]) - first[0], math.ceil(across[-1]) - first[1])
-        fine = read_plausible(hr, window)
+        fine = hr.read(window)
         if flat_sea:
             fine = np.where(fine == 0, np.nan, fine)
         truth = _means(_means(fine, down - first[0], 0), across - first[1], 1)

@@ -5,6 +5,7 @@ Files are opened when their region is worked on, and closed after it.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from earthsr.dem.prepare.pairs import TOLERANCE, overlap, require_ratio
-from earthsr.errors import DataError, InputError, listed
+from earthsr.errors import DataError, EarthsrWarning, InputError, listed
 from earthsr.geo import (
     Georeference,
     Source,
@@ -20,10 +21,10 @@ from earthsr.geo import (
     mosaic,
     open_source,
     reprojected,
-    require_metres,
     same_crs,
 )
 from earthsr.geo.crs import parse_crs, wkt_of
+from earthsr.geo.elevations import Elevations, Positive, elevations
 from earthsr.geo.geotiff import SET_CRS
 from earthsr.store import fingerprint
 
@@ -47,6 +48,11 @@ class Reading:
     lr_nodata: tuple[float, ...] = ()
     units: str | None = None
     """In place of what the files say."""
+    positive: Positive | None = None
+    """Which way values of fine rasters count, in place of what the files say."""
+    lr_positive: Positive | None = None
+    keep: tuple[float, ...] = ()
+    """Stored numbers that are ground although they are repeated and stand alone."""
     crs: str | None = None
     """To reproject to."""
 
@@ -74,6 +80,8 @@ class Archive:
 
     def __init__(self, hr: Sequence[str | Path], lr: Sequence[str | Path], reading: Reading, scale: int) -> None:
         self._reading, self._scale = reading, scale
+        self._assumed: dict[str, None] = {}
+        """What was warned of while rasters were opened."""
         self.silent: list[str] = []
         """Files that do not say their units."""
         self._wkt = "" if reading.crs is None else wkt_of(parse_crs(reading.crs, "--crs"))
@@ -146,9 +154,8 @@ class Archive:
 
     def warnings(self) -> list[str]:
         """What was assumed."""
-        if not self.silent:
-            return []
-        return [f"{listed(self.silent)}: has no units; metres are assumed (--units m says so)"]
+        silent = [f"{listed(self.silent)}: has no units; metres are assumed (--units m says so)"] if self.silent else []
+        return [*silent, *self._assumed]
 
     def files(self) -> list[dict[str, Any]]:
         """Name, size and SHA-256 of every file, with its region and part; those that serve several come once."""
@@ -173,14 +180,16 @@ class Archive:
     def _one(self, text: str) -> Source:
         """Open a fine raster, in the CRS of all."""
         reading = self._reading
-        source = self._checked(open_source(text, nodata=reading.nodata, units=reading.units), text)
+        with self._noting():
+            opened = open_source(text, nodata=reading.nodata, units=reading.units)
+        source = self._checked(opened, text)
         grid = source.georeference
         self._wkt = self._wkt or grid.crs_wkt
         if same_crs(grid.crs_wkt, self._wkt):
             # One size of cells for all, on one lattice: tiles that touch fit together.
             self._lattice = self._lattice or ((grid.cell_x, grid.cell_y), (grid.west, grid.north))
             return source
-        source.close()
+        self._before_warping(source, text)
         if reading.crs is None:
             raise DataError(
                 f"{source.name}: CRS is {crs_name(grid.crs_wkt)}, that of the rasters before it "
@@ -193,9 +202,10 @@ class Archive:
             made.close()
             self._lattice = ((made.georeference.cell_x, made.georeference.cell_y), (0.0, 0.0))
         size, corner = self._lattice
-        return reprojected(
+        made = reprojected(
             path_of(text), self._wkt, resolution=size, anchor=corner, nodata=reading.nodata, units=reading.units
         )
+        return self._checked(made, text)
 
     def _with_coarse(self, name: str, given: dict[str | None, list[str]]) -> Region:
         """Choose the coarse rasters of a region, and see that they can be opened and fit."""
@@ -225,10 +235,12 @@ class Archive:
     def _coarse(self, text: str, grid: Georeference) -> Source:
         """Open a coarse raster for fine cells of a grid."""
         reading = self._reading
-        source = self._checked(open_source(text, nodata=reading.lr_nodata, units=reading.units), text)
+        with self._noting():
+            opened = open_source(text, nodata=reading.lr_nodata, units=reading.units)
+        source = self._checked(opened, text, "lr-")
         if same_crs(source.georeference.crs_wkt, grid.crs_wkt):
             return source
-        source.close()
+        self._before_warping(source, text)
         if reading.crs is None:
             raise DataError(
                 f"{source.name}: CRS is {crs_name(source.georeference.crs_wkt)}, that of the fine rasters "
@@ -237,7 +249,7 @@ class Archive:
         if text not in self.resampled:
             self.resampled.append(text)
         # On blocks of fine cells: it is interpolated once, and not again.
-        return reprojected(
+        made = reprojected(
             path_of(text),
             grid.crs_wkt,
             resolution=(grid.cell_x * self._scale, grid.cell_y * self._scale),
@@ -246,21 +258,45 @@ class Archive:
             nodata=reading.lr_nodata,
             units=reading.units,
         )
+        return self._checked(made, text, "lr-")
 
-    def _checked(self, source: Source, text: str) -> Source:
-        """Give a raster back that says where it is and holds metres."""
-        grid = source.georeference
+    def _checked(self, source: Source, text: str, prefix: str = "") -> Elevations:
+        """Give a raster back that says where it is and holds elevations; a prefix is that of its options."""
+        reading = self._reading
         try:
-            if not grid.crs_wkt:
+            if not source.georeference.crs_wkt:
                 raise DataError(f"{source.name}: has no CRS; {SET_CRS}")
-            if grid.units.strip():
-                require_metres(grid.units, source.name)
-            elif (name := path_of(text).name) not in self.silent:
-                self.silent.append(name)
-        except DataError:
+            with self._noting():
+                raster = elevations(
+                    source,
+                    positive=reading.lr_positive if prefix else reading.positive,
+                    keep=reading.keep,
+                    option=f"--{prefix}nodata",
+                    warn_of_units=False,
+                )
+        except InputError:
             source.close()
             raise
-        return source
+        if raster.assumed_metres and (name := path_of(text).name) not in self.silent:
+            self.silent.append(name)
+        return raster
+
+    @contextmanager
+    def _noting(self) -> Iterator[None]:
+        """Keep what is warned of: a raster is opened several times, and all is said once, in the end."""
+        with warnings.catch_warnings(record=True) as noted:
+            warnings.simplefilter("always", EarthsrWarning)
+            yield
+        for warning in noted:
+            self._assumed.setdefault(str(warning.message))
+
+    def _before_warping(self, source: Elevations, text: str) -> None:
+        """Close a raster that will be read on the grid of another CRS, where a fill value would be interpolated."""
+        try:
+            if self._reading.crs is not None and text not in self.resampled:
+                source.require_no_fills()
+        finally:
+            source.close()
 
 
 def require_one_size(grids: dict[str, Georeference]) -> None:
