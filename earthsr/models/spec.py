@@ -128,6 +128,11 @@ class NetworkSpec(ABC):
             Samples, and height and width in multiples of the smallest that the network takes, else of 4 cells.
         seed : int
             Of NumPy's generator.
+
+        Returns
+        -------
+        dict of str to ndarray of shape (N, …)
+            By the names of the input fields.
         """
         rng = np.random.default_rng(seed)
         return {field.name: self._random_field(rng, field, (batch, 4 * rows, 4 * columns)) for field in self.inputs}

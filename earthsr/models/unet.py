@@ -124,7 +124,17 @@ class UNetSpec(NetworkSpec):
         return int(size // 2 ** min(level, self.depth))
 
     def random_inputs(self, batch: int, rows: int, columns: int, seed: int = 0) -> dict[str, NDArray]:
-        """See the base class: in multiples of a tile's; the forcing's window has another size, and its own matrices."""
+        """Make normalised inputs (N, …): see the base class.
+
+        Extents are multiples of what the depth asks for; the forcing's window has another size, and its own matrices.
+
+        Parameters
+        ----------
+        batch, rows, columns : int
+            Samples, and height and width in those multiples.
+        seed : int
+            Of NumPy's generator.
+        """
         rng = np.random.default_rng(seed)
         fine = (rows * self.multiple, columns * self.multiple)
         window = (rows + 1, columns + 3)
