@@ -102,6 +102,11 @@ def _plain(name: str) -> str:
 def find_workload(name: Any) -> tuple[Workload, str]:
     """Return the workload that a ``model.name`` chooses, and the name as the workload spells it.
 
+    Parameters
+    ----------
+    name : Any
+        What ``model.name`` is.
+
     Raises
     ------
     ConfigError
@@ -122,6 +127,11 @@ def find_workload(name: Any) -> tuple[Workload, str]:
 
 def workload_of(config: BaseModel) -> Workload:
     """Return the workload whose configuration this is.
+
+    Parameters
+    ----------
+    config : Config
+        A whole configuration.
 
     Raises
     ------

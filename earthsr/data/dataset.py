@@ -280,7 +280,7 @@ class Dataset(SampleSet):
         return len(self.generator)
 
     def preparation(self, epoch: int, normalisation: Normalisation, rank: int) -> Prepare:
-        """See the base class."""
+        """See the base class; ``normalisation`` is that of one field."""
         sampler = self.sampler
         symmetries = sampler.symmetries(epoch) if self.augment else None
         shifts = sampler.shifts(epoch) if self.shift else None

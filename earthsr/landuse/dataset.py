@@ -130,7 +130,7 @@ class LandUseDataset(SampleSet):
         return Sample(tile, *self.moments[moment])
 
     def preparation(self, epoch: int, normalisation: ChannelNormalisation, rank: int) -> Prepare:
-        """See the base class.
+        """See the base class; ``normalisation`` is that of channels.
 
         The last batch is filled up with samples of its own at weight 0, for statistics of batch norm to see data: those
         of the whole batch, whichever rank they fall to.

@@ -120,7 +120,7 @@ class NetworkSpec(ABC):
         return size
 
     def random_inputs(self, batch: int, rows: int, columns: int, seed: int = 0) -> dict[str, NDArray]:
-        """Make normalised inputs, for comparing what computes the network.
+        """Make normalised inputs (N, …) by the names of the fields, for comparing what computes the network.
 
         Parameters
         ----------

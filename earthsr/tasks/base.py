@@ -35,11 +35,11 @@ class Predictor(Protocol):
     """The part of a model that scoring needs."""
 
     def submit(self, coarse: NDArray[np.float32], pad_to: int | None = None) -> PendingArray:
-        """Start a prediction of elevations: metres in, metres out."""
+        """Start a prediction of ``coarse`` (N, C, h, w) in physical units, run as a batch of ``pad_to``."""
         ...
 
     def submit_fields(self, inputs: Mapping[str, NDArray], pad_to: int | None = None) -> PendingArray:
-        """Start a forward pass on the network's own input fields."""
+        """Start a forward pass on the network's own ``inputs`` (N, …), run as a batch of ``pad_to``."""
         ...
 
     @property

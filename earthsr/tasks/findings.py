@@ -32,6 +32,7 @@ class Findings:
     columns: Columns
     """Scores that a table of the methods shows."""
     tables: Tables
+    """Of the report, by their headings."""
     draw: Callable[[Path], tuple[Pictures, Tables]]
     """Draws into a folder; returns the pictures, the most telling first, and tables that only drawing finds."""
     curves: str = "Training loss and learning rate by step; validation score by epoch."

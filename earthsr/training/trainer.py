@@ -102,7 +102,13 @@ class Trainer:
         return self.task.dataset("train"), self.task.dataset("valid")
 
     def get_optimizer(self) -> OptimizerSpec:
-        """Return the optimiser's spec, the frozen layer groups resolved."""
+        """Return the optimiser's spec, the frozen layer groups resolved.
+
+        Raises
+        ------
+        ConfigError
+            If ``train.freeze`` names no layer group of the network.
+        """
         return optimizer_spec(self.config, self.model.spec)
 
     def get_validation(self) -> Validation | None:

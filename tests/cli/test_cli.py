@@ -154,7 +154,7 @@ def test_config_verbs(tmp_path):
     copy.write_text(shown)
     assert json.loads(call_cli("config", "show", copy, "--json", check=0).stdout)["model"]["features"] == 7
     schema = json.loads(call_cli("config", "schema", check=0).stdout)
-    assert "TrainSection" in schema["$defs"]
+    assert "DemTrainSection" in schema["$defs"]
 
 
 def test_config_validates_against_the_files(trained):

@@ -4,11 +4,13 @@ from importlib.metadata import EntryPoint
 import pytest
 import yaml
 
+import earthsr
 from earthsr.config import from_mapping, installed_workloads, json_schema, load_yaml_config, to_yaml
+from earthsr.dem.task import DemWorkload
 from earthsr.errors import ConfigError, EarthsrWarning
 from earthsr.models import MSELoss, Objective
 from earthsr.tasks import task_for
-from tests.conftest import CONFIGS
+from tests.conftest import CONFIGS, installed
 
 MINDEARTH = """
 model:
@@ -316,3 +318,12 @@ def test_a_workload_that_cannot_be_loaded_warns_and_the_others_go_on(monkeypatch
             from_mapping({"model": {"name": "unet"}})
     finally:
         installed_workloads.cache_clear()
+
+
+@pytest.mark.skipif(not installed("torch"), reason="backend torch is not installed")
+def test_a_training_makes_its_task_once(tiny, monkeypatch):
+    made = []
+    task = DemWorkload.task
+    monkeypatch.setattr(DemWorkload, "task", lambda self, config: made.append(task(self, config)) or made[-1])
+    earthsr.train(tiny(optimizer={"epochs": 1}), backend="torch")
+    assert len(made) == 1

@@ -64,6 +64,15 @@ def installs(text):
     assert named <= set(extras()), f"{text}: pyproject.toml has the extras {', '.join(extras())}"
 
 
+def names_the_example(text):
+    """The files of examples/sst that a command names are there."""
+    named = re.findall(r"examples/sst/\S+", text)
+    named += [f"examples/sst/{name.replace('.', '/')}.py" for name in re.findall(r"-m (earthsr_sst\.\w+)", text)]
+    assert named, text
+    for name in named:
+        assert (REPOSITORY / name).is_file(), f"{text}: there is no {name}"
+
+
 def extras():
     """Extras of the package."""
     return sorted(tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]["optional-dependencies"])
@@ -101,6 +110,7 @@ def knows(text):
 
 SLURM = "there is no SLURM here; tests/tools/test_slurm_scripts.py runs the scripts with stand-ins for it"
 FRESH = "continuous integration does it in a fresh clone; a test that installs packages would need their source"
+SST = "tests/examples installs the workload and runs it"
 OTHERS = "tests/contributing runs the worked examples with their files"
 #: Three blocks of one tile each, six years on both sides of the anchor, and rasters for earthsr reconstruct.
 SMALL_WORLD = "--rows 192 --columns 960 --years 1984:1999 --archives --overwrite"
@@ -115,11 +125,13 @@ BOX = {"--bbox 5,45,11,48": "--bbox 8,46,9,47"}
 
 ACCOUNTS = [
     # Setting up a machine.
-    Account(r"python3\.11 -m venv", FRESH, check=lambda text: None),
+    Account(r"python3\.11 -m venv", FRESH, check=names_the_example),
     Account(r"pip install --editable earthsr-numpy", OTHERS, check=installs, document="CONTRIBUTING.md"),
+    Account(r"python -m earthsr_sst\.sample", SST, check=names_the_example),
+    Account(r"earthsr (train|parity) examples/sst", SST, check=names_the_example),
     Account(r"pip install", FRESH, check=installs),
     Account(r"make ", FRESH, check=makes),
-    Account(r"\. \.venv-test/bin/activate|python -m pytest", FRESH, check=lambda text: None),
+    Account(r"\. \.venv-test/bin/activate|python -m pytest", FRESH, check=names_the_example),
     # Launchers and schedulers.
     Account(
         r"torchrun .* reconstruct …",
@@ -171,7 +183,7 @@ ACCOUNTS = [
             "--ocean DIR": "--ocean regions/ocean",
         },
     ),
-    Account(r"jupyter ", FRESH, check=lambda text: None),
+    Account(r"jupyter ", FRESH, check=names_the_example),
     Account(r"python tools/notebooks\.py", "minutes each; tests/tutorials executes the notebooks", check=knows),
     Account(
         r"earthsr export runs/demo model\.onnx",
