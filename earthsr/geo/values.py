@@ -84,13 +84,18 @@ class Packing:
         for those that other programs round to it.
         """
         real = stored.dtype.kind == "f"
+        # Class maps of the globe are bytes, of which float32 has every one: nothing is converted.
+        exact = stored.dtype.kind in "iu" and stored.dtype.itemsize <= 2
         with np.errstate(over="ignore", invalid="ignore"):
-            single = stored.astype(np.float32)
-            void = ~np.isfinite(single)
+            single = stored if exact else stored.astype(np.float32)
+            void = np.zeros(stored.shape, bool) if exact else ~np.isfinite(single)
             for number in self.nodata:
                 if not math.isfinite(number):
                     continue
-                if abs(number) >= _ENDS:
+                if exact:
+                    if number == int(number):
+                        void |= stored == int(number)
+                elif abs(number) >= _ENDS:
                     void |= single * np.float32(math.copysign(1, number)) >= np.float32(_ENDS)
                 elif real:
                     void |= single == np.float32(number)
