@@ -20,7 +20,7 @@ from earthsr.geo.grid import Grid
 from earthsr.landuse.classes import NODATA, ClassTable
 from earthsr.landuse.emulator.forcing import MemoryScenario, coarse_grid, read_forcing
 from earthsr.landuse.emulator.maps import read_map, read_protected
-from earthsr.landuse.emulator.memory import MemoryFields, MemoryMaps, MemoryWorld, State, dataset_of
+from earthsr.landuse.emulator.memory import MapState, MemoryFields, MemoryMaps, MemoryWorld, dataset_of
 from earthsr.landuse.emulator.static import read_static
 from earthsr.landuse.emulator.steps import hidden_share, require_year, years_between, years_trained_on
 from earthsr.landuse.reconstruct.chunk import Maker
@@ -44,7 +44,7 @@ _logger = logging.getLogger("earthsr")
 
 @dataclass(frozen=True, eq=False)
 class _Result:
-    state: State
+    state: MapState
     confidence: NDArray[np.float32]
     attributes: dict[str, Any]
 
@@ -131,7 +131,7 @@ class Emulator:
         self._mapped = np.isfinite(fields.values).all(axis=0)
         self._fields = MemoryFields(self.grid, normalisation.static(fields.values))
         self._maker = Maker(self._method, MemoryMaps(self.grid), self._fields)
-        self._state: State | None = None
+        self._state: MapState | None = None
         self._dataset: Any = None
         self._warned: set[str] = set()
         self._notes: list[str] = []
@@ -294,7 +294,7 @@ class Emulator:
             return self.state
         return dataset
 
-    def _state_of(self, given: Any, year: int | None, what: str) -> State:
+    def _state_of(self, given: Any, year: int | None, what: str) -> MapState:
         given_map = read_map(given, self.table, self.grid, what)
         if year is not None and given_map.year is not None and require_year(year) != given_map.year:
             raise InputError(f"{what} is of {given_map.year} by its own coordinate, the year given is {year}")
@@ -307,9 +307,9 @@ class Emulator:
         free = given_map.free
         if free is None:
             free = ~(self._protected | np.isin(given_map.classes, self._method.fixed))
-        return State(require_year(year), given_map.classes, free & has)
+        return MapState(require_year(year), given_map.classes, free & has)
 
-    def _years_to(self, before: State | None, year: int) -> tuple[int, ...]:
+    def _years_to(self, before: MapState | None, year: int) -> tuple[int, ...]:
         """Years to be made, in order; what the model has not learnt is warned of."""
         known = self.trained_years
         if known is not None and not known[0] <= year <= known[1]:
@@ -328,7 +328,7 @@ class Emulator:
             )
         return years
 
-    def _land(self, before: State | None) -> NDArray[np.bool_]:
+    def _land(self, before: MapState | None) -> NDArray[np.bool_]:
         """Cells of which the forcing has to say something: those of classes that it knows."""
         if before is None:
             return np.zeros((self.grid.rows, self.grid.columns), bool)
@@ -336,7 +336,7 @@ class Emulator:
         lookup[: len(self.table)] = self._method.known
         return lookup[before.classes]
 
-    def _blank(self, fractions: NDArray[np.float32], year: int) -> State:
+    def _blank(self, fractions: NDArray[np.float32], year: int) -> MapState:
         """A map without any class, for models that need no prior: land is where fields and forcing have values."""
         share = hidden_share(self.model)
         if not share:
@@ -352,9 +352,9 @@ class Emulator:
         rows, columns = cells_of(self.forcing_grid, self.grid, (0, 0, self.grid.rows, self.grid.columns))
         told = (fractions.sum(axis=0) > 0)[np.ix_(rows, columns)]
         classes = np.full(self._mapped.shape, NODATA, np.uint8)
-        return State(year - 1, classes, self._mapped & told)
+        return MapState(year - 1, classes, self._mapped & told)
 
-    def _roll_out(self, before: State, years: Sequence[int], given: dict[int, NDArray[np.float32]]) -> _Result:
+    def _roll_out(self, before: MapState, years: Sequence[int], given: dict[int, NDArray[np.float32]]) -> _Result:
         """Make the maps of years, the one after the other."""
         maps, maker = MemoryMaps(self.grid), self._maker
         maps.arrays["land_use", before.year] = before.classes
@@ -374,7 +374,7 @@ class Emulator:
             if last != before.year:
                 del maps.arrays["land_use", last]
             last = year
-        state = State(last, maps.arrays["land_use", last], before.free)
+        state = MapState(last, maps.arrays["land_use", last], before.free)
         attributes = self._described(last)
         attributes["direction"] = "forwards" if years[0] > before.year else "backwards"
         attributes.update({key: figures[key] for key in _FIGURES if figures.get(key) is not None})

@@ -36,7 +36,7 @@ _MAY: Final = {
 
 
 @dataclass(frozen=True, eq=False)
-class State:
+class MapState:
     """A year's map, and which of its cells may change."""
 
     year: int
@@ -139,7 +139,7 @@ def areas_km2(classes: NDArray[np.uint8], k: int, fine: Grid, coarse: Grid) -> N
 
 
 def dataset_of(
-    state: State,
+    state: MapState,
     table: ClassTable,
     fine: Grid,
     coarse: Grid,
@@ -150,7 +150,7 @@ def dataset_of(
 
     Parameters
     ----------
-    state : State
+    state : MapState
         Classes and which may change.
     table : ClassTable
         What they mean.

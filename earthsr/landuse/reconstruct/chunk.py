@@ -30,14 +30,14 @@ VOID: Final = -1.0
 
 
 @dataclass(frozen=True)
-class Piece:
+class ChunkInputs:
     """What is read for a chunk."""
 
     area: Window
     """Cells that are predicted."""
     tiles: list[Tile]
     """Windows that have a cell to be predicted."""
-    ground: Ground | None
+    ground: WindowGround | None
     """None where there is no such window."""
     marks: NDArray[np.float32]
     """(rows, columns) of the area: the class that a cell keeps, :data:`FREE` or :data:`VOID`."""
@@ -99,7 +99,7 @@ class Maker:
         self._memory: NDArray[np.float32] | None = None
         self._fields = WindowFields(plan.grid, plan.world.scenario.grid, plan.tiles.tile, method, names)
 
-    def read(self, step: Step, chunk: Chunk) -> Piece:
+    def read(self, step: Step, chunk: Chunk) -> ChunkInputs:
         """Read what a chunk of a year needs; its neighbours' maps of the year before have to be there."""
         plan, window, area = self.plan, self.plan.window(chunk), self.plan.area(chunk)
         assert step.before is not None
@@ -115,11 +115,11 @@ class Maker:
         if wanted:
             # Beyond the grid there is no value, for which the mean stands.
             static = np.nan_to_num(fields[:-1], nan=0.0) if beyond else fields[:-1]
-            ground = Ground(cover, static, prior, plan.world.scenario.fractions(step.year))
+            ground = WindowGround(cover, static, prior, plan.world.scenario.fractions(step.year))
         earlier = None if step.earlier is None else self.maps.read("land_use", step.earlier, window)
-        return Piece(area, wanted, ground, marks, prior[slices(window, cover)], earlier)
+        return ChunkInputs(area, wanted, ground, marks, prior[slices(window, cover)], earlier)
 
-    def compute(self, step: Step, chunk: Chunk, piece: Piece) -> ChunkMaps:
+    def compute(self, step: Step, chunk: Chunk, piece: ChunkInputs) -> ChunkMaps:
         """Predict, blend and decide."""
         plan, began, inside = self.plan, time.perf_counter(), self._inside(chunk)
         kept = np.where(piece.marks == VOID, np.float32(NODATA), piece.marks).astype(np.uint8)
@@ -151,7 +151,7 @@ class Maker:
         for name, values in made.layers.items():
             self.maps.write(name, step.year, window, values)
 
-    def _probabilities(self, step: Step, piece: Piece) -> NDArray[np.float32]:
+    def _probabilities(self, step: Step, piece: ChunkInputs) -> NDArray[np.float32]:
         """Blended probabilities (K, rows, columns) of an area, until the next call; 0 where no window was predicted."""
         assert step.before is not None
         plan = self.plan
@@ -162,7 +162,7 @@ class Maker:
         fill(sums, ((group, plan.model.submit_fields(f, pad_to=size)) for group, f in self.inputs(step, piece)))
         return sums.values
 
-    def inputs(self, step: Step, piece: Piece) -> Iterator[tuple[list[Tile], Fields]]:
+    def inputs(self, step: Step, piece: ChunkInputs) -> Iterator[tuple[list[Tile], Fields]]:
         """Batches of a chunk's windows: always the same ones, so that results do not depend on who computes them."""
         assert step.before is not None
         if piece.ground is None:
@@ -172,7 +172,12 @@ class Maker:
             yield group, stack([self._fields.of(tile.window, piece.ground, scalars) for tile in group])
 
     def _matched(
-        self, step: Step, chunk: Chunk, piece: Piece, probabilities: NDArray[np.float32] | None, kept: NDArray[np.uint8]
+        self,
+        step: Step,
+        chunk: Chunk,
+        piece: ChunkInputs,
+        probabilities: NDArray[np.float32] | None,
+        kept: NDArray[np.uint8],
     ) -> tuple[NDArray[np.uint8], dict[str, Any]]:
         """Classes whose areas are the scenario's, and how many of the chunk's coarse cells have not got them."""
         plan, area = self.plan, piece.area
@@ -299,7 +304,7 @@ def likeliest(probabilities: NDArray[np.float32]) -> NDArray[np.uint8]:
     return classes
 
 
-class Ground(NamedTuple):
+class WindowGround(NamedTuple):
     """What was read for the windows of a chunk."""
 
     cover: Window
@@ -353,14 +358,14 @@ class WindowFields:
         first = float(coarse.longitudes(0, 1)[0])
         return window_matrix(centres, first, coarse.cell_x, coarse.columns, self._cells, self._method, coarse.periodic)
 
-    def of(self, window: Window, ground: Ground, scalars: NDArray[np.float32]) -> Fields:
+    def of(self, window: Window, ground: WindowGround, scalars: NDArray[np.float32]) -> Fields:
         """Fields of one window.
 
         Parameters
         ----------
         window : Window
             Inside ``ground.cover``.
-        ground : Ground
+        ground : WindowGround
             What was read.
         scalars : ndarray of shape (3,)
             Year, step and direction, as the normalisation makes them.

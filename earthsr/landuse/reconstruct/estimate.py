@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from earthsr.backend import Model
-from earthsr.landuse.reconstruct.chunk import Ground, WindowFields, scalars_of
+from earthsr.landuse.reconstruct.chunk import WindowFields, WindowGround, scalars_of
 from earthsr.landuse.reconstruct.inputs import Inputs, open_inputs
 from earthsr.landuse.reconstruct.output import require_free
 from earthsr.landuse.reconstruct.plan import Options, Plan, make_plan
@@ -88,7 +88,7 @@ def _seconds_per_window(plan: Plan) -> float:
         tuple(field.name for field in spec.inputs),
     )
     static = plan.normalisation.static(world.static(tile.window))
-    ground = Ground(tile.window, static, world.anchor(tile.window), world.scenario.fractions(step.year))
+    ground = WindowGround(tile.window, static, world.anchor(tile.window), world.scenario.fractions(step.year))
     scalars = scalars_of(step.year, step.before)
     batch = stack([fields.of(tile.window, ground, scalars)] * plan.batch_size)
     plan.model.submit_fields(batch, pad_to=plan.batch_size).result()

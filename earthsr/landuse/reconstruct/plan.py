@@ -89,7 +89,7 @@ def steps_of(anchor: int, first: int, last: int) -> tuple[Step, ...]:
     return tuple(steps)
 
 
-class Fractions(Protocol):
+class ScenarioFractions(Protocol):
     """A scenario's fractions of classes, by year."""
 
     @property
@@ -131,7 +131,7 @@ class World(Protocol):
         ...
 
     @property
-    def scenario(self) -> Fractions:
+    def scenario(self) -> ScenarioFractions:
         """Forcing."""
         ...
 

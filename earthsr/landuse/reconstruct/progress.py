@@ -38,7 +38,7 @@ class Chunk(NamedTuple):
     j: int
 
 
-class Progress:
+class ChunkProgress:
     """Markers of finished chunks.
 
     Parameters
@@ -172,7 +172,7 @@ class Present:
 
     Parameters
     ----------
-    progress : Progress
+    progress : ChunkProgress
         The markers.
     maps : Maps
         Where maps lie.
@@ -183,7 +183,7 @@ class Present:
     """
 
     def __init__(
-        self, progress: Progress, maps: Maps, scratch: Scratch | None, window: Callable[[Chunk], Window]
+        self, progress: ChunkProgress, maps: Maps, scratch: Scratch | None, window: Callable[[Chunk], Window]
     ) -> None:
         self._progress, self._maps, self._scratch, self._window = progress, maps, scratch, window
 

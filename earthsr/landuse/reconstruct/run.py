@@ -22,11 +22,11 @@ from earthsr.inference.pipeline import FlowTimes, flow
 from earthsr.inference.tiling import covering, slices
 from earthsr.landuse.classes import NODATA
 from earthsr.landuse.maps import Maps, MapsSpec, Scratch, create_maps, open_maps
-from earthsr.landuse.reconstruct.chunk import ChunkMaps, Maker, Piece, marks_of
+from earthsr.landuse.reconstruct.chunk import ChunkInputs, ChunkMaps, Maker, marks_of
 from earthsr.landuse.reconstruct.inputs import Inputs, open_inputs
 from earthsr.landuse.reconstruct.output import KINDS, files_of, finish, require_free
 from earthsr.landuse.reconstruct.plan import Options, Plan, Step, make_plan
-from earthsr.landuse.reconstruct.progress import Chunk, Present, Progress, shares
+from earthsr.landuse.reconstruct.progress import Chunk, ChunkProgress, Present, shares
 from earthsr.landuse.reconstruct.work import SharedFolder
 from earthsr.landuse.sources.gaps import Gaps, land_share
 from earthsr.ranks import Rank
@@ -121,14 +121,14 @@ class Share:
         """Chunks without a cell that has a class: nothing is computed for them."""
         return frozenset(c for c, has in zip(self.plan.lattice, self.manifest["valid"], strict=True) if not has)
 
-    def progress(self, patience_s: float) -> Progress:
+    def progress(self, patience_s: float) -> ChunkProgress:
         """Return the markers that all processes share."""
         owner = dict(zip(self.plan.lattice, self.owners, strict=True))
 
         def words(chunk: Chunk) -> str:
             return f"rank {owner[chunk]} of {self.rank.of}"
 
-        return Progress(self.work.done, words, patience_s, self.plan.world.anchor_year, self.empty)
+        return ChunkProgress(self.work.done, words, patience_s, self.plan.world.anchor_year, self.empty)
 
 
 class Worker(Maker):
@@ -337,7 +337,7 @@ def _roll_out(share: Share, patience_s: float) -> tuple[FlowTimes, int]:
     worker, present = Worker(plan, maps, scratch), Present(progress, maps, scratch, plan.window)
     present.require(plan.years, own)
 
-    def read(item: tuple[Step, Chunk]) -> Piece | None:
+    def read(item: tuple[Step, Chunk]) -> ChunkInputs | None:
         step, chunk = item
         if step.before is None:
             return None
@@ -350,7 +350,7 @@ def _roll_out(share: Share, patience_s: float) -> tuple[FlowTimes, int]:
             present.require([plan.world.anchor_year, step.before, step.earlier or step.before], needed, readable=True)
             raise
 
-    def compute(item: tuple[Step, Chunk], piece: Piece | None) -> ChunkMaps:
+    def compute(item: tuple[Step, Chunk], piece: ChunkInputs | None) -> ChunkMaps:
         step, chunk = item
         with progress.ends_waiting():
             return worker.begin(chunk) if piece is None else worker.compute(step, chunk, piece)

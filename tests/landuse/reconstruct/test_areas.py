@@ -15,7 +15,7 @@ from earthsr.landuse.reconstruct.chunk import begun_in, scalars_of
 from earthsr.landuse.reconstruct.inputs import open_inputs
 from earthsr.landuse.reconstruct.output import thinned
 from earthsr.landuse.reconstruct.plan import make_plan
-from earthsr.landuse.reconstruct.progress import Chunk, Progress
+from earthsr.landuse.reconstruct.progress import Chunk, ChunkProgress
 from earthsr.landuse.rollout import RolloutYears, predict_maps
 from earthsr.landuse.samples import Composer
 from earthsr.landuse.sources.world_inputs import WorldInputs
@@ -47,7 +47,7 @@ def test_static_fields_are_read_once_a_chunk_and_not_after_a_restart(model, part
 
 def test_markers_are_read_one_after_the_other(tmp_path):
     """Those of a year and not of all at once: 251 years of 231 chunks would be a gigabyte."""
-    progress = Progress(tmp_path, lambda _: "", 0, 2000, frozenset({Chunk(0, 1)}))
+    progress = ChunkProgress(tmp_path, lambda _: "", 0, 2000, frozenset({Chunk(0, 1)}))
     progress.mark(2001, Chunk(0, 0), {"windows": 1})
     records = progress.records(2001, [Chunk(0, 0), Chunk(0, 1), Chunk(9, 9)])
     assert next(records) == {"windows": 1}

@@ -14,7 +14,7 @@ from earthsr.landuse.class_areas import row_areas
 from earthsr.landuse.reconstruct import Rank, device_of, rank_of
 from earthsr.landuse.reconstruct.ledger import add_up, by_decade, count, yearly
 from earthsr.landuse.reconstruct.plan import chunk_side, steps_of
-from earthsr.landuse.reconstruct.progress import Chunk, Progress, shares
+from earthsr.landuse.reconstruct.progress import Chunk, ChunkProgress, shares
 
 
 def test_each_map_has_the_one_before_it_as_prior_in_both_directions():
@@ -86,11 +86,11 @@ def test_shares_are_even_in_work_and_the_same_wherever_they_are_computed():
 
 
 def test_waiting_ends_when_the_marker_is_there_and_names_who_is_waited_for(tmp_path):
-    progress = Progress(tmp_path, lambda chunk: f"rank {chunk.j} of 2", 0.3, 2000)
+    progress = ChunkProgress(tmp_path, lambda chunk: f"rank {chunk.j} of 2", 0.3, 2000)
     with pytest.raises(WorkError, match=r"chunk 0-1 of 2000, which\s+rank 1 of 2 computes"):
         progress.wait(2000, [Chunk(0, 1)])
-    patient = Progress(tmp_path, lambda _: "", 60, 2000)
-    other = Progress(tmp_path, lambda _: "", 60, 2000)
+    patient = ChunkProgress(tmp_path, lambda _: "", 60, 2000)
+    other = ChunkProgress(tmp_path, lambda _: "", 60, 2000)
 
     def later():
         time.sleep(0.3)
@@ -106,7 +106,7 @@ def test_waiting_ends_when_the_marker_is_there_and_names_who_is_waited_for(tmp_p
 
 
 def test_chunks_without_a_class_have_nothing_to_do_but_at_the_anchor(tmp_path):
-    progress = Progress(tmp_path, lambda _: "", 0, 2000, frozenset({Chunk(0, 0)}))
+    progress = ChunkProgress(tmp_path, lambda _: "", 0, 2000, frozenset({Chunk(0, 0)}))
     assert progress.done(2001, Chunk(0, 0))
     assert progress.read(2001, Chunk(0, 0)) is None
     assert not progress.done(2000, Chunk(0, 0))

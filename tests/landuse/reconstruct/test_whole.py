@@ -73,7 +73,7 @@ def test_windows_see_what_training_saw(world, model):
     )
     window = Window(row, column, 16, 16)
     static = model.normalisation.static(inputs.static(window))
-    ground = chunks.Ground(window, static, inputs.anchor(window), inputs.scenario.fractions(1994))
+    ground = chunks.WindowGround(window, static, inputs.anchor(window), inputs.scenario.fractions(1994))
     found = fields.of(window, ground, chunks.scalars_of(1994, 1993))
     expected = composer.fields(tile, 1994, source.classes(tile, 1993), 1, 1)
     assert set(found) == set(expected)
@@ -147,14 +147,14 @@ def test_after_a_kill_nothing_is_computed_twice_and_nothing_is_lost(world, made,
     target = tmp_path / "maps.zarr"
     script = f"""
 import os, signal, sys
-from earthsr.landuse.reconstruct.progress import Progress
-mark, left = Progress.mark, [{after}]
+from earthsr.landuse.reconstruct.progress import ChunkProgress
+mark, left = ChunkProgress.mark, [{after}]
 def marked(self, *arguments):
     mark(self, *arguments)
     left[0] -= 1
     if not left[0]:
         os.kill(os.getpid(), signal.SIGKILL)
-Progress.mark = marked
+ChunkProgress.mark = marked
 from earthsr.cli.main import main
 sys.exit(main(sys.argv[1:]))
 """
