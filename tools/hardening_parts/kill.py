@@ -155,7 +155,7 @@ def _reference(verb: Verb, samples: Path, folder: Path) -> tuple[float, dict[str
     began = time.monotonic()
     done = earthsr(*verb.words(samples), cwd=folder, seconds=PATIENCE_S)
     if done.code:
-        raise RuntimeError(f"{verb.name}: {done.error}")
+        raise RuntimeError(f"{verb.name} cannot be run: {done.error}")
     taken, contents = time.monotonic() - began, digests(folder)
     shutil.rmtree(folder)
     return taken, contents
