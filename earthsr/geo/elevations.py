@@ -245,6 +245,34 @@ def require_plausible(values: NDArray[np.float32], source: Source, window: Windo
     )
 
 
+def require_ground(values: NDArray[np.float32], name: str) -> NDArray[np.float32]:
+    """Give elevations back that are one feature among others, where no option names a fill value of the file.
+
+    Parameters
+    ----------
+    values : ndarray of shape (rows, columns)
+        Metres, NaN where there is no value.
+    name : str
+        Of the file, for messages.
+
+    Raises
+    ------
+    DataError
+        If a value is no elevation on Earth, or a common fill value stands among them.
+    """
+    place = first_implausible(values)
+    fills = [fill.value for fill in undeclared_fills(values) if fill.value in STANDARD_FILLS]
+    if place is not None or fills:
+        number = values[place] if place is not None else fills[0]
+        text = number_text(float(number))
+        raise DataError(
+            f"{name}: {count_of(values, number)} cells hold {text}, which is no elevation in metres: a fill value that "
+            f"nobody declares? rio edit-info --nodata {text} FILE declares it in a GeoTIFF, ncatted -O -a "
+            f"missing_value,VARIABLE,o,d,{text} FILE in NetCDF"
+        )
+    return values
+
+
 def first_implausible(values: NDArray[np.float32]) -> tuple[int, int] | None:
     """Row and column of the first value of a field that is no elevation on Earth; None where all can be."""
     low, high = PLAUSIBLE_M

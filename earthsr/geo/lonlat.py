@@ -49,6 +49,8 @@ class LonLatRaster:
         self.grid, self._shift = westward(replace(place.grid, crs_wkt=""))
         self.years: tuple[int, ...] | None = source.years() if isinstance(source, FieldSource) else None
         """Of the layers; None where the file has no time."""
+        self.check: Callable[[NDArray[np.float32]], object] | None = None
+        """Looks at every window of values that is read, and raises what is wrong with them."""
 
     @property
     def packed(self) -> bool:
@@ -65,7 +67,10 @@ class LonLatRaster:
         DataError
             If the file is damaged.
         """
-        return read_window(self._source, self._shifted(window), self._reader("read", layer))
+        values = read_window(self._source, self._shifted(window), self._reader("read", layer))
+        if self.check is not None:
+            self.check(values)
+        return values
 
     def codes(self, window: Window, layer: int = 0) -> Codes:
         """Read stored numbers as they are, and which of them are values; windows as those of :meth:`read`.

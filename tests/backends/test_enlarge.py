@@ -78,7 +78,8 @@ VARIANTS = {
     ("variant", "kind"), list(zip(VARIANTS, ["patch", "global", "patch", "global", "patch", "patch"], strict=True))
 )
 def test_exact_equals_one_piece(backend, variant, kind):
-    values = hills(97, 113)
+    # Low relief: weights that were never trained overshoot, and what is no elevation would be refused.
+    values = 2000 + (hills(97, 113) - 2000) / 4
     values[4:9, 10:16] = np.nan
     values[30, 30] = np.nan
     values[:, 112] = np.nan

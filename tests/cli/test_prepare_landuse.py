@@ -545,6 +545,14 @@ def test_static_fields_that_do_not_fit(folder, refused, specs, words):
     refused(words, static=[spec.format(folder) for spec in specs])
 
 
+def test_a_fill_value_in_elevation_is_no_ground(folder, refused):
+    high = np.add.outer(3.0 * np.arange(ROWS), 2.0 * np.arange(COLUMNS)).astype(np.float32)
+    high[20:24, 20:24] = -9999
+    write_tif(folder / "high.tif", high, tags={"units": "m"})
+    words = "high.tif: 16 cells hold -9999, which is no elevation"
+    refused(words, static=[f"elevation={folder / 'high.tif'}"])
+
+
 def test_no_coast(folder, refused):
     damage(folder, 2001, codes=np.full((ROWS, COLUMNS), 22, np.uint8))
     refused("distance_to_coast: every cell has a class in 2001", static=("distance_to_coast",))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -10,12 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthsr.errors import DataError, InputError, geo_module
+from earthsr.geo.elevations import require_ground
 from earthsr.geo.fields import open_dataset
 from earthsr.geo.grid import Grid
 from earthsr.geo.lonlat import open_lonlat
 from earthsr.geo.window import Window
 from earthsr.landuse.emulator.places import Placed, cut_to, decoded, place
 from earthsr.landuse.sources.states import variable_name
+from earthsr.landuse.sources.statics import METRES
 from earthsr.landuse.sources.world_inputs import BBox, output_grid
 
 #: Fields that need no file.
@@ -106,6 +109,8 @@ def _placed(field: Any, name: str) -> Placed:
         try:
             if raster.years is not None and len(raster.years) > 1:
                 raise DataError(f"{raster.name}: {what} has {len(raster.years)} steps, expected one; take one out")
+            if name == "elevation" and raster.units.lower() in METRES:
+                raster.check = functools.partial(require_ground, name=raster.name)
             whole = Window(0, 0, raster.grid.rows, raster.grid.columns)
             return Placed(raster.grid, raster.read(whole))
         finally:

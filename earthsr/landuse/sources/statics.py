@@ -6,6 +6,7 @@ value take no part, and what no valued cell reaches has none.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from earthsr.errors import DataError, InputError, geo_module
 from earthsr.geo.areas import aligned, fill, overlap, window_matrix
+from earthsr.geo.elevations import require_ground
 from earthsr.geo.georeference import Georeference
 from earthsr.geo.grid import Grid, centres_of, covers, cut
 from earthsr.geo.lonlat import LonLatRaster, open_lonlat
@@ -33,7 +35,7 @@ KM_PER_DEGREE: Final = 111.195
 COMPUTED: Final = {"latitude": "degrees_north", "longitude": "degrees_east", "distance_to_coast": "km", "slope": "deg"}
 
 _SPEC = re.compile(r"^(?P<name>[A-Za-z]\w*)(:(?P<units>[^=]*))?(=(?P<path>.+))?$", re.DOTALL)
-_METRES = ("m", "metre", "metres", "meter", "meters", "1", "")
+METRES = ("m", "metre", "metres", "meter", "meters", "1", "")
 #: Above this the distance transform of the whole mask needs more than about 10 GB.
 _LARGEST_MASK = 4 * 10**8
 
@@ -153,6 +155,9 @@ def _from_raster(
         )
     if raster.units and units and raster.units != units:
         notes.append(f"{name}: the units of {raster.name} are {raster.units}, not {units} as the command line has them")
+    if name == "elevation" and (raster.units or units or "m").lower() in METRES:
+        # Checked as it lies in the file: interpolation hides fill values.
+        raster.check = functools.partial(require_ground, name=raster.name)
     read, way = _onto(raster, fine)
     return StaticField(Channel(name, raster.units or units or "1"), read, raster.path, way)
 
@@ -269,7 +274,7 @@ def _slope(fields: list[StaticField], fine: Grid) -> StaticField:
     elevation = next((each for each in fields if each.channel.name == "elevation"), None)
     if elevation is None:
         raise InputError("slope is computed from elevation; add --static elevation=PATH, or give slope=PATH")
-    if elevation.channel.units.lower() not in _METRES:
+    if elevation.channel.units.lower() not in METRES:
         raise InputError(f"slope needs elevation in metres, its units are {elevation.channel.units}; convert it first")
     source = elevation.read
 
