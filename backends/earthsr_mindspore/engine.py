@@ -23,7 +23,7 @@ from earthsr_mindspore import device as process
 from earthsr_mindspore.group import AddUp, MeanOfStatistics, SharedSum, gather
 from earthsr_mindspore.networks import build, hold_norms, parameters
 from earthsr_mindspore.networks import recompute as recompute_blocks
-from earthsr_mindspore.objectives import dice_loss, point_loss, require, slope_loss, weigh
+from earthsr_mindspore.objectives import dice_loss, divisor, point_loss, require, slope_loss, weigh
 from earthsr_mindspore.optimizers import Adam
 from earthsr_mindspore.precision import FIRST_SCALE, FIXED_SCALE, GROWTH, WINDOW, Plan, lower, plan
 from earthsr_mindspore.tensors import read, tensor, write
@@ -94,9 +94,7 @@ class _Step(nn.Cell):
 
         def loss(target: Tensor, weight: Tensor, *inputs: Tensor) -> tuple[Tensor, Tensor]:
             weighed = weigh(objective, target, weight)
-            total = ops.stop_gradient(shared_sum(weighed.sum()))
-            # Whatever it is; where nothing counts, 1 makes loss and gradient 0.
-            total = ops.select(total > 0, total, self.one)
+            total = divisor(ops.stop_gradient(shared_sum(weighed.sum())))
             prediction = network(*inputs).astype(mstype.float32)
             value = (point_loss(objective, prediction, target) * weighed).sum() / total
             if objective.slope:

@@ -28,6 +28,11 @@ def weigh(objective: Objective, target: Tensor, weight: Tensor) -> Tensor:
     return weight * (one_hot(target[:, 0], _index(table.shape[1])) * table).sum(1, keepdims=True)
 
 
+def divisor(total: Tensor) -> Tensor:
+    """Return the weight of a step, whatever it is; 1 where nothing counts, so that loss and gradient are 0."""
+    return ops.select(total > 0, total, ops.ones_like(total))
+
+
 def point_loss(objective: Objective, prediction: Tensor, target: Tensor) -> Tensor:
     """Loss of every value, in float32, of the shape of ``target``."""
     if objective.name == "mse":

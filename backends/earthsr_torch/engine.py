@@ -23,10 +23,25 @@ from earthsr_torch.device import numerics
 from earthsr_torch.group import Group, share_statistics, watched
 from earthsr_torch.networks import build, hold_norms, parameters
 from earthsr_torch.networks import recompute as recompute_blocks
-from earthsr_torch.objectives import dice_loss, divisor, native_loss, point_loss, require, slope_loss, weigh
+from earthsr_torch.objectives import dice_loss, divisor, point_loss, require, slope_loss, weigh
 from earthsr_torch.optimizers import Adam
 from earthsr_torch.precision import plan, store
 from earthsr_torch.tensors import read, write
+
+
+def _native_loss(
+    native: Callable[[Tensor, Tensor], Tensor], prediction: Tensor, target: Tensor, weight: Tensor, classes: bool
+) -> Tensor:
+    """Sum over valid values of a loss that gives a mean over what it sees; all shapes (N, C, H, W)."""
+    valid = weight > 0
+    if classes:
+        # Class indices (N, H, W), invalid ones marked as PyTorch's losses leave them out; all of them marked would give
+        # a mean over nothing.
+        unseen = torch.where(valid.any(), -100, 0)
+        return native(prediction, torch.where(valid, target.long(), unseen)[:, 0]) * weight.sum()
+    # Invalid values are set equal, so that they add nothing; the mean counts them all the same.
+    mean = native(torch.where(valid, prediction, target), target)
+    return mean * (valid.numel() / valid.sum().clamp(min=1)) * weight.sum()
 
 
 class TorchEngine(TrainingEngine):
@@ -172,7 +187,7 @@ class TorchEngine(TrainingEngine):
                 value = value + self._objective.slope * slope_loss(prediction, target, weight)
             return value
         assert self._objective is not None
-        return native_loss(self._objective, prediction, target, weight, self.spec.softmax)
+        return _native_loss(self._objective, prediction, target, weight, self.spec.softmax)
 
     def _update(self, rate: float) -> Tensor:
         assert self._optimizer is not None

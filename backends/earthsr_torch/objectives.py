@@ -66,21 +66,6 @@ def slope_loss(prediction: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     return beside.sum() + below.sum()
 
 
-def native_loss(
-    native: Callable[[Tensor, Tensor], Tensor], prediction: Tensor, target: Tensor, weight: Tensor, classes: bool
-) -> Tensor:
-    """Sum over valid values of a loss that gives a mean over what it sees; all shapes (N, C, H, W)."""
-    valid = weight > 0
-    if classes:
-        # Class indices (N, H, W), invalid ones marked as PyTorch's losses leave them out; all of them marked would give
-        # a mean over nothing.
-        unseen = torch.where(valid.any(), -100, 0)
-        return native(prediction, torch.where(valid, target.long(), unseen)[:, 0]) * weight.sum()
-    # Invalid values are set equal, so that they add nothing; the mean counts them all the same.
-    mean = native(torch.where(valid, prediction, target), target)
-    return mean * (valid.numel() / valid.sum().clamp(min=1)) * weight.sum()
-
-
 def require(objective: Objective) -> None:
     """Raise a :class:`BackendError` where the objective is not implemented here."""
     if objective.name not in SUPPORTED:

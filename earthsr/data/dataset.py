@@ -194,7 +194,7 @@ class SampleSet(ABC):
 
     @abstractmethod
     def preparation(self, epoch: int, normalisation: Any, rank: int) -> Prepare:
-        """Return what makes batches of one epoch.
+        """Return what makes batches of one ``epoch``, normalised by ``normalisation``, for one ``rank``.
 
         It takes the indices of a whole global batch and those of this rank's share of it, ``PADDING`` where there is no
         sample, and gives the share as a batch.

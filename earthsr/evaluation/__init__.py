@@ -1,1 +1,6 @@
 """Scores in physical units: mergeable statistics, baselines, figures and reports."""
+
+from earthsr.evaluation.baselines import BASELINES, baseline
+from earthsr.evaluation.statistics import ErrorStatistics, over_ranks, patch_statistics
+
+__all__ = ["BASELINES", "ErrorStatistics", "baseline", "over_ranks", "patch_statistics"]

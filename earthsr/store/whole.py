@@ -115,6 +115,16 @@ def owned(path: str | Path, inside: bool = False) -> Iterator[None]:
 def atomic_file(path: str | Path) -> Iterator[Path]:
     """Give a temporary path beside ``path`` that becomes ``path`` when the block ends without an error.
 
+    Parameters
+    ----------
+    path : Path or str
+        The file's final place; its folder is made where it is not there.
+
+    Yields
+    ------
+    Path
+        Where to write, with the suffix of ``path``.
+
     Raises
     ------
     InputError
@@ -138,7 +148,23 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def atomic_folder(path: str | Path) -> Iterator[Path]:
-    """Give a temporary folder beside ``path`` that replaces ``path`` when the block ends without an error."""
+    """Give a temporary folder beside ``path`` that replaces ``path`` when the block ends without an error.
+
+    Parameters
+    ----------
+    path : Path or str
+        The folder's final place.
+
+    Yields
+    ------
+    Path
+        An empty folder to write into.
+
+    Raises
+    ------
+    InputError
+        If the folder around it is not writable or the disk is full; nothing is left behind.
+    """
     path = Path(path)
     part = Part(path, overwrite=True, replaced=lambda _: True, lock=False)
     try:
@@ -379,7 +405,20 @@ def fingerprint(path: Path) -> dict[str, Any]:
 
 
 def write_text(path: str | Path, text: str) -> Path:
-    """Write ``text`` as UTF-8, atomically."""
+    """Write text as UTF-8, whole or not at all.
+
+    Parameters
+    ----------
+    path : Path or str
+        The file.
+    text : str
+        All that it will hold.
+
+    Returns
+    -------
+    Path
+        The file.
+    """
     path = Path(path)
     with atomic_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
@@ -387,5 +426,23 @@ def write_text(path: str | Path, text: str) -> Path:
 
 
 def write_json(path: str | Path, value: Any) -> Path:
-    """Write ``value`` as indented JSON, atomically. NaN is refused: JSON has no word for it."""
+    """Write indented JSON, whole or not at all.
+
+    Parameters
+    ----------
+    path : Path or str
+        The file.
+    value : dict, list, str, number or None
+        What JSON can say: NaN is refused.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    ValueError
+        If there is a NaN or an infinity in it.
+    """
     return write_text(path, json.dumps(value, indent=2, allow_nan=False) + "\n")

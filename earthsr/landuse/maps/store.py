@@ -317,7 +317,7 @@ class Maps:
         return values
 
     def has(self, layer: str, year: int, i: int, j: int) -> bool:
-        """Whether the chunk in row ``i`` and column ``j`` of chunks has a file: without one it reads as no value."""
+        """Whether a ``layer`` has a file for the chunk in row ``i`` and column ``j`` of a ``year``; else no values."""
         array, place = self._array(layer), self._place(year)
         key = array.metadata.encode_chunk_key((place, *(0 for _ in array.shape[1:-2]), i, j))
         return (self.path / layer / key).is_file()
