@@ -160,7 +160,7 @@ def onnx_reason(spec: NetworkSpec) -> str | None:
 
 
 def export(file: WeightsFile, path: Path, opset: int | None = None) -> dict[str, Any]:
-    """Write a MindIR or an ONNX file; see :meth:`earthsr.backend.Backend.export`."""
+    """Write a MindIR or an ONNX file; see :meth:`earthsr.backend.WeightsBackend.export`."""
     how: dict[str, Any] = {"exporter": f"mindspore {ms.__version__}", "opset": None, "output": output_name(file)}
     if path.suffix == ".mindir":
         if opset is not None:

@@ -99,7 +99,7 @@ def _load(file: WeightsFile) -> nn.Module:
 
 
 def export(file: WeightsFile, path: Path, opset: int | None = None) -> dict[str, Any]:
-    """Write an ONNX file; see :meth:`earthsr.backend.Backend.export`."""
+    """Write an ONNX file; see :meth:`earthsr.backend.WeightsBackend.export`."""
     wanted = opset or OPSET
     if wanted < OPSET:
         raise BackendError(f"opset {wanted} is older than torch's exporter writes; leave --opset out, or give {OPSET}")
