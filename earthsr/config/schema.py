@@ -10,8 +10,7 @@ from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from earthsr.config.messages import config_error
-from earthsr.config.section import Count, NonNegative, Positive, Section, lower, none_if_blank
+from earthsr.config.section import Count, NonNegative, Positive, Section, config_error, lower, none_if_blank
 
 
 class ModelSection(Section):

@@ -18,11 +18,10 @@ from typing import Any, Final
 from tqdm import tqdm
 
 from earthsr.dem.prepare.flat_sea import SeaCells
-from earthsr.dem.prepare.output import Summary, assemble, finished, notes_of, summarise
+from earthsr.dem.prepare.output import Provenance, Summary, assemble, finished, notes_of, summarise
 from earthsr.dem.prepare.pairs import Pair
 from earthsr.dem.prepare.patches import cut
 from earthsr.dem.prepare.plan import SPLITS, DemPlan, Job, Layout, Split, lay_out, shards
-from earthsr.dem.prepare.provenance import Provenance
 from earthsr.dem.prepare.register import MODES, Mode, Registration, measure_sea, register_region
 from earthsr.dem.prepare.sources import Archive, Reading, require_one_size
 from earthsr.dem.prepare.work import Shards, leftovers, move_into_place, write_shard

@@ -17,8 +17,7 @@ import yaml
 from numpy.typing import NDArray
 from pydantic import Field, ValidationError
 
-from earthsr.config.messages import config_error
-from earthsr.config.section import Count, Section
+from earthsr.config.section import Count, Section, config_error
 from earthsr.errors import ConfigError, InputError, geo_module, install_hint
 from earthsr.geo.grid import Grid
 from earthsr.landuse.emulator.bmi_variables import (
