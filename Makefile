@@ -8,7 +8,7 @@ TEST := .venv-test
 INSTALL := -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 INPUTS := setup.py pyproject.toml constraints.txt
 
-.PHONY: demo test quick lint docs notebooks clean
+.PHONY: demo test quick lint docs notebooks hardening clean
 
 demo: $(DEMO)/ready
 	$(DEMO)/bin/earthsr sample dem runs/demo-data --overwrite
@@ -17,6 +17,14 @@ demo: $(DEMO)/ready
 
 test: lint
 	$(TEST)/bin/python -m pytest --cov
+	$(MAKE) hardening
+
+# A minute of what tools/hardening.py does for hours: kills, and mutated inputs; MINUTES= for more, SEED= for others.
+MINUTES ?= 0.5
+SEED ?= 1
+hardening: $(TEST)/ready
+	$(TEST)/bin/python tools/hardening.py kill --minutes $(MINUTES) --seed $(SEED)
+	$(TEST)/bin/python tools/hardening.py fuzz --minutes $(MINUTES) --seed $(SEED)
 
 quick: $(TEST)/ready
 	$(TEST)/bin/python -m pytest -m "not slow and not docs"
