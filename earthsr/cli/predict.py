@@ -17,6 +17,11 @@ _INPUT = "Elevation in metres: GeoTIFF, NetCDF (FILE.nc:VARIABLE), Zarr; or .npz
 _OUTPUT = "Where to write: .tif (Cloud Optimized GeoTIFF), .nc or .zarr; .npz or .h5 for arrays."
 _BBOX = "Part to enlarge, in units of the raster's CRS; of a global raster, W > E goes across the dateline."
 _EXACT = "Windows with a halo, one normalisation for the whole raster: what a prediction in one piece gives."
+_OFFSET = (
+    "Move INPUT by so many fine cells (metres: 46m,46m) before it is enlarged, as prepare dem measures it; what was "
+    "moved is written with OUTPUT."
+)
+_REGISTER = "Measure that offset against a finer raster of some of the same ground."
 _ARRAYS = (".npz", ".h5", ".hdf5")
 
 
@@ -57,6 +62,8 @@ def predict(
         list[float] | None,
         typer.Option("--keep", help="A repeated number that is ground and no undeclared fill value; may be repeated."),
     ] = None,
+    offset: Annotated[str | None, typer.Option("--offset", metavar="EAST,NORTH", help=_OFFSET)] = None,
+    register: Annotated[str | None, typer.Option("--register", metavar="FINER", help=_REGISTER)] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say tiles, time and disk space, and write nothing.")
     ] = False,
@@ -102,7 +109,18 @@ def predict(
         for path in (checkpoint, *(ensemble or ()))
     ]
     if target.suffix.lower() in _ARRAYS or Path(source).suffix.lower() in _ARRAYS:
-        other = [bbox, tile, ensemble or None, nodata or None, units, batch_size, positive, keep or None]
+        other = [
+            bbox,
+            tile,
+            ensemble or None,
+            nodata or None,
+            units,
+            batch_size,
+            positive,
+            keep or None,
+            offset,
+            register,
+        ]
         if (
             any(value is not None for value in other)
             or overlap != 0.25
@@ -119,6 +137,7 @@ def predict(
         _arrays(models[0], source, target, overwrite, as_json)
         return
     reading = {"nodata": nodata, "units": units, "positive": positive, "keep": keep or ()}
+    reading |= {"offset": offset, "register": register}
     _raster(models, source, target, options, box_of(bbox), reading, dry_run, overwrite, as_json)
 
 

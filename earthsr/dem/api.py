@@ -43,6 +43,8 @@ def predict(
     units: str | None = None,
     positive: Positive | None = None,
     keep: Sequence[float] = (),
+    offset: str | tuple[float, float] | None = None,
+    register: str | Path | None = None,
 ) -> DataArray: ...
 
 
@@ -63,6 +65,8 @@ def predict(
     units: str | None = None,
     positive: Positive | None = None,
     keep: Sequence[float] = (),
+    offset: str | tuple[float, float] | None = None,
+    register: str | Path | None = None,
 ) -> DataArray | Dataset: ...
 
 
@@ -84,6 +88,8 @@ def predict(
     units: str | None = None,
     positive: Positive | None = None,
     keep: Sequence[float] = (),
+    offset: str | tuple[float, float] | None = None,
+    register: str | Path | None = None,
     overwrite: bool = False,
 ) -> dict[str, object]: ...
 
@@ -105,6 +111,8 @@ def predict(
     units: str | None = None,
     positive: Positive | None = None,
     keep: Sequence[float] = (),
+    offset: str | tuple[float, float] | None = None,
+    register: str | Path | None = None,
     overwrite: bool = False,
 ) -> NDArray[np.float32] | DataArray | Dataset | dict[str, object]:
     """Enlarge elevations by the model's scale.
@@ -143,6 +151,11 @@ def predict(
         Which way a raster's values count, in place of what it says; depths are turned into heights.
     keep : sequence of float
         Numbers that are ground although they are repeated and far from all their neighbours.
+    offset : str or tuple of float, optional
+        Fine cells to the east and to the north by which a raster is moved before it is enlarged; ``"46m,46m"`` are
+        metres.
+    register : str or Path, optional
+        A finer raster of some of the same ground, against which that offset is measured.
     overwrite : bool
         Replace ``target`` where it is there.
 
@@ -176,6 +189,7 @@ def predict(
         name for name, value in (("nodata", nodata), ("units", units), ("positive", positive)) if value is not None
     ]
     reading += ["keep"] * bool(keep)
+    reading += [name for name, value in (("offset", offset), ("register", register)) if value is not None]
     if isinstance(elevation, (str, Path)):
         if target is None:
             raise InputError(f"{elevation}: its prediction needs a target, such as fine.tif")
@@ -192,6 +206,8 @@ def predict(
             units=units,
             positive=positive,
             keep=keep,
+            offset=offset,
+            register=register,
             overwrite=overwrite,
         )
     of_files = ["target"] * (target is not None) + ["overwrite"] * overwrite
@@ -199,7 +215,16 @@ def predict(
     if hasattr(elevation, "dims"):
         _refuse(of_files, words)
         return predict_dataarray(
-            model, elevation, options, bbox=bbox, nodata=nodata, units=units, positive=positive, keep=keep
+            model,
+            elevation,
+            options,
+            bbox=bbox,
+            nodata=nodata,
+            units=units,
+            positive=positive,
+            keep=keep,
+            offset=offset,
+            register=register,
         )
     _refuse([*reading, *of_files], words)
     _refuse(of_rasters, "options of a DataArray; a bare array is predicted in one piece")

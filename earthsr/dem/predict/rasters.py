@@ -18,8 +18,9 @@ from earthsr.backend import Model
 from earthsr.data.normalise import Normalisation
 from earthsr.dem.predict.enlarge import CHUNK, EnlargePlan, EnlargeResult, PredictOptions, enlarge, make_plan
 from earthsr.dem.predict.ensemble import Member, takes_patch_means
+from earthsr.dem.predict.placement import measured_offset, move, offset_of
 from earthsr.dem.predict.raster_stats import survey
-from earthsr.errors import EarthsrWarning
+from earthsr.errors import EarthsrWarning, InputError
 from earthsr.geo import (
     MemorySink,
     Sink,
@@ -126,6 +127,8 @@ def predict_raster(
     units: str | None = None,
     positive: Positive | None = None,
     keep: Sequence[float] = (),
+    offset: str | tuple[float, float] | None = None,
+    register: str | Path | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Enlarge a raster file.
@@ -152,6 +155,11 @@ def predict_raster(
         Which way its values count, in place of what the file says; depths are turned into heights.
     keep : sequence of float
         Stored numbers that are ground although they are repeated and far from all their neighbours.
+    offset : str or tuple of float, optional
+        Fine cells to the east and to the north by which the raster is moved before it is enlarged; a text may be of
+        metres, such as ``"46m,46m"``.
+    register : str or Path, optional
+        A finer raster of some of the same ground, against which that offset is measured.
     overwrite : bool
         Replace a target that is there.
 
@@ -171,13 +179,15 @@ def predict_raster(
     require_other([target], [source])
     raster = open_source(source, nodata=nodata, units=units)
     try:
-        plan = _planned(chosen, elevations(raster, positive=positive, keep=keep), options, bbox)
+        view = elevations(raster, positive=positive, keep=keep)
+        _place(view, chosen, offset, register)
+        plan = _planned(chosen, view, options, bbox)
         sink = _sink(plan, target, overwrite)
         try:
-            offset = _survey(plan)
+            mean = _survey(plan)
             began = time.perf_counter()
-            outcome = enlarge(plan, sink, offset)
-            provenance = describe(plan, offset, outcome)
+            outcome = enlarge(plan, sink, mean)
+            provenance = describe(plan, mean, outcome)
             sink.finish(provenance)
             seconds = time.perf_counter() - began
         except BaseException:
@@ -198,6 +208,8 @@ def predict_dataarray(
     units: str | None = None,
     positive: Positive | None = None,
     keep: Sequence[float] = (),
+    offset: str | tuple[float, float] | None = None,
+    register: str | Path | None = None,
 ) -> Any:
     """Enlarge an ``xarray.DataArray`` of elevation in metres.
 
@@ -212,7 +224,7 @@ def predict_dataarray(
     bbox : tuple of float, optional
         West, south, east, north in units of the coordinates; west > east goes across the dateline of a global array,
         and the result's longitudes are then contiguous, such as 170 to 190.
-    nodata, units, positive, keep : optional
+    nodata, units, positive, keep, offset, register : optional
         As in :func:`predict_raster`.
 
     Returns
@@ -230,11 +242,12 @@ def predict_dataarray(
     """
     chosen = [models] if isinstance(models, Model) else list(models)
     raster = elevations(dataarray_source(array, nodata=nodata, units=units), positive=positive, keep=keep)
+    _place(raster, chosen, offset, register)
     plan = _planned(chosen, raster, options, bbox)
-    offset = _survey(plan)
+    mean = _survey(plan)
     sink = MemorySink(plan.output, plan.bands)
-    outcome = enlarge(plan, sink, offset)
-    attributes = describe(plan, offset, outcome)
+    outcome = enlarge(plan, sink, mean)
+    attributes = describe(plan, mean, outcome)
     return to_dataarray(sink.values, sink.georeference, plan.bands, like=array, attributes=attributes)
 
 
@@ -249,6 +262,8 @@ def dry_run(
     units: str | None = None,
     positive: Positive | None = None,
     keep: Sequence[float] = (),
+    offset: str | tuple[float, float] | None = None,
+    register: str | Path | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Say what :func:`predict_raster` would do, after predicting one batch of windows for the time it takes.
@@ -267,7 +282,7 @@ def dry_run(
         Stored numbers that stand for no value, besides those that the source names.
     units : str, optional
         Units of the source, in place of its own.
-    positive, keep : optional
+    positive, keep, offset, register : optional
         As in :func:`predict_raster`.
     overwrite : bool
         Whether the target may be there already.
@@ -280,7 +295,9 @@ def dry_run(
     chosen = [models] if isinstance(models, Model) else list(models)
     raster = open_source(source, nodata=nodata, units=units)
     try:
-        plan = _planned(chosen, elevations(raster, positive=positive, keep=keep), options, bbox)
+        view = elevations(raster, positive=positive, keep=keep)
+        _place(view, chosen, offset, register)
+        plan = _planned(chosen, view, options, bbox)
         _sink(plan, target, overwrite).abort()
         per_member = plan.windows / len(plan.group)
         size = min(plan.batch_size, max(1, int(per_member)))
@@ -313,6 +330,26 @@ def _seconds(member: Member, plan: EnlargePlan, size: int) -> float:
 def _sink(plan: EnlargePlan, target: str | Path, overwrite: bool) -> Sink:
     side = CHUNK // 2 * plan.scale  # what a reader wants of a file at once; a chunk is four of these
     return open_sink(target, plan.output, plan.bands, (side, side), overwrite=overwrite)
+
+
+def _place(
+    raster: Elevations,
+    models: Sequence[Model],
+    offset: str | tuple[float, float] | None,
+    register: str | Path | None,
+) -> None:
+    """Move a raster to where it is said or measured to lie; it stays where nothing is asked."""
+    if offset is not None and register is not None:
+        raise InputError("--offset says how far to move, and --register measures it: give one of them")
+    scale = models[0].spec.scale
+    if register is not None:
+        east, north, words = measured_offset(raster, register, scale)
+    elif offset is not None:
+        east, north = offset_of(offset, raster.georeference, scale) if isinstance(offset, str) else offset
+        words = "as --offset says"
+    else:
+        return
+    move(raster, east, north, scale, words)
 
 
 def _planned(models: list[Model], raster: Elevations, options: PredictOptions | None, bbox: Box | None) -> EnlargePlan:
