@@ -11,7 +11,12 @@ import re
 from pathlib import Path
 
 #: Files of the repository that are pages of the site: where they are, and what they are there.
-PAGES = {"CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md", "tutorials/README.md": "tutorials.md"}
+PAGES = {
+    "CHANGELOG.md": "changelog.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "examples/sst/README.md": "workload.md",
+    "tutorials/README.md": "tutorials.md",
+}
 #: Where linked files lie in the site.
 FOLDER = "repository"
 
