@@ -68,12 +68,12 @@ def _example(spec: NetworkSpec) -> list[Tensor]:
         "wy": ("height", "coarse_height"),
         "wx": ("width", "coarse_width"),
     }
-    made = []
+    inputs = []
     for field in spec.inputs:
         free = iter(shapes.get(field.name, ("height", "width")))
         shape = [sizes[next(free)] if extent is None else extent for extent in field.shape]
-        made.append(torch.zeros(2, *shape, dtype=getattr(torch, field.dtype)))
-    return made
+        inputs.append(torch.zeros(2, *shape, dtype=getattr(torch, field.dtype)))
+    return inputs
 
 
 @contextlib.contextmanager

@@ -80,9 +80,9 @@ def landuse(
     held = f"{last - held_out_years + 1} to {last} held out" if held_out_years else "none held out"
     text = f"{folder}: synthetic world, {counts} tiles of {tile} x {tile}, years {first} to {last} ({held})"
     if written.archives is not None:
-        made = written.archives
-        command = shell_text(made.command(made.folder, folder / OUTPUT))
-        text += f"\n{made.folder}: {', '.join(made.files)}"
+        archives_written = written.archives
+        command = shell_text(archives_written.command(archives_written.folder, folder / OUTPUT))
+        text += f"\n{archives_written.folder}: {', '.join(archives_written.files)}"
         text += f"\nnext, with the run folder of a model that was trained on {folder}:\n{command}"
     show({"folder": str(folder), "synthetic": True, "seed": seed, **written.to_dict()}, as_json, text)
 

@@ -101,13 +101,13 @@ def over_ranks(
     whole = iter(
         statistics.reshape(part.shape).astype(part.dtype) for statistics, part in zip(sums, parts, strict=True)
     )
-    made = {}
+    merged = {}
     for name, statistics in total.items():
         values = {f.name: next(whole) for f in fields(statistics)}
-        made[name] = replace(
+        merged[name] = replace(
             statistics, **{key: value if value.ndim else value.item() for key, value in values.items()}
         )
-    return made
+    return merged
 
 
 def patch_statistics(

@@ -119,9 +119,9 @@ class Elevations:
             if given == "down":
                 self.notes.append(f"{self.name}: depths were turned into heights (--positive down)")
             return given == "down"
-        said = self._source.georeference.attributes
-        standard = str(said.get("standard_name", "")).strip().lower()
-        counts = str(said.get("positive", "")).strip().lower()
+        attributes = self._source.georeference.attributes
+        standard = str(attributes.get("standard_name", "")).strip().lower()
+        counts = str(attributes.get("positive", "")).strip().lower()
         named = "down" if _DOWN.search(standard) else "up" if _UP.search(standard) else ""
         if counts in POSITIVES and named and counts != named:
             raise DataError(
@@ -137,7 +137,7 @@ class Elevations:
                 )
             self._say(f"depths ({reason}) are turned into heights; --positive up leaves them as they are")
             return True
-        words = f"{_variable(self._source)} {said.get('long_name', '')} {standard}"
+        words = f"{_variable(self._source)} {attributes.get('long_name', '')} {standard}"
         if counts == "up" or named == "up" or not _DEPTH.search(words) or _HEIGHT.search(words):
             return False
         if self._below_zero() <= 0.5:
@@ -289,10 +289,10 @@ def _is_void(number: float) -> bool:
     return not PLAUSIBLE_M[0] <= number <= PLAUSIBLE_M[1] or np.float32(number) in STANDARD_FILLS
 
 
-def _turned_names(said: Mapping[str, Any]) -> dict[str, Any]:
+def _turned_names(attributes: Mapping[str, Any]) -> dict[str, Any]:
     """Names of heights in the place of those of depths."""
-    kept = {key: value for key, value in said.items() if key not in ("long_name", "standard_name", "positive")}
-    _, _, below = str(said.get("standard_name", "")).partition("_below_")
+    kept = {key: value for key, value in attributes.items() if key not in ("long_name", "standard_name", "positive")}
+    _, _, below = str(attributes.get("standard_name", "")).partition("_below_")
     return {**kept, **({"standard_name": _ABOVE[below]} if below in _ABOVE else {})}
 
 

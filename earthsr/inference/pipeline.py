@@ -71,9 +71,9 @@ def flow(
                 began = time.perf_counter()
                 values = next(stream)
                 ready = time.perf_counter()
-                made = compute(item, values)
+                result = compute(item, values)
                 done = time.perf_counter()
-                pending.append(pool.submit(write, item, made))
+                pending.append(pool.submit(write, item, result))
                 while len(pending) > depth:
                     pending.popleft().result()
                 times.waited_for_reads += ready - began

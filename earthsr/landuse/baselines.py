@@ -328,9 +328,9 @@ def cut_cells(coarse: Grid, fine: Grid, row: int, column: int, shape: tuple[int,
     for axis, first, count in ((0, row, height), (1, column, width)):
         cells = cells_of(coarse, fine, (0, 0, fine.rows, fine.columns))[axis]
         size = coarse.columns if axis else coarse.rows
-        there = np.bincount(cells[cells >= 0], minlength=size)
+        all_cells = np.bincount(cells[cells >= 0], minlength=size)
         inside = cells[first : first + count]
-        parts.append((np.bincount(inside[inside >= 0], minlength=size), there))
+        parts.append((np.bincount(inside[inside >= 0], minlength=size), all_cells))
     (rows, all_rows), (columns, all_columns) = parts
     touched = (rows > 0)[:, None] & (columns > 0)
     return touched & ((rows < all_rows)[:, None] | (columns < all_columns))

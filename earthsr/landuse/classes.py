@@ -70,15 +70,19 @@ class ClassTable:
         if not 2 <= len(self.classes) <= 254:
             raise InputError(f"class table {self.name}: {len(self.classes)} classes, expected 2 to 254")
         seen: dict[int, str] = dict.fromkeys(self.nodata_codes, "nodata")
-        for each in self.classes:
-            if not each.codes:
-                raise InputError(f"class table {self.name}: {each.name} has no code; give at least one")
-            if not _COLOUR.match(each.colour):
-                raise InputError(f"class table {self.name}: colour of {each.name} is {each.colour!r}, expected #rrggbb")
-            for code in each.codes:
+        for land_class in self.classes:
+            if not land_class.codes:
+                raise InputError(f"class table {self.name}: {land_class.name} has no code; give at least one")
+            if not _COLOUR.match(land_class.colour):
+                raise InputError(
+                    f"class table {self.name}: colour of {land_class.name} is {land_class.colour!r}, expected #rrggbb"
+                )
+            for code in land_class.codes:
                 if code in seen:
-                    raise InputError(f"class table {self.name}: code {code} means both {seen[code]} and {each.name}")
-                seen[code] = each.name
+                    raise InputError(
+                        f"class table {self.name}: code {code} means both {seen[code]} and {land_class.name}"
+                    )
+                seen[code] = land_class.name
         if len(set(self.names)) != len(self.names):
             raise InputError(f"class table {self.name}: a name stands twice among {', '.join(self.names)}")
 
@@ -88,12 +92,12 @@ class ClassTable:
     @property
     def names(self) -> tuple[str, ...]:
         """Names in the order of indices."""
-        return tuple(each.name for each in self.classes)
+        return tuple(land_class.name for land_class in self.classes)
 
     @property
     def colours(self) -> tuple[str, ...]:
         """Colours in the order of indices."""
-        return tuple(each.colour for each in self.classes)
+        return tuple(land_class.colour for land_class in self.classes)
 
     def index(
         self, raster: NDArray, source: str, valid: NDArray[np.bool_] | None = None, origin: tuple[int, int] = (0, 0)
@@ -119,14 +123,14 @@ class ClassTable:
         void = ~np.isfinite(raster) if raster.dtype.kind == "f" else np.zeros(raster.shape, bool)
         if valid is not None:
             void |= ~valid
-        found = np.full(raster.shape, NODATA, np.uint8)
+        indices = np.full(raster.shape, NODATA, np.uint8)
         known = void.copy()
         for code in self.nodata_codes:
             known |= raster == code
-        for i, each in enumerate(self.classes):
-            for code in each.codes:
+        for i, land_class in enumerate(self.classes):
+            for code in land_class.codes:
                 hit = (raster == code) & ~void
-                found[hit] = i
+                indices[hit] = i
                 known |= hit
         if not known.all():
             where = tuple(int(i) for i in np.argwhere(~known)[0])
@@ -137,7 +141,7 @@ class ClassTable:
                 f"{self.name} ({listed}; nodata {', '.join(map(str, self.nodata_codes)) or 'none'}); give a table that "
                 "has it with --table"
             )
-        return found
+        return indices
 
     def to_json(self) -> str:
         """Return the text of the attribute ``classes`` of our files."""
@@ -189,12 +193,12 @@ class ClassTable:
         try:
             classes = tuple(
                 LandClass(
-                    str(each["name"]),
-                    tuple(int(code) for code in each["codes"]),
-                    str(each["colour"]),
-                    tuple(str(channel) for channel in each.get("forcing") or ()),
+                    str(row["name"]),
+                    tuple(int(code) for code in row["codes"]),
+                    str(row["colour"]),
+                    tuple(str(channel) for channel in row.get("forcing") or ()),
                 )
-                for each in values["classes"]
+                for row in values["classes"]
             )
             nodata = tuple(int(code) for code in values.get("nodata_codes") or ())
             return cls(str(values.get("name", Path(source).stem)), classes, nodata)

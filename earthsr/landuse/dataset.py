@@ -184,12 +184,14 @@ class LandUseDataset(SampleSet):
         normalised = np.where(mask, composer.normalisation.apply(values), 0).astype(np.float32)
         return turned(inputs, symmetry), turned({"target": normalised, "mask": mask}, symmetry), None
 
-    def _batch(self, made: list[tuple[Fields, Fields, Fields | None]], weight: NDArray[np.float32]) -> Batch:
-        inputs = stack([{name: sample[name] for name in self.options.fields} for sample, _, _ in made])
-        truth = stack([target for _, target, _ in made])
+    def _batch(self, samples: list[tuple[Fields, Fields, Fields | None]], weight: NDArray[np.float32]) -> Batch:
+        inputs = stack([{name: sample[name] for name in self.options.fields} for sample, _, _ in samples])
+        truth = stack([target for _, target, _ in samples])
         earlier = None
-        if any(each is not None for _, _, each in made):
-            own = np.array([each is not None for _, _, each in made], np.float32)
-            fields = stack([{n: s[n] for n in STEP_FIELDS} if each is None else each for s, _, each in made])
-            earlier = Earlier(fields, own)
+        first_passes = [fields for _, _, fields in samples]
+        if any(fields is not None for fields in first_passes):
+            own = np.array([fields is not None for fields in first_passes], np.float32)
+            # A sample without a first pass of its own has its fields stand in: shapes are static.
+            steps = [{name: sample[name] for name in STEP_FIELDS} for sample, _, _ in samples]
+            earlier = Earlier(stack([f or step for f, step in zip(first_passes, steps, strict=True)]), own)
         return Batch(inputs, truth["target"], truth["mask"], weight, earlier)

@@ -185,7 +185,7 @@ def _field_figure(task: TileTask, model: Model, source: LandUseData, target: str
     composer = task.composer(model, source)
     sample = composer.fields(tile, year, composer.truth(tile, year), 0)
     inputs = {name: sample[name][None] for name in task.field_names}
-    made = composer.normalisation.undo(model.submit_fields(inputs, task.config.data.batch_size).result())[0]
+    predicted = composer.normalisation.undo(model.submit_fields(inputs, task.config.data.batch_size).result())[0]
     truth = source.continuous(field.name, tile, year)
     chosen = np.unique(np.linspace(0, len(field.channels) - 1, min(3, len(field.channels)) + 1).astype(int)[:3])
     figure = new_figure(9.5, 2.9 * len(chosen) + 0.6, gap=0.05)
@@ -195,11 +195,11 @@ def _field_figure(task: TileTask, model: Model, source: LandUseData, target: str
     west, south, east, north = _extent(source, tile)
     top = float(np.nanmax(truth)) if np.isfinite(truth).any() else 1.0
     for axes_row, c in zip(grid, chosen, strict=True):
-        gap = made[c] - truth[c]
+        gap = predicted[c] - truth[c]
         widest = max(float(np.nanmax(np.abs(gap))) if np.isfinite(gap).any() else 1.0, 1e-6)
         panels: list[tuple[str, NDArray[np.float32], dict[str, Any]]] = [
             (f"truth, {field.channels[c]}", truth[c], {"cmap": "YlGn", "vmin": 0, "vmax": top}),
-            ("model", np.where(np.isfinite(truth[c]), made[c], np.nan), {"cmap": "YlGn", "vmin": 0, "vmax": top}),
+            ("model", np.where(np.isfinite(truth[c]), predicted[c], np.nan), {"cmap": "YlGn", "vmin": 0, "vmax": top}),
             ("model minus truth", gap, {"cmap": "RdBu_r", "vmin": -widest, "vmax": widest}),
         ]
         for axes, (title, values, style) in zip(axes_row, panels, strict=True):

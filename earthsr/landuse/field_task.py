@@ -127,16 +127,16 @@ class LandField(TileTask):
             truth = np.stack([source.continuous(target, tile, year) for tile, year in chunk])
             mask = np.isfinite(truth).all(axis=1, keepdims=True).astype(np.uint8)
             filled = np.nan_to_num(truth, nan=0.0)
-            made: dict[str, NDArray[np.float32]] = {}
+            predictions: dict[str, NDArray[np.float32]] = {}
             if model is not None and composer is not None:
                 samples = [composer.fields(t, year, composer.truth(t, year), 0) for t, year in chunk]
                 inputs = {name: np.stack([sample[name] for sample in samples]) for name in self.field_names}
-                made["model"] = composer.normalisation.undo(model.submit_fields(inputs, size).result())
+                predictions["model"] = composer.normalisation.undo(model.submit_fields(inputs, size).result())
             if baselines:
-                made["training_mean"] = np.full_like(filled, mean)
-            for name, values in made.items():
-                each = patch_statistics(values, filled, mask, border=0, value_range=0.0, cell_size_m=None)
-                total[name] = sum(each, total[name])
+                predictions["training_mean"] = np.full_like(filled, mean)
+            for name, values in predictions.items():
+                statistics = patch_statistics(values, filled, mask, border=0, value_range=0.0, cell_size_m=None)
+                total[name] = sum(statistics, total[name])
         return FieldScores(source.split, layout, target, field.units, total)
 
     def watch(

@@ -328,19 +328,20 @@ def area_curves(
     figure.suptitle(title, fontsize=12)
     grid = figure.subplots(rows, columns, squeeze=False, sharex=True).ravel()
     series = {
-        label: {name: np.asarray(values, np.float64) for name, values in each.items()} for label, each in curves.items()
+        label: {name: np.asarray(values, np.float64) for name, values in areas.items()}
+        for label, areas in curves.items()
     }
-    highest = max((np.nanmax(v, initial=0.0) for each in series.values() for v in each.values()), default=0.0)
+    highest = max((np.nanmax(v, initial=0.0) for areas in series.values() for v in areas.values()), default=0.0)
     unit, size = ("1000 km²", 1e3) if highest >= 1e4 else ("km²", 1.0)
     for axes, i in zip(grid, drawn, strict=False):
         for first, last in _runs(held_out_years):
             axes.axvspan(first - 0.5, last + 0.5, color="0.92", lw=0)
-        for number, each in enumerate(series.values()):
-            if names[i] in each:
+        for number, areas in enumerate(series.values()):
+            if names[i] in areas:
                 # A lone year, of an anchor say, is a point.
-                marker = "o" if np.isfinite(each[names[i]]).sum() == 1 else None
+                marker = "o" if np.isfinite(areas[names[i]]).sum() == 1 else None
                 style = _LINES[number % len(_LINES)]
-                axes.plot(years, each[names[i]] / size, style, color=_dark(colours[i]), lw=1.6, marker=marker)
+                axes.plot(years, areas[names[i]] / size, style, color=_dark(colours[i]), lw=1.6, marker=marker)
         axes.set_title(names[i], fontsize=10)
         axes.xaxis.set_major_locator(MaxNLocator(4, integer=True))
         axes.yaxis.set_major_locator(MaxNLocator(5))

@@ -332,16 +332,16 @@ def _land_share(
 
 
 def _variables(name: str, dataset: Any, named: Sequence[str], table: ClassTable) -> dict[str, str]:
-    """Variables to read, by their own names: what the classes are tied to, and LUH2's states that are treach."""
-    there = [state for state in (*STATES, *named) if state in dataset.data_vars]
-    missing = [name for name in dict.fromkeys(named) if name not in there and name not in OPTIONAL_STATES]
+    """Variables to read, by their own names: what the classes are tied to, and LUH2's states that are there."""
+    present = [state for state in (*STATES, *named) if state in dataset.data_vars]
+    missing = [name for name in dict.fromkeys(named) if name not in present and name not in OPTIONAL_STATES]
     if missing:
-        held = [state for state in STATES if state in there]
+        held = [state for state in STATES if state in present]
         raise DataError(
             f"{name}: has no variable {', '.join(missing)}, which the classes of table {table.name} are tied "
             f"to; of LUH2's states it has {', '.join(held) or 'none'}"
         )
-    return {name: name for name in there}
+    return {name: name for name in present}
 
 
 def _choose(files: Sequence[ScenarioFile], years: list[int], notes: list[str]) -> Mapping[int, Place]:

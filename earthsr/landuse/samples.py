@@ -124,12 +124,12 @@ class Composer:
                 self._tiles.move_to_end(tile)
                 return kept
         rows, columns, wy, wx = self.source.window(self._places[tile], self.method)
-        made = _Tile(rows, columns, wy, wx, self.normalisation.static(self.source.static(tile)))
+        shared = _Tile(rows, columns, wy, wx, self.normalisation.static(self.source.static(tile)))
         with self._lock:
-            self._tiles[tile] = made
+            self._tiles[tile] = shared
             while len(self._tiles) > CACHED_TILES:
                 self._tiles.popitem(last=False)
-        return made
+        return shared
 
     @property
     def empty(self) -> NDArray[np.uint8]:

@@ -323,7 +323,7 @@ class LandUseScores:
             },
             "scores": {name: self.row(name) for name in self.total},
             "groups": {
-                str(year): {"samples": tiles, "scores": {name: brief(each) for name, each in rows.items()}}
+                str(year): {"samples": tiles, "scores": {name: brief(row) for name, row in rows.items()}}
                 for year, rows in self.years.items()
             },
         }

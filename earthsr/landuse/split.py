@@ -140,10 +140,10 @@ class LandUseData(SplitFile):
         DataError
             If the file has none of that name; the message lists those it has.
         """
-        for each in self.layout.continuous:
-            if each.name == name:
-                return each
-        listed = ", ".join(each.name for each in self.layout.continuous) or "none"
+        for field in self.layout.continuous:
+            if field.name == name:
+                return field
+        listed = ", ".join(field.name for field in self.layout.continuous) or "none"
         raise DataError(f"{self.path}: has no continuous field {name}; it has {listed} (data.target)")
 
     def continuous(self, name: str, tile: int, year: int) -> NDArray[np.float32]:

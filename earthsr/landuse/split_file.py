@@ -70,8 +70,8 @@ def _list(values: Any) -> list[Any]:
 
 def _dataset(handle: h5py.File, path: Path, key: str, shape: tuple[int | None, ...], kinds: str) -> h5py.Dataset:
     if key not in handle or not isinstance(handle[key], h5py.Dataset):
-        found = ", ".join(handle) or "nothing"
-        raise DataError(f"{path}: has no dataset {key}; found {found}; is it a land-use file?")
+        held = ", ".join(handle) or "nothing"
+        raise DataError(f"{path}: has no dataset {key}; found {held}; is it a land-use file?")
     dataset = handle[key]
     fits = dataset.ndim == len(shape) and all(
         want is None or want == have for want, have in zip(shape, dataset.shape, strict=True)
@@ -182,9 +182,9 @@ def read_landuse(path: Path) -> LandUseLayout:
             attributes,
             "static_channels",
             path,
-            lambda found: tuple(Channel(str(c["name"]), str(c["units"])) for c in _list(found)),
+            lambda value: tuple(Channel(str(c["name"]), str(c["units"])) for c in _list(value)),
         )
-        coarse_channels = _read(attributes, "coarse_channels", path, lambda found: tuple(map(str, _list(found))))
+        coarse_channels = _read(attributes, "coarse_channels", path, lambda value: tuple(map(str, _list(value))))
         tiles, count, size, other = classes.shape
         if size != other or not tiles or not count:
             raise DataError(f"{path}: classes has shape {classes.shape}, expected (tiles, years, P, P), none of them 0")
@@ -202,7 +202,7 @@ def read_landuse(path: Path) -> LandUseLayout:
         grid = Grid(west - lon_step / 2, north + lat_step / 2, lon_step, lat_step, *coarse.shape[2:])
         fine = _fine_grid(path, attributes, places, size)
         _check_cover(path, fine, grid, places, size)
-        names = _read(attributes, "continuous", path, lambda found: tuple(map(str, _list(found))))
+        names = _read(attributes, "continuous", path, lambda value: tuple(map(str, _list(value))))
         continuous = tuple(_field(handle, path, name, (tiles, count, size)) for name in names)
         statistics = _read(attributes, "statistics", path, LandUseStatistics.from_dict)
         if not statistics.fits(len(channels), len(table), names):
@@ -214,10 +214,10 @@ def read_landuse(path: Path) -> LandUseLayout:
             attributes,
             "forcing_classes",
             path,
-            lambda found: {str(name): tuple(map(str, _list(parts))) for name, parts in found.items()},
+            lambda value: {str(name): tuple(map(str, _list(parts))) for name, parts in value.items()},
         )
         _forcing_classes(path, of_class, table, coarse_channels)
-        held_out = _read(attributes, "held_out_years", path, lambda found: tuple(int(year) for year in _list(found)))
+        held_out = _read(attributes, "held_out_years", path, lambda value: tuple(int(year) for year in _list(value)))
         anchor = int(attributes.get("anchor_year", years[0]))
         if set(held_out) & set(years) and (anchor not in years or anchor in held_out):
             raise DataError(

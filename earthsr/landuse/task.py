@@ -163,8 +163,8 @@ class LandUse(TileTask):
             if model is not None and composer is not None:
                 maps.update(predict_maps(model, composer, tiles, path, self.field_names, rows, pad_to=size).items())
             if region is not None and baselines:
-                made = [baseline_maps(truth[0, i], region, source, places[t], order) for i, t in enumerate(tiles)]
-                maps |= {name: np.stack([of_tile[name] for of_tile in made], axis=1) for name in BASELINES}
+                by_tile = [baseline_maps(truth[0, i], region, source, places[t], order) for i, t in enumerate(tiles)]
+                maps |= {name: np.stack([of_tile[name] for of_tile in by_tile], axis=1) for name in BASELINES}
             self._add(scores, maps, truth, [places[tile] for tile in tiles])
         return scores
 
@@ -183,16 +183,19 @@ class LandUse(TileTask):
     ) -> None:
         """Add the maps (Y, N, P, P) of some tiles; ``truth`` (1 + Y, N, P, P) begins with the anchor."""
         k, path = len(scores.names), scores.path
-        for name, made in maps.items():
+        for name, predicted in maps.items():
             for y, year in enumerate(path.years):
                 if year in path.scored:
-                    of_year = MapStatistics.of(truth[1 + y], made[y], truth[0], k)
+                    of_year = MapStatistics.of(truth[1 + y], predicted[y], truth[0], k)
                     scores.total[name] += of_year
                     scores.years[year][name] += of_year
-            series = np.concatenate([truth[:1], made])
+            series = np.concatenate([truth[:1], predicted])
             scores.total[name] += flicker_statistics(series, k, truth)
         if scores.areas:
-            everything = {**{name: np.concatenate([truth[:1], made]) for name, made in maps.items()}, "truth": truth}
+            everything = {
+                **{name: np.concatenate([truth[:1], predicted]) for name, predicted in maps.items()},
+                "truth": truth,
+            }
             for name, series in everything.items():
                 for i, (row, column) in enumerate(places):
                     scores.areas[name].add(series[:, i], scores.layout.fine, int(row), int(column))

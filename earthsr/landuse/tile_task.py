@@ -170,5 +170,5 @@ def _names(layout: LandUseLayout) -> str:
 def _short(value: Any) -> str:
     """List or class table in a few words."""
     if isinstance(value, str) and value.startswith("{"):
-        return ", ".join(str(each["name"]) for each in json.loads(value)["classes"])
+        return ", ".join(str(row["name"]) for row in json.loads(value)["classes"])
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

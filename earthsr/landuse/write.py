@@ -292,23 +292,23 @@ def _write_split(
         classes.attrs["flag_values"] = np.arange(len(source.table), dtype=np.uint8)
         classes.attrs["flag_meanings"] = " ".join(name.replace(" ", "_") for name in source.table.names)
         fields = {}
-        for each in source.continuous:
-            shape = (tiles, len(years), len(each.channels), size, size)
-            fields[each.name] = handle.create_dataset(
-                each.name, shape, np.uint8, chunks=(1, 1, len(each.channels), size, size), fillvalue=NODATA, **FILTER
+        for field in source.continuous:
+            shape = (tiles, len(years), len(field.channels), size, size)
+            fields[field.name] = handle.create_dataset(
+                field.name, shape, np.uint8, chunks=(1, 1, len(field.channels), size, size), fillvalue=NODATA, **FILTER
             )
-            fields[each.name].attrs["units"] = each.units
-            fields[each.name].attrs["scale_factor"] = each.scale_factor
-            fields[each.name].attrs["_FillValue"] = np.uint8(NODATA)
-            fields[each.name].attrs["channels"] = json.dumps(each.channels)
+            fields[field.name].attrs["units"] = field.units
+            fields[field.name].attrs["scale_factor"] = field.scale_factor
+            fields[field.name].attrs["_FillValue"] = np.uint8(NODATA)
+            fields[field.name].attrs["channels"] = json.dumps(field.channels)
         for t, window in enumerate(tqdm(windows, desc=f"write {split}", disable=True if tiles < 100 else None)):
             static[t] = source.static(window)
             for y, year in enumerate(years):
                 classes[t, y] = source.classes(year, window)
-                for each in source.continuous:
-                    values = source.continuous_field(each.name, year, window) / each.scale_factor
+                for field in source.continuous:
+                    values = source.continuous_field(field.name, year, window) / field.scale_factor
                     stored = np.where(np.isfinite(values), np.clip(np.rint(values), 0, NODATA - 1), NODATA)
-                    fields[each.name][t, y] = stored.astype(np.uint8)
+                    fields[field.name][t, y] = stored.astype(np.uint8)
         chosen = [forcing.years.index(year) for year in years]
         coarse = handle.create_dataset("coarse", (len(chosen), *forcing.fractions.shape[1:]), np.float32)
         for y, index in enumerate(chosen):
@@ -348,7 +348,7 @@ def _attributes(
         "static_channels": json.dumps([asdict(channel) for channel in source.static_channels]),
         "coarse_channels": json.dumps(forcing.channels),
         "forcing_classes": json.dumps(forcing.of_class),
-        "continuous": json.dumps([each.name for each in source.continuous]),
+        "continuous": json.dumps([field.name for field in source.continuous]),
         "held_out_years": json.dumps(sorted(held)),
         "anchor_year": int(anchor),
         "statistics": json.dumps(statistics.to_dict()),

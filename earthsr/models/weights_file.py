@@ -68,12 +68,12 @@ class WeightsFile:
     """The file; None where it was not read from one."""
 
 
-def require_same_spec(found: NetworkSpec, expected: NetworkSpec, source: str) -> None:
+def require_same_spec(given: NetworkSpec, expected: NetworkSpec, source: str) -> None:
     """Raise a :class:`CheckpointError` that names the differing fields where two specs are not equal.
 
     Parameters
     ----------
-    found, expected : NetworkSpec
+    given, expected : NetworkSpec
         Of the checkpoint, and of what is to load it.
     source : str
         Where the first one is from, for messages.
@@ -83,10 +83,10 @@ def require_same_spec(found: NetworkSpec, expected: NetworkSpec, source: str) ->
     CheckpointError
         If they differ.
     """
-    if found == expected:
+    if given == expected:
         return
     # Of the fields themselves: descriptions leave out options that are off.
-    theirs, ours = ({"kind": spec.kind, **asdict(spec)} for spec in (found, expected))
+    theirs, ours = ({"kind": spec.kind, **asdict(spec)} for spec in (given, expected))
     keys = [k for k in {**ours, **theirs} if theirs.get(k) != ours.get(k)]
     differing = [f"{k} {theirs.get(k)} there, {ours.get(k)} here" for k in keys]
     raise CheckpointError(f"{source}: is a checkpoint of another model: {'; '.join(differing)}")

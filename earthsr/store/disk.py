@@ -79,7 +79,7 @@ def make_folder(folder: Path) -> Path:
 
 def missing_folders(folder: Path) -> list[Path]:
     """Return what has to be made for ``folder`` to be there, the deepest one first."""
-    return [each for each in (folder.absolute(), *folder.absolute().parents) if not each.exists()]
+    return [path for path in (folder.absolute(), *folder.absolute().parents) if not path.exists()]
 
 
 def remove_empty(folders: Sequence[Path]) -> None:

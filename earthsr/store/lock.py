@@ -50,7 +50,7 @@ class Lock:
     """
 
     def __init__(self, file: Path, subject: Path, wait: bool = False) -> None:
-        made = missing_folders(file.parent)
+        new_folders = missing_folders(file.parent)
         with disk_errors(subject):
             handle = _acquire(file, subject, wait)
             try:
@@ -67,9 +67,11 @@ class Lock:
                 if not (isinstance(error, InputError) and not wait):
                     file.unlink(missing_ok=True)
                 os.close(handle)
-                remove_empty(made)
+                remove_empty(new_folders)
                 raise
-        self._release = weakref.finalize(self, _let_go, file, handle, made if not wait else (), not wait, os.getpid())
+        self._release = weakref.finalize(
+            self, _let_go, file, handle, new_folders if not wait else (), not wait, os.getpid()
+        )
 
     def release(self) -> None:
         """Let others have it; does nothing a second time."""

@@ -219,7 +219,7 @@ class Part:
         if (store or replaced) and path.exists() and not path.is_dir():
             raise InputError(f"{path} is a file where a folder is to be; choose another name")
         self.path, self._overwrite = path, overwrite
-        made = missing_folders(path.parent)
+        new_folders = missing_folders(path.parent)
         make_folder(path.parent)
         held = None
         try:
@@ -229,11 +229,11 @@ class Part:
                 self.folder = path.parent / part_name(path)
                 self.folder.mkdir()
         except BaseException:
-            _forget(None, made, held, os.getpid())
+            _forget(None, new_folders, held, os.getpid())
             raise
         self.target = self.folder / path.name
         """Where to write."""
-        self._remove = weakref.finalize(self, _forget, self.folder, made, held, os.getpid())
+        self._remove = weakref.finalize(self, _forget, self.folder, new_folders, held, os.getpid())
 
     @property
     def open(self) -> bool:

@@ -81,8 +81,8 @@ class WorkFolder:
         last : sequence of str
             Names of what goes after the rest: it says that all is done.
         """
-        there = [entry.name for entry in self.path.iterdir()] if self.path.is_dir() else []
-        middle = [name for name in there if name not in (*first, *last, _LOCK)]
+        entries = [entry.name for entry in self.path.iterdir()] if self.path.is_dir() else []
+        middle = [name for name in entries if name not in (*first, *last, _LOCK)]
         for name in (*first, *middle, *last):
             entry = self.path / name
             if entry.is_dir() and not entry.is_symlink():

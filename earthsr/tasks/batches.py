@@ -81,12 +81,12 @@ def made_patches(spec: NetworkSpec, patch: int, batch: int, count: int, seed: in
         Of NumPy's generator.
     """
     rng = np.random.default_rng(seed)
-    made, channels = [], spec.inputs[0].shape[0] or 1
+    patches, channels = [], spec.inputs[0].shape[0] or 1
     for _ in range(count):
         fine = np.concatenate([_octaves(rng, batch, patch * spec.scale) for _ in range(channels)], axis=1)
         mask = (rng.integers(0, 10, (batch, 1, *fine.shape[2:])) > 0).astype(np.uint8)
-        made.append(Patches(block_mean(fine, spec.scale), (fine * mask).astype(np.float32), mask, np.arange(batch)))
-    return made
+        patches.append(Patches(block_mean(fine, spec.scale), (fine * mask).astype(np.float32), mask, np.arange(batch)))
+    return patches
 
 
 def synthetic_patches(spec: NetworkSpec, size: int, batch: int, count: int, seed: int = 0) -> ParityBatches:
@@ -104,5 +104,5 @@ def synthetic_patches(spec: NetworkSpec, size: int, batch: int, count: int, seed
         Of NumPy's generator.
     """
     patches = made_patches(spec, size, batch, count, seed)
-    made = patch_batches(patches, Normalisation("patch", 0.0, 64.0), spec.scale, f"synthetic terrain, seed {seed}")
-    return replace(made, synthetic=True)
+    terrain = patch_batches(patches, Normalisation("patch", 0.0, 64.0), spec.scale, f"synthetic terrain, seed {seed}")
+    return replace(terrain, synthetic=True)

@@ -80,10 +80,10 @@ def on_first(engine: TrainingEngine, work: Callable[[], T]) -> T | None:
     """
     if engine.world_size == 1:
         return work()
-    made, failed = None, None
+    result, failed = None, None
     if engine.rank == 0:
         try:
-            made = work()
+            result = work()
         except Exception as error:
             failed = error
     went_wrong = engine.gather(np.array([failed is not None], np.float64)).any()
@@ -91,4 +91,4 @@ def on_first(engine: TrainingEngine, work: Callable[[], T]) -> T | None:
         raise failed
     if went_wrong:
         raise TrainingError("rank 0 failed; its own message says why")
-    return made
+    return result

@@ -27,15 +27,15 @@ def filled_batches(
     dataset: Any, normalisation: Any, engine: TrainingEngine, epoch: int, start: int, count: int
 ) -> Generator[Batch, None, None]:
     """Batches ``start`` to ``count`` of an epoch; empty ones (weight 0) fill up where the split has fewer."""
-    made = start
+    batches = start
     last: Batch | None = None
     for last in dataset.training_batches(
         epoch, normalisation, start=start, rank=engine.rank, world_size=engine.world_size
     ):
-        made += 1
+        batches += 1
         yield last
-    while last is not None and made < count:
-        made += 1
+    while last is not None and batches < count:
+        batches += 1
         yield Batch(last.inputs, last.target, last.mask, np.zeros_like(last.sample_weight))
 
 
@@ -91,18 +91,18 @@ class Unread:
             If a loss is not finite; the message names the step.
         """
         calls, self.calls = self.calls, []
-        made = step - sum(len(rates) for _, rates in calls)
+        current = step - sum(len(rates) for _, rates in calls)
         losses: list[float] = []
         record: dict[str, Any] = {}
         for pending, rates in calls:
             values = pending.result()
             for loss, norm, rate in zip(values.losses, values.gradient_norms, rates, strict=True):
-                made += 1
+                current += 1
                 if not math.isfinite(loss):
-                    raise TrainingError(f"training diverged: the loss is {loss} at step {made}; {REMEDY}")
+                    raise TrainingError(f"training diverged: the loss is {loss} at step {current}; {REMEDY}")
                 losses.append(float(loss))
                 record = {
-                    "step": made,
+                    "step": current,
                     "loss": float(loss),
                     "learning_rate": rate,
                     "gradient_norm": float(norm) if math.isfinite(norm) else None,

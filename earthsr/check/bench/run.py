@@ -85,8 +85,8 @@ def source_of(config: Config, task: Task, synthetic: bool) -> Made | Loaded:
     if synthetic or not present:
         if not synthetic:
             _logger.info(f"data.root_dir {config.data.root_dir} is not here: made batches are used")
-        made = task.synthetic_batches(MADE)
-        return Made(made.batches, task.synthetic_objective(), made.source)
+        synthetic_set = task.synthetic_batches(MADE)
+        return Made(synthetic_set.batches, task.synthetic_objective(), synthetic_set.source)
     try:
         dataset = task.dataset("train")
         words = f"{dataset.source} ({len(dataset)} samples)"

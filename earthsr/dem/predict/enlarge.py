@@ -364,10 +364,10 @@ def _compute(plan: EnlargePlan, chunk: Window, piece: _ChunkInput, offset: float
     if spread is not None:
         bands.append(np.sqrt(spread[fine_inside] / len(plan.group)))
     # Arrays of this size are slow when they are new: nothing is copied that need not be.
-    made = np.stack(bands) if len(bands) > 1 else bands[0][None]
+    layers = np.stack(bands) if len(bands) > 1 else bands[0][None]
     if void[inside].any():
-        np.copyto(made, np.nan, where=void[inside].repeat(scale, axis=0).repeat(scale, axis=1))
-    return _ChunkResult(made, before, after, difference, compared)
+        np.copyto(layers, np.nan, where=void[inside].repeat(scale, axis=0).repeat(scale, axis=1))
+    return _ChunkResult(layers, before, after, difference, compared)
 
 
 def _offset(member: Member, offset: float | None) -> float | None:

@@ -320,10 +320,10 @@ def dry_run(
 def _seconds(member: Member, plan: EnlargePlan, size: int) -> float:
     """Seconds of one batch; the first one, which compiles and warms up, does not count."""
     height, width = plan.tiles.shape
-    made = np.random.default_rng(0).normal(scale=100, size=(size, 1, height, width)).astype(np.float32)
-    member.start(made, None, size).result()
+    noise = np.random.default_rng(0).normal(scale=100, size=(size, 1, height, width)).astype(np.float32)
+    member.start(noise, None, size).result()
     began = time.perf_counter()
-    member.start(made, None, size).result()
+    member.start(noise, None, size).result()
     return time.perf_counter() - began
 
 

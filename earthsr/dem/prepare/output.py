@@ -161,10 +161,10 @@ def summarise(work: Shards, plan: DemPlan, layout: Layout, pieces: Mapping[Split
                 f"no patch of the {name} split has {plan.minimum_valid:.0%} of valid cells; take other regions or "
                 "shares, smaller patches (--patch), or a lower --minimum-valid"
             )
-    there = {name for found in summary.regions.values() for name in found}
+    with_patches = {name for of_region in summary.regions.values() for name in of_region}
     return replace(
         summary,
-        empty=[name for name in layout.blocks if name not in there],
+        empty=[name for name in layout.blocks if name not in with_patches],
         statistics=_statistics(work, len(pieces["train"])) if "train" in pieces else None,
     )
 
@@ -253,7 +253,7 @@ def _one_size(archive: Archive, regions: Sequence[str]) -> float | None:
 
 def finished(root: Path, key: str, splits: Sequence[str]) -> dict[str, Any] | None:
     """Read what is reported of a preparation that is complete; None where it is not this one."""
-    found: dict[str, Any] | None = None
+    provenance: dict[str, Any] | None = None
     for split in splits:
         path = root / split / f"{split}.h5"
         try:
@@ -261,17 +261,17 @@ def finished(root: Path, key: str, splits: Sequence[str]) -> dict[str, Any] | No
                 if handle.attrs.get("preparation") != key:
                     return None
                 held = handle["provenance"][()] if "provenance" in handle else handle.attrs["provenance"]
-                found = json.loads(held)
+                provenance = json.loads(held)
         except (OSError, KeyError, ValueError):
             return None
-    return found
+    return provenance
 
 
 def notes_of(summary: Summary, plan: DemPlan) -> list[str]:
     """What was left out."""
-    found = []
+    notes = []
     if summary.empty:
-        found.append(f"no patch of {listed(summary.empty)} has {plan.minimum_valid:.0%} of valid cells: left out")
+        notes.append(f"no patch of {listed(summary.empty)} has {plan.minimum_valid:.0%} of valid cells: left out")
     missing = [split for split in ("train", "valid") if split not in summary.counts]
-    found += [f"no {split} split is written; earthsr train needs one" for split in missing]
-    return found
+    notes += [f"no {split} split is written; earthsr train needs one" for split in missing]
+    return notes

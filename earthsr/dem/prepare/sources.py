@@ -139,18 +139,18 @@ class Archive:
 
     def notes(self) -> list[str]:
         """What is noteworthy about the rasters."""
-        found = []
+        notes = []
         if self.resampled:
             files = listed(self.names(self.resampled))
-            found.append(f"interpolated from another CRS onto {crs_name(self.wkt)}: {files}")
+            notes.append(f"interpolated from another CRS onto {crs_name(self.wkt)}: {files}")
         uneven = [name for name, grid in self.grids.items() if abs(grid.cell_x / grid.cell_y - 1) > TOLERANCE]
         if uneven:
             grid = self.grids[uneven[0]]
-            found.append(
+            notes.append(
                 f"cells of {listed(uneven)} are not square in units of the CRS ({uneven[0]}: {grid.cell_x:.6g} x "
                 f"{grid.cell_y:.6g}); the size that the files give is from north to south"
             )
-        return found
+        return notes
 
     def warnings(self) -> list[str]:
         """What was assumed."""
@@ -159,15 +159,15 @@ class Archive:
 
     def files(self) -> list[dict[str, Any]]:
         """Name, size and SHA-256 of every file, with its region and part; those that serve several come once."""
-        found: dict[str, dict[str, Any]] = {}
+        files: dict[str, dict[str, Any]] = {}
         for region in self.regions.values():
             for part, texts in (("fine", region.hr), ("coarse", region.lr)):
                 for text in texts:
-                    if text in found:
-                        found[text]["region"] = None  # of several
+                    if text in files:
+                        files[text]["region"] = None  # of several
                         continue
-                    found[text] = {"region": region.name, "part": part, **_fingerprint(text)}
-        return list(found.values())
+                    files[text] = {"region": region.name, "part": part, **_fingerprint(text)}
+        return list(files.values())
 
     @contextmanager
     def _fine(self, name: str) -> Iterator[Source]:
@@ -198,14 +198,14 @@ class Archive:
         if text not in self.resampled:
             self.resampled.append(text)
         if self._lattice is None:
-            made = reprojected(path_of(text), self._wkt, nodata=reading.nodata, units=reading.units)
-            made.close()
-            self._lattice = ((made.georeference.cell_x, made.georeference.cell_y), (0.0, 0.0))
+            warped = reprojected(path_of(text), self._wkt, nodata=reading.nodata, units=reading.units)
+            warped.close()
+            self._lattice = ((warped.georeference.cell_x, warped.georeference.cell_y), (0.0, 0.0))
         size, corner = self._lattice
-        made = reprojected(
+        warped = reprojected(
             path_of(text), self._wkt, resolution=size, anchor=corner, nodata=reading.nodata, units=reading.units
         )
-        return self._checked(made, text)
+        return self._checked(warped, text)
 
     def _with_coarse(self, name: str, given: dict[str | None, list[str]]) -> Region:
         """Choose the coarse rasters of a region, and see that they can be opened and fit."""
@@ -249,7 +249,7 @@ class Archive:
         if text not in self.resampled:
             self.resampled.append(text)
         # On blocks of fine cells: it is interpolated once, and not again.
-        made = reprojected(
+        warped = reprojected(
             path_of(text),
             grid.crs_wkt,
             resolution=(grid.cell_x * self._scale, grid.cell_y * self._scale),
@@ -258,7 +258,7 @@ class Archive:
             nodata=reading.lr_nodata,
             units=reading.units,
         )
-        return self._checked(made, text, "lr-")
+        return self._checked(warped, text, "lr-")
 
     def _checked(self, source: Source, text: str, prefix: str = "") -> Elevations:
         """Give a raster back that says where it is and holds elevations; a prefix is that of its options."""

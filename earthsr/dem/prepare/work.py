@@ -91,14 +91,14 @@ def leftovers(root: Path) -> list[Path]:
 def write_shard(path: Path, cuts: Sequence[CutPatches]) -> None:
     """Write the patches of some jobs, atomically; masks are the NaN of the truth and are not written."""
     arrays: dict[str, NDArray] = {
-        "left_out": np.array([each.left_out for each in cuts], np.int64),
-        "valid": np.array([each.valid for each in cuts], np.int64),
+        "left_out": np.array([window.left_out for window in cuts], np.int64),
+        "valid": np.array([window.valid for window in cuts], np.int64),
     }
     for name in ("coarse", "fine", "origin", "surface"):
-        arrays[name] = np.concatenate([getattr(each.patches, name) for each in cuts])
-    arrays["region"] = np.concatenate([each.patches.region for each in cuts]).astype(str)
+        arrays[name] = np.concatenate([getattr(window.patches, name) for window in cuts])
+    arrays["region"] = np.concatenate([window.patches.region for window in cuts]).astype(str)
     for name in cuts[0].patches.columns:
-        arrays[f"column_{name}"] = np.concatenate([each.patches.columns[name] for each in cuts])
+        arrays[f"column_{name}"] = np.concatenate([window.patches.columns[name] for window in cuts])
     require_room(path.parent, sum(array.nbytes for array in arrays.values()) + _OVERHEAD)
     with atomic_file(path) as temporary, temporary.open("wb") as handle:
         np.savez(handle, **arrays)

@@ -367,9 +367,9 @@ class Emulator:
             maps.arrays["confidence", year] = confidence
             step, records = Step(year, last, None), []
             for chunk in self._method.lattice:
-                made = maker.compute(step, chunk, maker.read(step, chunk))
-                maker.write(step, chunk, made)
-                records.append(made.record)
+                chunk_maps = maker.compute(step, chunk, maker.read(step, chunk))
+                maker.write(step, chunk, chunk_maps)
+                records.append(chunk_maps.record)
             figures = yearly({year: add_up(records)}, self.table.names)[year]
             if last != before.year:
                 del maps.arrays["land_use", last]

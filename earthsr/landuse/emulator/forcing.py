@@ -123,30 +123,30 @@ def read_forcing(
         If channels, units, years, grid or values do not fit.
     """
     array = _channels_of(require_xarray(forcing, "forcing"), channels, table, years[-1], notes)
-    axis, there = years_in(array, "forcing")
+    axis, given_years = years_in(array, "forcing")
     if axis is None and len(years) > 1:
         raise InputError(_gap(years))
-    if missing := [year for year in years if there and year not in there]:
+    if missing := [year for year in years if given_years and year not in given_years]:
         raise InputError(
-            f"forcing is of {spans(there)}, asked for is {spans(missing)}; give the fractions of that year"
+            f"forcing is of {spans(given_years)}, asked for is {spans(missing)}; give the fractions of that year"
         )
     if axis is not None:
-        if len(set(there)) < len(there):
+        if len(set(given_years)) < len(given_years):
             raise DataError(
-                f"forcing has several steps in one of the years {spans(there)}; take its yearly means first"
+                f"forcing has several steps in one of the years {spans(given_years)}; take its yearly means first"
             )
-        array = array.isel({axis: [there.index(year) for year in years]}).transpose(axis, "channel", ...)
+        array = array.isel({axis: [given_years.index(year) for year in years]}).transpose(axis, "channel", ...)
     unnamed = [d for d, cells in array.sizes.items() if cells == 1 and d != "channel" and d not in array.coords]
     array = array.squeeze(unnamed)
-    found = place(array, "forcing", (coarse.cell_y, coarse.cell_x))
+    placed = place(array, "forcing", (coarse.cell_y, coarse.cell_x))
     expected = 3 if axis is None else 4
-    if found.values.ndim != expected:
+    if placed.values.ndim != expected:
         raise DataError(f"forcing has the axes {', '.join(map(str, array.dims))}, expected channel, lat and lon")
-    values = found.values.astype(np.float32)
+    values = placed.values.astype(np.float32)
     stack = values[None] if axis is None else values
     return {
-        year: _checked(Placed(found.grid, each), year, channels, coarse, fine, land)
-        for year, each in zip(years, stack, strict=True)
+        year: _checked(Placed(placed.grid, fractions), year, channels, coarse, fine, land)
+        for year, fractions in zip(years, stack, strict=True)
     }
 
 
@@ -225,21 +225,21 @@ def _require_fractions(units: str, what: str) -> None:
 
 
 def _checked(
-    found: Placed, year: int, channels: Sequence[str], coarse: Grid, fine: Grid, land: NDArray[np.bool_]
+    placed: Placed, year: int, channels: Sequence[str], coarse: Grid, fine: Grid, land: NDArray[np.bool_]
 ) -> NDArray[np.float32]:
     """Fractions (C, h, w) on the emulator's coarse grid."""
-    values = cut_to(found, coarse, np.nan, "forcing")
-    there = cut_to(found._replace(values=np.ones(found.values.shape[-2:], np.uint8)), coarse, 0, "forcing") > 0
+    values = cut_to(placed, coarse, np.nan, "forcing")
+    covered = cut_to(placed._replace(values=np.ones(placed.values.shape[-2:], np.uint8)), coarse, 0, "forcing") > 0
     rows, columns = cells_of(coarse, fine, Window(0, 0, fine.rows, fine.columns))
-    needed = np.zeros(there.shape, bool)
+    needed = np.zeros(covered.shape, bool)
     needed[np.ix_(np.unique(rows), np.unique(columns))] = True
-    if (needed & ~there).any():
-        here, wanted = found.grid.bounds, fine.bounds
+    if (needed & ~covered).any():
+        given, wanted = placed.grid.bounds, fine.bounds
         raise DataError(
-            f"forcing covers {here.south:g} to {here.north:g} N, {here.west:g} to {here.east:g} E, the maps need "
+            f"forcing covers {given.south:g} to {given.north:g} N, {given.west:g} to {given.east:g} E, the maps need "
             f"{wanted.south:g} to {wanted.north:g} N, {wanted.west:g} to {wanted.east:g} E; give the whole region"
         )
-    values = _spread(values, there)
+    values = _spread(values, covered)
     whole = Window(0, 0, fine.rows, fine.columns)
     share = land_share(coarse, fine, [whole], lambda _: land)
     close_gaps(values, share, channels, year, coarse, "forcing", remedy="fill them")
@@ -254,11 +254,11 @@ def _checked(
     return values
 
 
-def _spread(values: NDArray[np.float32], there: NDArray[np.bool_]) -> NDArray[np.float32]:
+def _spread(values: NDArray[np.float32], covered: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Let cells around the region that were not given have what their nearest neighbour has."""
-    if there.all():
+    if covered.all():
         return values
-    rows, columns = np.flatnonzero(there.any(axis=1)), np.flatnonzero(there.any(axis=0))
-    i = np.clip(np.arange(there.shape[0]), rows[0], rows[-1])
-    j = np.clip(np.arange(there.shape[1]), columns[0], columns[-1])
+    rows, columns = np.flatnonzero(covered.any(axis=1)), np.flatnonzero(covered.any(axis=0))
+    i = np.clip(np.arange(covered.shape[0]), rows[0], rows[-1])
+    j = np.clip(np.arange(covered.shape[1]), columns[0], columns[-1])
     return values[:, i[:, None], j]

@@ -56,14 +56,14 @@ def read_map(given: Any, table: ClassTable, grid: Grid, what: str) -> ClassMap:
     InputError, DataError
         If its classes, codes or cells are others, or no cell has a class.
     """
-    found = (
+    class_map = (
         _from_raster(str(given), table, grid)
         if isinstance(given, str | Path)
         else _from_array(given, table, grid, what)
     )
-    if not (found.classes != NODATA).any():
+    if not (class_map.classes != NODATA).any():
         raise DataError(f"{what}: no cell of the region has a class")
-    return found
+    return class_map
 
 
 def _from_raster(spec: str, table: ClassTable, grid: Grid) -> ClassMap:
@@ -106,15 +106,15 @@ def _from_array(given: Any, table: ClassTable, grid: Grid, what: str) -> ClassMa
 
 
 def _on_grid(array: Any, grid: Grid, empty: float, what: str) -> NDArray[Any]:
-    found = place(array.squeeze(), what)
-    if found.values.ndim != 2:
+    placed = place(array.squeeze(), what)
+    if placed.values.ndim != 2:
         raise DataError(f"{what} has the axes {', '.join(map(str, array.dims))}, expected lat and lon")
-    inside = cut_to(found._replace(values=np.ones(found.values.shape, np.uint8)), grid, 0, what)
+    inside = cut_to(placed._replace(values=np.ones(placed.values.shape, np.uint8)), grid, 0, what)
     if not inside.all():
         raise DataError(
             f"{what} covers {int(inside.sum())} of the {inside.size} cells of the region; give a map of all of it"
         )
-    return cut_to(found, grid, empty, what)
+    return cut_to(placed, grid, empty, what)
 
 
 def _require_table(attributes: Any, table: ClassTable, grid: Grid, what: str) -> None:
@@ -125,15 +125,15 @@ def _require_table(attributes: Any, table: ClassTable, grid: Grid, what: str) ->
     DataError
         If these are others than the checkpoint's.
     """
-    said = flags(MapsSpec(grid, CRS, (2000,), table, (grid.rows, grid.columns), ("land_use",)))
-    ours = dict(zip(said["flag_values"].tolist(), said["flag_meanings"].split(), strict=True))
+    expected = flags(MapsSpec(grid, CRS, (2000,), table, (grid.rows, grid.columns), ("land_use",)))
+    ours = dict(zip(expected["flag_values"].tolist(), expected["flag_meanings"].split(), strict=True))
     if "flag_values" not in attributes and "flag_meanings" not in attributes:
         return
     values = [int(value) for value in np.atleast_1d(attributes.get("flag_values", list(ours)))]
     meanings = str(attributes.get("flag_meanings", " ".join(ours.values()))).split()
     theirs = dict(zip(values, meanings, strict=False))
     if len(values) != len(meanings) or theirs != ours:
-        listed = [", ".join(f"{code} {name}" for code, name in each.items()) for each in (theirs, ours)]
+        listed = [", ".join(f"{code} {name}" for code, name in meaning.items()) for meaning in (theirs, ours)]
         raise DataError(
             f"{what} is of another class table: its flag_values and flag_meanings say {listed[0]}, the checkpoint "
             f"knows {listed[1]}; translate its codes first"
@@ -150,25 +150,27 @@ def indices_of(codes: NDArray[Any], table: ClassTable, what: str, fill_value: An
     """
     if codes.dtype.kind not in "iuf":
         raise DataError(f"{what} holds {codes.dtype}, expected the codes of classes as numbers")
-    meaning = {float(code): i for i, each in enumerate(table.classes) for code in each.codes}
+    meaning = {float(code): i for i, land_class in enumerate(table.classes) for code in land_class.codes}
     empty = {float(code) for code in (NODATA, *table.nodata_codes)}
     if fill_value is not None and float(fill_value) not in meaning:
         empty.add(float(fill_value))
-    found = np.empty(codes.shape, np.uint8)
+    indices = np.empty(codes.shape, np.uint8)
     # Some rows at a time: what looks codes up needs eight bytes a cell.
     step = max(1, _AT_ONCE // max(codes.shape[1], 1))
     for top in range(0, len(codes), step):
         held, place_of = np.unique(codes[top : top + step], return_inverse=True)
         for code in held.tolist():
             if np.isfinite(code) and code not in meaning and code not in empty:
-                known = ", ".join(f"{'/'.join(map(str, each.codes))} {each.name}" for each in table.classes)
+                known = ", ".join(
+                    f"{'/'.join(map(str, land_class.codes))} {land_class.name}" for land_class in table.classes
+                )
                 raise DataError(
                     f"{what} has the code {code:g}, which is in no class of the checkpoint's table {table.name} "
                     f"({known}; none: {', '.join(f'{code:g}' for code in sorted(empty))}); translate its codes first"
                 )
         lookup = np.array([meaning.get(code, NODATA) for code in held.tolist()], np.uint8)
-        found[top : top + step] = lookup[place_of].reshape(found[top : top + step].shape)
-    return found
+        indices[top : top + step] = lookup[place_of].reshape(indices[top : top + step].shape)
+    return indices
 
 
 def read_protected(given: Any, grid: Grid) -> NDArray[np.bool_]:
@@ -187,11 +189,11 @@ def read_protected(given: Any, grid: Grid) -> NDArray[np.bool_]:
     InputError, DataError
         If one cannot be read, or an array has other cells.
     """
-    found = np.zeros((grid.rows, grid.columns), bool)
+    protected = np.zeros((grid.rows, grid.columns), bool)
     masks: Sequence[Any] = () if given is None else given if isinstance(given, list | tuple) else (given,)
     for mask in masks:
         if isinstance(mask, str | Path):
-            found |= _mask_of(mask, grid)
+            protected |= _mask_of(mask, grid)
             continue
         if isinstance(require_xarray(mask, "protected"), geo_module("xarray").Dataset):
             raise InputError("protected is a Dataset, expected one DataArray: true where cells keep their class")
@@ -199,8 +201,8 @@ def read_protected(given: Any, grid: Grid) -> NDArray[np.bool_]:
         if placed.values.ndim != 2:
             raise DataError(f"protected has the axes {', '.join(map(str, mask.dims))}, expected lat and lon")
         values = np.nan_to_num(decoded(mask, placed.values, "protected"), nan=0.0)
-        found |= cut_to(placed._replace(values=values), grid, 0.0, "protected") != 0
-    return found
+        protected |= cut_to(placed._replace(values=values), grid, 0.0, "protected") != 0
+    return protected
 
 
 def _mask_of(path: str | Path, grid: Grid) -> NDArray[np.bool_]:

@@ -83,7 +83,7 @@ def decoded(array: Any, values: NDArray[Any], what: str) -> NDArray[np.float32]:
     return packing_of(array.attrs, array.dtype, what, decoded=array.encoding).decode(values)
 
 
-def cut_to(found: Placed, grid: Grid, empty: float, what: str) -> NDArray[Any]:
+def cut_to(field: Placed, grid: Grid, empty: float, what: str) -> NDArray[Any]:
     """Values on the cells of a grid, which have to be some of their own; ``empty`` where they have none.
 
     Raises
@@ -91,16 +91,16 @@ def cut_to(found: Placed, grid: Grid, empty: float, what: str) -> NDArray[Any]:
     DataError
         If the cells are others; the message says how they differ.
     """
-    offset = aligned(grid, found.grid)
+    offset = aligned(grid, field.grid)
     if offset is None:
-        raise DataError(f"{what}: {_difference(found.grid, grid)}")
+        raise DataError(f"{what}: {_difference(field.grid, grid)}")
     row, column = offset
-    values = np.full((*found.values.shape[:-2], grid.rows, grid.columns), empty, found.values.dtype)
+    values = np.full((*field.values.shape[:-2], grid.rows, grid.columns), empty, field.values.dtype)
 
     def read(part: Window) -> NDArray[Any]:
-        return found.values[..., part.row : part.row + part.rows, part.column : part.column + part.columns]
+        return field.values[..., part.row : part.row + part.rows, part.column : part.column + part.columns]
 
-    return fill(values, found.grid, Window(row, column, grid.rows, grid.columns), read)
+    return fill(values, field.grid, Window(row, column, grid.rows, grid.columns), read)
 
 
 def years_in(array: Any, what: str) -> tuple[str | None, tuple[int, ...]]:
@@ -135,8 +135,8 @@ def _years(coordinate: Any, what: str) -> tuple[int, ...]:
             raise DataError(f"{what} holds {values[0]!r}, expected times or years") from None
     if values.dtype.kind not in "iuf":
         raise DataError(f"{what} holds {values[0]!r}, expected times or years")
-    said = {key: str(coordinate.attrs.get(key, "")) for key in ("units", "calendar")}
-    return years_of(values, said["units"], said["calendar"], what)
+    time_attributes = {key: str(coordinate.attrs.get(key, "")) for key in ("units", "calendar")}
+    return years_of(values, time_attributes["units"], time_attributes["calendar"], what)
 
 
 def _axes(array: Any, what: str) -> tuple[str, str]:
@@ -177,20 +177,20 @@ def _ends(centres: NDArray[np.float64], name: str, what: str, cell: float | None
     return _Ends(min(axis.first, last), max(axis.first, last), abs(axis.step), axis.step > 0)
 
 
-def _difference(found: Grid, wanted: Grid) -> str:
+def _difference(given: Grid, wanted: Grid) -> str:
     """How the cells of two grids differ, in words."""
-    there, here = found.bounds, wanted.bounds
     for name, a, b in (
-        ("high", found.cell_y, wanted.cell_y),
-        ("wide", found.cell_x, wanted.cell_x),
+        ("high", given.cell_y, wanted.cell_y),
+        ("wide", given.cell_x, wanted.cell_x),
     ):
         if abs(a / b - 1) > 0.01:
             return f"cells are {a:.6g} degrees {name}, expected {b:.6g}; regrid it first (cdo remapcon)"
-    down = (there.north - here.north) / wanted.cell_y
-    across = (there.west - here.west) / wanted.cell_x
+    edges, expected = given.bounds, wanted.bounds
+    down = (edges.north - expected.north) / wanted.cell_y
+    across = (edges.west - expected.west) / wanted.cell_x
     down, across = down - round(down), across - round(across)
     return (
         f"its grid is shifted by {abs(down):.3g} of a cell along latitude and {abs(across):.3g} along longitude "
-        f"(an edge lies at {there.north:.6g} N, {there.west:.6g} E, expected one at {here.north:.6g} N, "
-        f"{here.west:.6g} E); coordinates are centres of cells: give it on the cells that are expected"
+        f"(an edge lies at {edges.north:.6g} N, {edges.west:.6g} E, expected one at {expected.north:.6g} N, "
+        f"{expected.west:.6g} E); coordinates are centres of cells: give it on the cells that are expected"
     )

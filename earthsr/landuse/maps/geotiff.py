@@ -105,8 +105,8 @@ def _export(maps: Maps, layer: str, year: int, attributes: dict[str, Any], targe
 
 def _write(maps: Maps, layer: str, year: int, attributes: dict[str, Any], file: Any) -> None:
     spec = maps.spec
-    said = {key: value for key, value in attributes.items() if key not in _NOT_FOR_TIFF}
-    file.update_tags(**plain_attributes({**said, "year": year, "AREA_OR_POINT": "Area"}))
+    tags = {key: value for key, value in attributes.items() if key not in _NOT_FOR_TIFF}
+    file.update_tags(**plain_attributes({**tags, "year": year, "AREA_OR_POINT": "Area"}))
     file.descriptions = (f"{layer} {year}",)
     band = {"long_name": layer_attributes(spec, layer)["long_name"]}
     if layer == "land_use":
@@ -124,16 +124,16 @@ def _write(maps: Maps, layer: str, year: int, attributes: dict[str, Any], file: 
 
 
 def _colours(maps: Maps) -> dict[int, tuple[int, int, int, int]]:
-    made = {NODATA: (0, 0, 0, 0)}
-    for each in maps.spec.table.classes:
-        red, green, blue = bytes.fromhex(each.colour[1:])
-        made[each.code] = (red, green, blue, 255)
-    return made
+    colours = {NODATA: (0, 0, 0, 0)}
+    for land_class in maps.spec.table.classes:
+        red, green, blue = bytes.fromhex(land_class.colour[1:])
+        colours[land_class.code] = (red, green, blue, 255)
+    return colours
 
 
 def _write_names(maps: Maps, path: Path) -> None:
     """Write names of classes as GDAL does: a list with the code as place, in a file of its own beside the GeoTIFF."""
-    names = {each.code: each.name for each in maps.spec.table.classes}
+    names = {land_class.code: land_class.name for land_class in maps.spec.table.classes}
     listed = "".join(f"      <Category>{escape(names.get(i, ''))}</Category>\n" for i in range(max(names) + 1))
     band = f'  <PAMRasterBand band="1">\n    <CategoryNames>\n{listed}    </CategoryNames>\n  </PAMRasterBand>\n'
     part = Part(path, overwrite=True)

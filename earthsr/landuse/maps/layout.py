@@ -81,7 +81,7 @@ def coordinates(spec: MapsSpec) -> list[Coordinate]:
     starts = [_day(year) for year in spec.years]
     bounds = [(start, _day(year + 1)) for start, year in zip(starts, spec.years, strict=True)]
     years = {"long_name": "calendar year", "units": "1"}
-    made = [
+    variables = [
         Coordinate("time", ("time",), np.array(starts, np.int32), dict(_TIME)),
         Coordinate("time_bnds", ("time", "bnds"), np.array(bounds, np.int32)),
         Coordinate("year", ("time",), np.array(spec.years, np.int32), years),
@@ -91,11 +91,11 @@ def coordinates(spec: MapsSpec) -> list[Coordinate]:
     ]
     if "probabilities" in spec.layers:
         names = {"long_name": "name of land-use class"}
-        made += [
+        variables += [
             Coordinate("class", ("class",), codes(spec), {"long_name": "code of land-use class", **flags(spec)}),
             Coordinate("class_name", ("class",), np.array(spec.table.names, object), names),
         ]
-    return made
+    return variables
 
 
 def layer_dimensions(layer: str) -> tuple[str, ...]:
@@ -105,19 +105,19 @@ def layer_dimensions(layer: str) -> tuple[str, ...]:
 
 def layer_attributes(spec: MapsSpec, layer: str) -> dict[str, Any]:
     """Attributes of a layer but for ``_FillValue``, for which every format has its own place."""
-    said = {"units": "1", "grid_mapping": CRS_VARIABLE, "coordinates": "year"}
+    common = {"units": "1", "grid_mapping": CRS_VARIABLE, "coordinates": "year"}
     if layer == "land_use":
-        return {"long_name": "land-use class", **said, **flags(spec)}
+        return {"long_name": "land-use class", **common, **flags(spec)}
     packed = {"scale_factor": SCALE, "valid_range": np.array([0, STEPS], np.uint8)}
     if layer == "confidence":
-        return {"long_name": "largest probability of a land-use class", **said, **packed}
-    said["coordinates"] = "year class_name"
-    return {"long_name": "probability of land-use class", **said, **packed}
+        return {"long_name": "largest probability of a land-use class", **common, **packed}
+    common["coordinates"] = "year class_name"
+    return {"long_name": "probability of land-use class", **common, **packed}
 
 
 def codes(spec: MapsSpec) -> NDArray[np.uint8]:
     """Codes of the classes in the order of their indices, (K,)."""
-    return np.array([each.code for each in spec.table.classes], np.uint8)
+    return np.array([land_class.code for land_class in spec.table.classes], np.uint8)
 
 
 def flags(spec: MapsSpec) -> dict[str, Any]:
@@ -134,9 +134,9 @@ def root_attributes(spec: MapsSpec, attributes: Mapping[str, Any], complete: boo
 
     None is a boolean: NetCDF has none, and a copy of the store by xarray would stop there.
     """
-    said = plain_attributes({key: _finite(value) for key, value in attributes.items()})
+    given = plain_attributes({key: _finite(value) for key, value in attributes.items()})
     ours = {"Conventions": CONVENTIONS, DESCRIPTION: spec.to_json(), COMPLETE: int(complete)}
-    return {"title": "Annual land-use maps", **said, **ours}
+    return {"title": "Annual land-use maps", **given, **ours}
 
 
 def _finite(value: Any) -> Any:
@@ -144,9 +144,9 @@ def _finite(value: Any) -> Any:
     if isinstance(value, np.generic | np.ndarray):
         value = value.tolist()
     if isinstance(value, Mapping):
-        return {str(key): _finite(each) for key, each in value.items()}
+        return {str(key): _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(each) for each in value]
+        return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
@@ -170,7 +170,7 @@ def to_codes(classes: NDArray, table: ClassTable) -> NDArray[np.uint8]:
             f"classes have the index {classes[beyond][0]}, expected 0 to {len(table) - 1}, or {NODATA} for no class"
         )
     codes = np.full(256, NODATA, np.uint8)
-    codes[: len(table)] = [each.code for each in table.classes]
+    codes[: len(table)] = [land_class.code for land_class in table.classes]
     return codes[classes]
 
 
@@ -184,8 +184,8 @@ def to_classes(codes: NDArray[np.uint8], table: ClassTable, source: str) -> NDAr
     """
     indices = np.full(256, _UNKNOWN, np.uint8)
     indices[NODATA] = NODATA
-    for index, each in enumerate(table.classes):
-        indices[each.code] = index
+    for index, land_class in enumerate(table.classes):
+        indices[land_class.code] = index
     classes = indices[codes]
     unknown = classes == _UNKNOWN
     if unknown.any():

@@ -81,10 +81,10 @@ def _describe(file: Any, maps: Maps, attributes: dict[str, Any]) -> None:
     file.dimensions = {"time": years, "bnds": 2, "lat": rows, "lon": columns}
     if "probabilities" in spec.layers:
         file.dimensions["class"] = len(spec.table)
-    for each in coordinates(spec):
-        dtype = h5py.string_dtype() if each.values.dtype == object else each.values.dtype
-        variable = file.create_variable(each.name, each.dimensions, dtype, data=each.values)
-        variable.attrs.update(netcdf_attributes(each.attributes))
+    for coordinate in coordinates(spec):
+        dtype = h5py.string_dtype() if coordinate.values.dtype == object else coordinate.values.dtype
+        variable = file.create_variable(coordinate.name, coordinate.dimensions, dtype, data=coordinate.values)
+        variable.attrs.update(netcdf_attributes(coordinate.attributes))
     file.attrs.update(netcdf_attributes(plain_attributes(attributes)))
 
 
@@ -100,11 +100,11 @@ def _create(file: Any, maps: Maps, layer: str) -> Any:
         compression_opts=4,
         fillvalue=np.uint8(NODATA),
     )
-    said = layer_attributes(maps.spec, layer)
-    if "scale_factor" in said:
+    attributes = layer_attributes(maps.spec, layer)
+    if "scale_factor" in attributes:
         # Its type is the type of what readers make of the bytes.
-        said["scale_factor"] = np.float32(said["scale_factor"])
-    variable.attrs.update(netcdf_attributes(said))
+        attributes["scale_factor"] = np.float32(attributes["scale_factor"])
+    variable.attrs.update(netcdf_attributes(attributes))
     return variable
 
 

@@ -63,7 +63,7 @@ class Scratch:
         if not scratch.path.exists() or scratch.path.is_dir():
             make_folder(scratch.path)
         try:
-            found = json.loads(description.read_text(encoding="utf-8"))
+            held = json.loads(description.read_text(encoding="utf-8"))
         except FileNotFoundError:
             if any(not entry.name.startswith(".") for entry in scratch.path.iterdir()):
                 # Another process may have written it just now.
@@ -76,9 +76,9 @@ class Scratch:
             raise InputError(f"{scratch.path} is a file where a folder is to be; choose another") from None
         except ValueError as error:
             raise InputError(f"{description}: is damaged ({error}); remove the folder") from None
-        if found != scratch._described():
+        if held != scratch._described():
             raise InputError(
-                f"{scratch.path}: holds fields of another run ({json.dumps(found)}, expected "
+                f"{scratch.path}: holds fields of another run ({json.dumps(held)}, expected "
                 f"{json.dumps(scratch._described())}); remove the folder"
             )
         return scratch

@@ -59,11 +59,11 @@ class MapsSpec:
             raise InputError(
                 f"maps: layers are {_listed(self.layers)}, expected land_use and, by choice, {' and '.join(LAYERS[1:])}"
             )
-        for each in self.table.classes:
-            if not 0 <= each.code < NODATA:
+        for land_class in self.table.classes:
+            if not 0 <= land_class.code < NODATA:
                 raise InputError(
-                    f"class table {self.table.name}: code {each.code} of {each.name} cannot be written into maps, "
-                    f"expected 0 to {NODATA - 1}; give the class a first code in this range"
+                    f"class table {self.table.name}: code {land_class.code} of {land_class.name} cannot be written "
+                    f"into maps, expected 0 to {NODATA - 1}; give the class a first code in this range"
                 )
 
     def shape(self, layer: str) -> tuple[int, ...]:

@@ -58,36 +58,36 @@ def create_maps(path: Path, spec: MapsSpec, attributes: Mapping[str, Any]) -> No
     """
     path = Path(path)
     known = coordinates(spec)
-    said = root_attributes(spec, attributes, complete=False)
+    root = root_attributes(spec, attributes, complete=False)
     geo_module("zarr")
     part = Part(path, overwrite=False, store=True, lock=False)  # whoever is first
     try:
         with disk_errors(path):
-            _make(part.target, spec, known, said)
+            _make(part.target, spec, known, root)
         part.commit()
     finally:
         part.discard()
 
 
-def _make(target: Path, spec: MapsSpec, known: list[Coordinate], said: dict[str, Any]) -> None:
+def _make(target: Path, spec: MapsSpec, known: list[Coordinate], root: dict[str, Any]) -> None:
     zarr = geo_module("zarr")
     codecs = geo_module("zarr.codecs")
     store = durable_store(target)
     # What version 3 does not describe yet, consolidated metadata and texts, readers have agreed on.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        group = zarr.create_group(store, zarr_format=3, attributes=said)
-        for each in known:
-            text = each.values.dtype == object
+        group = zarr.create_group(store, zarr_format=3, attributes=root)
+        for coordinate in known:
+            text = coordinate.values.dtype == object
             array = group.create_array(
-                each.name,
-                shape=each.values.shape,
-                chunks=each.values.shape,
-                dtype="str" if text else each.values.dtype,
-                dimension_names=each.dimensions,
-                attributes=_json(each.attributes),
+                coordinate.name,
+                shape=coordinate.values.shape,
+                chunks=coordinate.values.shape,
+                dtype="str" if text else coordinate.values.dtype,
+                dimension_names=coordinate.dimensions,
+                attributes=_json(coordinate.attributes),
             )
-            array[...] = each.values
+            array[...] = coordinate.values
         for layer in spec.layers:
             group.create_array(
                 layer,
@@ -173,17 +173,17 @@ def open_maps(path: Path) -> Maps:
     try:
         group = zarr.open_group(durable_store(path), mode="r+", zarr_format=3, use_consolidated=False)
         arrays = {layer: group[layer] for layer in spec.layers}
-        found = {
+        layouts = {
             layer: (tuple(array.shape), tuple(array.chunks), str(array.dtype), int(array.fill_value))
             for layer, array in arrays.items()
         }
     except Exception as error:  # zarr has many kinds for what is missing or malformed
         raise DataError(f"{path}: a layer cannot be opened ({_reason(error)}); the store is damaged") from error
-    for layer, there in found.items():
+    for layer, layout in layouts.items():
         expected = (spec.shape(layer), spec.chunk_shape(layer), "uint8", NODATA)
-        if there != expected:
+        if layout != expected:
             raise DataError(
-                f"{path}: {layer} has shape, chunks, type and fill value {there}, expected {expected} from its "
+                f"{path}: {layer} has shape, chunks, type and fill value {layout}, expected {expected} from its "
                 f"{DESCRIPTION}; the store is damaged"
             )
     return Maps(path, spec, arrays)

@@ -110,8 +110,8 @@ def _set_prices(
         needed.sort(axis=1)
         last = sizes[wanted] - 1
         count = np.rint(shares[wanted, c] * sizes[wanted]).astype(np.int64)
-        each = np.arange(len(wanted))
-        low, high = needed[each, np.clip(count - 1, 0, last)], needed[each, np.clip(count, 0, last)]
+        row = np.arange(len(wanted))
+        low, high = needed[row, np.clip(count - 1, 0, last)], needed[row, np.clip(count, 0, last)]
         prices[wanted, c] = np.floor((low + high) / 2)
         np.maximum(before, scores[c] + prices[:, c, None], out=before)
 
@@ -185,12 +185,12 @@ def _cheapest_paths(
     previous = np.full(cost.shape, -1)
     for _ in range(k - 1):
         ways = cost[:, :, None] + arcs
-        found = ways.min(axis=1)
-        shorter = found < cost
+        cheapest = ways.min(axis=1)
+        shorter = cheapest < cost
         if not shorter.any():
             break
         previous = np.where(shorter, ways.argmin(axis=1), previous)
-        cost = np.where(shorter, found, cost)
+        cost = np.where(shorter, cheapest, cost)
     sink = np.where(excess < 0, cost, np.inf).argmin(axis=1)
     source, which, node = sink.copy(), np.arange(len(sink)), sink
     steps: list[_Step] = []

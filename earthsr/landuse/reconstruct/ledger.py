@@ -84,17 +84,17 @@ def count(
         h = fractions.shape[1]
         spread = np.zeros((h, len(rows)))
         spread[rows[inside], np.flatnonzero(inside)] = row_km2[inside]
-        made = np.einsum("ih,hwk->iwk", spread, cell_counts[:, :-1], optimize=True)
+        mapped = np.einsum("ih,hwk->iwk", spread, cell_counts[:, :-1], optimize=True)
         told_fractions = np.where(known[:, None, None], np.nan_to_num(fractions.astype(np.float64)), 0.0)
         # A cell of the sea has fractions of 0 throughout: nothing is said of it.
         told = told_fractions.sum(axis=0) > 0
         # Fractions are of the whole coarse cell, the sea included.
-        wanted = told_fractions * np.where(told, made.sum(axis=-1), 0.0)
-        made = np.where(told[..., None], made[..., :k], 0.0)
+        wanted = told_fractions * np.where(told, mapped.sum(axis=-1), 0.0)
+        mapped = np.where(told[..., None], mapped[..., :k], 0.0)
         forcing = wanted.sum(axis=(1, 2)).tolist()
-        gap = np.abs(made.transpose(2, 0, 1) - wanted).sum(axis=(1, 2))
+        gap = np.abs(mapped.transpose(2, 0, 1) - wanted).sum(axis=(1, 2))
         difference = np.where(known, gap, 0.0).tolist()
-        covered = float(made.sum())
+        covered = float(mapped.sum())
     transitions, reverted = None, 0.0
     if before is not None:
         pairs = (lines * (k + 1) + np.minimum(before, k)) * (k + 1) + np.minimum(classes, k)

@@ -129,7 +129,7 @@ class ChunkProgress:
         BaseException
             What failed inside :meth:`ends_waiting`, in whichever thread.
         """
-        began = said = time.monotonic()
+        began = last_remark = time.monotonic()
         for chunk in chunks:
             while not self.done(year, chunk):
                 if self._failure is not None:
@@ -141,8 +141,8 @@ class ChunkProgress:
                         f"{self._owner(chunk)} computes; see whether it still runs, and start the same command "
                         "again: it carries on"
                     )
-                if now - said > _REMARK_S:
-                    said = now
+                if now - last_remark > _REMARK_S:
+                    last_remark = now
                     _logger.info("waits for chunk %d-%d of %d, of %s", chunk.i, chunk.j, year, self._owner(chunk))
                 time.sleep(_POLL_S)
 
@@ -154,13 +154,13 @@ def shares(costs: Sequence[float], of: int) -> list[int]:
     """
     loads = [0.0] * of
     held = [0] * of
-    found = [0] * len(costs)
+    ranks = [0] * len(costs)
     for chunk in sorted(range(len(costs)), key=lambda i: (-costs[i], i)):
         rank = min(range(of), key=partial(_burden, loads, held, costs[chunk]))
-        found[chunk] = rank
+        ranks[chunk] = rank
         loads[rank] += costs[chunk]
         held[rank] += 1
-    return found
+    return ranks
 
 
 def _burden(loads: Sequence[float], held: Sequence[int], cost: float, rank: int) -> tuple[float, int, int]:

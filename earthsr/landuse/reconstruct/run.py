@@ -81,8 +81,8 @@ def require_forcing(plan: Plan, share: NDArray[np.floating]) -> Gaps:
     """
     scenario, world = plan.world.scenario, plan.world
     scenario.require_land(share, world.fill_scenario)
-    made = [step.year for step in plan.steps[1:]]
-    gaps = [scenario.gaps(year) for year in sorted({min(made), max(made)})] if made else [Gaps()]
+    years = [step.year for step in plan.steps[1:]]
+    gaps = [scenario.gaps(year) for year in sorted({min(years), max(years)})] if years else [Gaps()]
     most = max(gaps, key=lambda counted: counted.filled + counted.left)
     notes = most.note(", ".join(path.name for path in scenario.paths))
     world.notes += [note for note in notes if note not in world.notes]

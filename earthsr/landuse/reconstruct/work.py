@@ -148,8 +148,8 @@ class SharedFolder(WorkFolder):
         except (FileNotFoundError, ValueError):
             return {}
         same = report.get("identity") == json.loads(json.dumps(identity)) and report.get("files") == list(names)
-        there = all((self.target.parent / name).exists() for name in names)
-        return report if late and same and there else {}
+        complete = all((self.target.parent / name).exists() for name in names)
+        return report if late and same and complete else {}
 
     def begin(self, manifest: Mapping[str, Any]) -> None:
         """Write the manifest: everything else that is shared is there."""

@@ -43,11 +43,11 @@ def year_of_name(path: Path) -> int:
     InputError
         If there is none, or more than one.
     """
-    found = _YEAR_IN_NAME.findall(path.stem)
-    if len(found) != 1:
-        what = f"the years {', '.join(found)}" if found else "no year"
+    years = _YEAR_IN_NAME.findall(path.stem)
+    if len(years) != 1:
+        what = f"the years {', '.join(years)}" if years else "no year"
         raise InputError(f"{path.name}: the name has {what}, expected one of 1500 to 2500; write YEAR={path.name}")
-    return int(found[0])
+    return int(years[0])
 
 
 class ClassMaps:
@@ -151,24 +151,24 @@ class ClassMaps:
         # Of larger windows the next one shares little, and what is kept would be the whole map.
         if window.rows * window.columns > _BLOCK**2:
             return self.indices(year, window)
-        found = np.empty((window.rows, window.columns), np.uint8)
+        indices = np.empty((window.rows, window.columns), np.uint8)
         bottom, right = window.row + window.rows, window.column + window.columns
         for i in range(window.row // _BLOCK, -(-bottom // _BLOCK)):
             for j in range(window.column // _BLOCK, -(-right // _BLOCK)):
                 block = self._block(year, i, j)
                 top, left = max(window.row, i * _BLOCK), max(window.column, j * _BLOCK)
                 low, far = min(bottom, (i + 1) * _BLOCK), min(right, (j + 1) * _BLOCK)
-                found[top - window.row : low - window.row, left - window.column : far - window.column] = block[
+                indices[top - window.row : low - window.row, left - window.column : far - window.column] = block[
                     top - i * _BLOCK : low - i * _BLOCK, left - j * _BLOCK : far - j * _BLOCK
                 ]
-        return found
+        return indices
 
     def mask(self, year: int) -> NDArray[np.bool_]:
         """Cells (rows, columns) of the whole grid that have a class in a year."""
-        found = np.empty((self.grid.rows, self.grid.columns), bool)
+        inside = np.empty((self.grid.rows, self.grid.columns), bool)
         for window in self.bands():
-            found[window.row : window.row + window.rows] = self.indices(year, window) != NODATA
-        return found
+            inside[window.row : window.row + window.rows] = self.indices(year, window) != NODATA
+        return inside
 
     def bands(self) -> list[Window]:
         """Windows of the grid's whole width that together are the grid."""
@@ -201,12 +201,12 @@ class ClassMaps:
     def _meaning(self, kind: np.dtype) -> NDArray[np.uint8]:
         """Class index of each byte: looking it up takes a tenth of the time of comparing with every code."""
         if kind not in self._meanings:
-            found = np.full(256, _UNKNOWN, np.uint8)
+            meaning = np.full(256, _UNKNOWN, np.uint8)
             for byte in range(256):
                 code = np.full((1, 1), byte, np.uint8).view(kind)
                 with contextlib.suppress(DataError):
-                    found[byte] = self.table.index(code, "")[0, 0]
-            self._meanings[kind] = found
+                    meaning[byte] = self.table.index(code, "")[0, 0]
+            self._meanings[kind] = meaning
         return self._meanings[kind]
 
     def close(self) -> None:

@@ -54,11 +54,11 @@ class ScenarioFile:
 
     def read(self, channels: Sequence[str], window: Window, layer: int) -> NDArray[np.float32]:
         """Fractions (C, rows, columns) of a layer; NaN where there is none."""
-        found = np.empty((len(channels), window.rows, window.columns), np.float32)
-        for values, channel in zip(found, channels, strict=True):
+        fractions = np.empty((len(channels), window.rows, window.columns), np.float32)
+        for values, channel in zip(fractions, channels, strict=True):
             values[:] = self.fields[channel].read(window, layer)
-        found[np.isfinite(found) & (np.abs(found) > _FILL)] = np.nan
-        return found
+        fractions[np.isfinite(fractions) & (np.abs(fractions) > _FILL)] = np.nan
+        return fractions
 
 
 class Place(NamedTuple):

@@ -89,31 +89,31 @@ def open_statics(
     """
     if not specs:
         raise InputError("no static field is given; --static latitude needs no file")
-    found = StaticFields([], [])
+    statics = StaticFields([], [])
     fine = maps.grid if grid is None else grid
     try:
         for spec in specs:
             match = _match(spec)
             name = match["name"]
-            if any(each.channel.name == name for each in found.fields):
+            if any(field.channel.name == name for field in statics.fields):
                 raise InputError(f"--static {name} is given twice; name each field once")
             if match["path"] is not None:
-                found.fields.append(_from_raster(name, match["units"], match["path"], fine, found.rasters, notes))
+                statics.fields.append(_from_raster(name, match["units"], match["path"], fine, statics.rasters, notes))
             elif name in ("latitude", "longitude"):
-                found.fields.append(_coordinate(name, fine, maps.grid))
+                statics.fields.append(_coordinate(name, fine, maps.grid))
             elif name == "distance_to_coast":
-                found.fields.append(_distance(maps, first_year, fine))
+                statics.fields.append(_distance(maps, first_year, fine))
             elif name == "slope":
-                found.fields.append(StaticField(Channel(name, COMPUTED[name]), _unready))
+                statics.fields.append(StaticField(Channel(name, COMPUTED[name]), _unready))
             else:
                 raise InputError(f"--static {name} has no file; write {name}=PATH, or one of {', '.join(COMPUTED)}")
-        for i, each in enumerate(found.fields):
-            if each.read is _unready:
-                found.fields[i] = _slope(found.fields, fine)
+        for i, field in enumerate(statics.fields):
+            if field.read is _unready:
+                statics.fields[i] = _slope(statics.fields, fine)
     except BaseException:
-        found.close()
+        statics.close()
         raise
-    return found
+    return statics
 
 
 def static_names(specs: Sequence[str]) -> dict[str, bool]:
@@ -147,10 +147,10 @@ def _from_raster(
         raise DataError(f"{raster.name}: static field {name} has {len(raster.years)} steps, expected one; take one out")
     centres = centres_of(fine)
     if not covers(raster.grid, centres):
-        here = raster.grid.bounds
+        bounds = raster.grid.bounds
         raise DataError(
-            f"{raster.name}: static field {name} covers {here.south:g} to {here.north:g} N, {here.west:g} to "
-            f"{here.east:g} E, the classes need {centres.south:g} to {centres.north:g} N, {centres.west:g} to "
+            f"{raster.name}: static field {name} covers {bounds.south:g} to {bounds.north:g} N, {bounds.west:g} to "
+            f"{bounds.east:g} E, the classes need {centres.south:g} to {centres.north:g} N, {centres.west:g} to "
             f"{centres.east:g} E; take a larger one, or gdalwarp -te the classes to a smaller region"
         )
     if raster.units and units and raster.units != units:
@@ -271,7 +271,7 @@ def _distance(maps: ClassMaps, year: int, fine: Grid) -> StaticField:
 
 
 def _slope(fields: list[StaticField], fine: Grid) -> StaticField:
-    elevation = next((each for each in fields if each.channel.name == "elevation"), None)
+    elevation = next((field for field in fields if field.channel.name == "elevation"), None)
     if elevation is None:
         raise InputError("slope is computed from elevation; add --static elevation=PATH, or give slope=PATH")
     if elevation.channel.units.lower() not in METRES:
@@ -301,10 +301,10 @@ def describe_statics(fields: Iterable[StaticField]) -> list[dict[str, Any]]:
     """Name, units, file and how it was made, of each static field."""
     fields = list(fields)
     # Several fields may come from one large file.
-    files = {path: fingerprint(path) for path in {each.path for each in fields} if path is not None}
+    files = {path: fingerprint(path) for path in {field.path for field in fields} if path is not None}
     return [
-        {"name": each.channel.name, "units": each.channel.units}
-        | ({"file": files[each.path]} if each.path is not None else {})
-        | ({"note": each.note} if each.note else {})
-        for each in fields
+        {"name": field.channel.name, "units": field.channel.units}
+        | ({"file": files[field.path]} if field.path is not None else {})
+        | ({"note": field.note} if field.note else {})
+        for field in fields
     ]

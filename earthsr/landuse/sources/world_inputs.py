@@ -292,8 +292,8 @@ def _resized(grid: Grid, cell_deg: float) -> Grid:
         raise InputError(f"--cell-size is {cell_deg:g} degrees, expected more than 0")
     height, width = grid.rows * grid.cell_y, grid.columns * grid.cell_x
     rows, columns = round(height / cell_deg), round(width / cell_deg)
-    for found, whole in ((height / cell_deg, rows), (width / cell_deg, columns)):
-        if whole < 1 or abs(found - whole) > _ROUNDING * whole:
+    for exact, whole in ((height / cell_deg, rows), (width / cell_deg, columns)):
+        if whole < 1 or abs(exact - whole) > _ROUNDING * whole:
             raise InputError(
                 f"--cell-size: cells of {cell_deg:g} degrees do not divide the anchor's {height:g} x {width:g} degrees "
                 f"({height / cell_deg:.6g} x {width / cell_deg:.6g} cells); take one that does, or cut the anchor"
@@ -324,22 +324,22 @@ def touched(grid: Grid, bbox: BBox) -> Window:
         If it is empty, or lies outside.
     """
     west, south, east, north = bbox
-    said, here = f"--bbox {west:g},{south:g},{east:g},{north:g}", grid.bounds
+    option, bounds = f"--bbox {west:g},{south:g},{east:g},{north:g}", grid.bounds
     across = west > east
     if across:
         east += 360
     if not (all(map(math.isfinite, bbox)) and south < north and west < east):
-        raise InputError(f"{said}: expected finite numbers, south < north, west < east (or > across the dateline)")
-    if across and not grid.periodic and here.east <= 180:
-        raise InputError(f"{said}: west > east is a box across the dateline, which the anchor does not reach")
-    found = cut(grid, Bounds(west, south, east, north))
-    if found is None:
+        raise InputError(f"{option}: expected finite numbers, south < north, west < east (or > across the dateline)")
+    if across and not grid.periodic and bounds.east <= 180:
+        raise InputError(f"{option}: west > east is a box across the dateline, which the anchor does not reach")
+    box_cut = cut(grid, Bounds(west, south, east, north))
+    if box_cut is None:
         raise InputError(
-            f"{said} lies outside the anchor, which covers {here.west:g},{here.south:g},{here.east:g},{here.north:g} "
-            "(west, south, east, north)"
+            f"{option} lies outside the anchor, which covers {bounds.west:g},{bounds.south:g},"
+            f"{bounds.east:g},{bounds.north:g} (west, south, east, north)"
         )
-    window = found.window
-    part, cell = found.grid.bounds, (grid.cell_x, grid.cell_y)
+    window = box_cut.window
+    part, cell = box_cut.grid.bounds, (grid.cell_x, grid.cell_y)
     warn_of_rest(
         (west, south, east, north), (part.west, part.south, part.east, part.north), cell, "the anchor", grid.periodic
     )

@@ -198,17 +198,17 @@ class Globe:
     def static(self, window: Window) -> NDArray[np.float32]:
         """Static fields (5, rows, columns) in their units; the sea has elevation, slope, soil and distance 0."""
         fields = self._fields(window)
-        made = np.empty((len(self.static_channels), window.rows, window.columns), np.float32)
-        np.rint(700.0 * (fields["height"] - _SEA_LEVEL), out=made[0])
-        np.rint(12.0 * np.abs(fields["pasture"]), out=made[1])
-        made[1] /= 4
-        np.rint(32.0 + 16.0 * fields["cropland"], out=made[2])
-        np.clip(made[2] / 64, 0, 1, out=made[2])
-        np.rint(40.0 * np.maximum(np.abs(fields["lakes"]) - _LAKE, 0), out=made[3])
-        made[3] /= 2
-        made[:4, fields["height"] <= _SEA_LEVEL] = 0
-        made[4] = self.grid.latitudes(window.row, window.rows)[:, None]
-        return made
+        statics = np.empty((len(self.static_channels), window.rows, window.columns), np.float32)
+        np.rint(700.0 * (fields["height"] - _SEA_LEVEL), out=statics[0])
+        np.rint(12.0 * np.abs(fields["pasture"]), out=statics[1])
+        statics[1] /= 4
+        np.rint(32.0 + 16.0 * fields["cropland"], out=statics[2])
+        np.clip(statics[2] / 64, 0, 1, out=statics[2])
+        np.rint(40.0 * np.maximum(np.abs(fields["lakes"]) - _LAKE, 0), out=statics[3])
+        statics[3] /= 2
+        statics[:4, fields["height"] <= _SEA_LEVEL] = 0
+        statics[4] = self.grid.latitudes(window.row, window.rows)[:, None]
+        return statics
 
     def continuous_field(self, name: str, year: int, window: Window) -> NDArray[np.float32]:
         """Refuse: there is none."""
