@@ -1,9 +1,9 @@
 """Annual land-use maps on disk: one Zarr store that many processes fill chunk by chunk, and copies of it for others."""
 
 from earthsr.landuse.maps.geotiff import export_geotiffs
+from earthsr.landuse.maps.layout import LAYERS, MapsSpec
 from earthsr.landuse.maps.netcdf import export_netcdf
 from earthsr.landuse.maps.scratch import Scratch
-from earthsr.landuse.maps.spec import LAYERS, MapsSpec
 from earthsr.landuse.maps.store import Maps, create_maps, open_maps
 
 __all__ = [

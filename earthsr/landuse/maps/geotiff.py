@@ -13,8 +13,7 @@ from earthsr.errors import InputError, already_there, geo_module
 from earthsr.geo.cf_write import plain_attributes
 from earthsr.geo.geotiff import CogFile
 from earthsr.landuse.classes import NODATA
-from earthsr.landuse.maps.layout import SCALE, all_chunks, flags, georeference, layer_attributes
-from earthsr.landuse.maps.spec import COMPLETE, DESCRIPTION
+from earthsr.landuse.maps.layout import COMPLETE, DESCRIPTION, SCALE, all_chunks, flags, georeference, layer_attributes
 from earthsr.landuse.maps.store import Maps
 from earthsr.store import Part, disk_errors
 

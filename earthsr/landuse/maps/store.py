@@ -21,7 +21,10 @@ from earthsr.errors import DataError, InputError, geo_module
 from earthsr.geo.window import Window, pieces
 from earthsr.landuse.classes import NODATA
 from earthsr.landuse.maps.layout import (
+    COMPLETE,
+    DESCRIPTION,
     Coordinate,
+    MapsSpec,
     coordinates,
     layer_attributes,
     layer_dimensions,
@@ -31,7 +34,6 @@ from earthsr.landuse.maps.layout import (
     to_codes,
     to_probabilities,
 )
-from earthsr.landuse.maps.spec import COMPLETE, DESCRIPTION, MapsSpec
 from earthsr.store import Part, atomic_file, disk_errors, flush_folder, restore, write_json
 
 #: Of zstd. Maps of 2048 x 2048: 0.3 MB, written in 30 ms and read in 5; higher levels take twice the time for 12 %.
