@@ -12,12 +12,11 @@ from numpy.typing import NDArray
 from earthsr.backend import Model
 from earthsr.errors import DataError
 from earthsr.evaluation.statistics import ErrorStatistics, patch_statistics
-from earthsr.landuse.batches import field_values
 from earthsr.landuse.dataset import LandUseDataset, LandUseOptions
 from earthsr.landuse.evaluate import field_findings
 from earthsr.landuse.scores import FieldScores
 from earthsr.landuse.split import LandUseData
-from earthsr.landuse.tile_task import TileTask
+from earthsr.landuse.tile_task import TileTask, field_values
 from earthsr.models import MSELoss, Objective
 from earthsr.ranks import ALONE, Rank
 from earthsr.tasks.base import Predictor

@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from earthsr.backend import Model
 from earthsr.config import Workload
 from earthsr.errors import DataError
-from earthsr.landuse.batches import probabilities
 from earthsr.landuse.class_areas import AreaStatistics
 from earthsr.landuse.config import LandUseConfig
 from earthsr.landuse.dataset import LandUseDataset
@@ -27,7 +26,7 @@ from earthsr.landuse.rollout import BASELINES, ROWS, Row, baseline_maps, path_of
 from earthsr.landuse.scores import LandUseScores, MapStatistics, flicker_statistics
 from earthsr.landuse.split import LandUseData
 from earthsr.landuse.split_file import tile_size_of
-from earthsr.landuse.tile_task import TileTask
+from earthsr.landuse.tile_task import TileTask, probabilities
 from earthsr.models import CrossEntropyLoss, Objective
 from earthsr.ranks import ALONE, Rank
 from earthsr.tasks.base import Predictor

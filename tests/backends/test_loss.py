@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from earthsr.backend import get_backend
-from earthsr.landuse.batches import synthetic_tiles
+from earthsr.landuse.tile_task import synthetic_tiles
 from earthsr.models import (
     CrossEntropyLoss,
     DemSRNetSpec,
@@ -147,7 +147,7 @@ from earthsr.data.batch import Batch
 from earthsr.ranks import Rank, launched_rank
 from tests.backends.test_loss import CLASS_WEIGHTS, MAPS
 from earthsr.models import CrossEntropyLoss, OptimizerSpec, initial_weights
-from earthsr.landuse.batches import synthetic_tiles
+from earthsr.landuse.tile_task import synthetic_tiles
 
 backend, target = sys.argv[1:]
 rank = launched_rank() or Rank()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from earthsr.errors import BackendError
-from earthsr.landuse.batches import synthetic_tiles
+from earthsr.landuse.tile_task import synthetic_tiles
 from earthsr.models import CrossEntropyLoss, DemSRNetSpec, MSELoss, OptimizerSpec, UNetSpec, initial_weights
 from earthsr.tasks.batches import synthetic_patches
 from tests.conftest import backend_parameters, get_backend

@@ -9,7 +9,7 @@ import math
 import numpy as np
 import pytest
 
-from earthsr.landuse.batches import synthetic_tiles
+from earthsr.landuse.tile_task import synthetic_tiles
 from earthsr.models import DemSRNetSpec, MSELoss, OptimizerSpec, Precision, UNetSpec, initial_weights
 from tests.backends.test_engine import SPEC, make_batch
 from tests.backends.test_loss import batch_of

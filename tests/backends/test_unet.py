@@ -7,7 +7,7 @@ import pytest
 
 from earthsr.data.batch import Earlier
 from earthsr.errors import BackendError
-from earthsr.landuse.batches import synthetic_tiles
+from earthsr.landuse.tile_task import synthetic_tiles
 from earthsr.models import CrossEntropyLoss, MSELoss, OptimizerSpec, Precision, State, UNetSpec, initial_weights
 from tests.conftest import backend_parameters
 from tests.reference import unet as reference

@@ -12,8 +12,8 @@ from earthsr.check.parity.measure import mirrored
 from earthsr.config import from_mapping
 from earthsr.data.batch import Earlier
 from earthsr.errors import CheckpointError, ConfigError, DataError, InputError
-from earthsr.landuse.batches import synthetic_tiles
 from earthsr.landuse.split import LandUseData
+from earthsr.landuse.tile_task import synthetic_tiles
 from earthsr.landuse.write import SplitPlan
 from earthsr.models import UNetSpec
 from earthsr.samples.world import SyntheticWorld, WorldSpec

@@ -12,7 +12,7 @@ import numpy as np
 from earthsr.check.parity import Record, write_record
 from earthsr.data.normalise import Normalisation
 from earthsr.evaluation.statistics import ErrorStatistics, patch_statistics
-from earthsr.landuse.batches import synthetic_tiles
+from earthsr.landuse.tile_task import synthetic_tiles
 from earthsr.models import (
     CrossEntropyLoss,
     DemSRNetSpec,

@@ -16,7 +16,7 @@ from earthsr.backend import get_backend
 from earthsr.data.batch import Batch
 from earthsr.models import CrossEntropyLoss, OptimizerSpec, UNetSpec, initial_weights
 from earthsr.ranks import Rank, launched_rank
-from earthsr.landuse.batches import synthetic_tiles
+from earthsr.landuse.tile_task import synthetic_tiles
 
 backend, target = sys.argv[1:]
 rank = launched_rank() or Rank()
