@@ -3,11 +3,14 @@
 The headline is the rollout: from an anchor year on the model sees its own maps alone, in blocks and years that training
 has not seen. Beside it stand the same model without a prior and with true priors, and baselines from the same anchor
 and the same fractions.
+
+A continuous field of the land surface, such as leaf area index by month, is the second task: from this year's map.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,17 +20,17 @@ from numpy.typing import NDArray
 from earthsr.backend import Model
 from earthsr.config import Workload
 from earthsr.errors import DataError
+from earthsr.evaluation.statistics import ErrorStatistics, patch_statistics
 from earthsr.landuse.class_areas import AreaStatistics
 from earthsr.landuse.config import LandUseConfig
-from earthsr.landuse.dataset import LandUseDataset
-from earthsr.landuse.evaluate import map_findings
-from earthsr.landuse.field_task import LandField
+from earthsr.landuse.dataset import LandUseDataset, LandUseOptions
+from earthsr.landuse.evaluate import field_findings, map_findings
 from earthsr.landuse.rollout import BASELINES, ROWS, Row, baseline_maps, path_of, predict_maps, region_of
-from earthsr.landuse.scores import LandUseScores, MapStatistics, flicker_statistics
+from earthsr.landuse.scores import FieldScores, LandUseScores, MapStatistics, flicker_statistics
 from earthsr.landuse.split import LandUseData
 from earthsr.landuse.split_file import tile_size_of
-from earthsr.landuse.tile_task import TileTask, probabilities
-from earthsr.models import CrossEntropyLoss, Objective
+from earthsr.landuse.tile_task import TileTask, field_values, probabilities
+from earthsr.models import CrossEntropyLoss, MSELoss, Objective
 from earthsr.ranks import ALONE, Rank
 from earthsr.tasks.base import Predictor
 from earthsr.tasks.batches import ParityBatches
@@ -203,6 +206,133 @@ class LandUse(TileTask):
         """See the base class; priors are hidden as in training."""
         batches, source = self.first_batches(count)
         return ParityBatches(batches, source, lambda output: probabilities(output, batches[0]))
+
+
+class LandField(TileTask):
+    """The task of a continuous head: this year's classes, forcing and static fields to a field of several channels."""
+
+    name: ClassVar[str] = "land_field"
+    best: ClassVar[str] = "rmse"
+    higher_is_better: ClassVar[bool] = False
+    units: ClassVar[str] = "of the field"
+    score_label: ClassVar[str] = "validation RMSE (unit of the field)"
+
+    def objective(self) -> Objective:
+        """Mean squared error over cells with a value, or what ``train.loss`` names, in normalised units."""
+        train = self.config.train
+        return MSELoss() if train.loss == "auto" else Objective(train.loss, delta=train.huber_delta)
+
+    def data(self, split: str) -> LandUseData:
+        """See the base class; the field's channels have to be the model's outputs.
+
+        Raises
+        ------
+        DataError
+            If the file holds no such field, or one of another number of channels.
+        """
+        source = super().data(split)
+        field = source.field(self._target(source))
+        if len(field.channels) != self.config.model.out_channels:
+            raise DataError(
+                f"{source.path}: {field.name} has {len(field.channels)} channels, model.out_channels is "
+                f"{self.config.model.out_channels}; set it to {len(field.channels)}"
+            )
+        return source
+
+    def _target(self, source: LandUseData) -> str:
+        if self.config.data.target is not None:
+            return self.config.data.target
+        if not source.layout.continuous:
+            raise DataError(f"{source.path}: holds no continuous field, which model.head continuous learns")
+        return source.layout.continuous[0].name
+
+    def options(self, source: LandUseData) -> LandUseOptions:
+        """See the base class; ``source`` is the split's file."""
+        return replace(super().options(source), target=self._target(source))
+
+    def metadata(self, dataset: LandUseDataset) -> dict[str, Any]:
+        """See the base class; with the name of the ``dataset``'s field, unit and channels."""
+        field = dataset.generator.field(str(dataset.options.target))
+        return {
+            **super().metadata(dataset),
+            "units": field.units,
+            "field": field.name,
+            "field_channels": list(field.channels),
+        }
+
+    def findings(self, model: Model, split: str) -> Findings:
+        """See the base class; with a map of the field."""
+        dataset = self.dataset(split)
+        return field_findings(self, model, dataset, self.score(model, dataset), self._target(dataset.generator))
+
+    def describe_validation(self, valid: Mapping[str, float | None]) -> str:
+        """RMSE beside that of the baselines."""
+        if valid.get("rmse") is None:
+            return "no score"
+        beside = [
+            f"{k.removesuffix('_rmse')} {v:.4g}" for k, v in valid.items() if k.endswith("_rmse") and v is not None
+        ]
+        return f"RMSE {valid['rmse']:.4g}" + (f" ({', '.join(beside)})" if beside else "")
+
+    def score(
+        self, model: Predictor | None, dataset: LandUseDataset, baselines: bool = True, share: Rank = ALONE
+    ) -> FieldScores:
+        """Score a model over the scored years of all tiles, beside the mean of the training split.
+
+        Of several ranks each scores every n-th batch.
+
+        Parameters
+        ----------
+        model : Predictor or None
+            Starts predictions; None scores the baselines alone.
+        dataset : LandUseDataset
+            In its own order.
+        baselines : bool
+            Score the training split's mean too.
+        share : Rank
+            Score every n-th batch alone.
+        """
+        source, target = dataset.generator, str(dataset.options.target)
+        layout = source.layout
+        field = source.field(target)
+        mean = layout.statistics.continuous[target][0]
+        years = source.scored_years or layout.years
+        wanted = [*(["model"] if model is not None else []), *(["training_mean"] if baselines else [])]
+        total = {name: ErrorStatistics() for name in wanted}
+        composer = None
+        if model is not None:
+            self.require_fitting(model, dataset)
+            composer = self.composer(model, source)
+        pairs = [(tile, year) for tile in range(layout.tiles) for year in years]
+        size = dataset.batch_size
+        for start in range(share.number * size, len(pairs), share.of * size):
+            chunk = pairs[start : start + size]
+            truth = np.stack([source.continuous(target, tile, year) for tile, year in chunk])
+            mask = np.isfinite(truth).all(axis=1, keepdims=True).astype(np.uint8)
+            filled = np.nan_to_num(truth, nan=0.0)
+            predictions: dict[str, NDArray[np.float32]] = {}
+            if model is not None and composer is not None:
+                samples = [composer.fields(t, year, composer.truth(t, year), 0) for t, year in chunk]
+                inputs = {name: np.stack([sample[name] for sample in samples]) for name in self.field_names}
+                predictions["model"] = composer.normalisation.undo(model.submit_fields(inputs, size).result())
+            if baselines:
+                predictions["training_mean"] = np.full_like(filled, mean)
+            for name, values in predictions.items():
+                statistics = patch_statistics(values, filled, mask, border=0, value_range=0.0, cell_size_m=None)
+                total[name] = sum(statistics, total[name])
+        return FieldScores(source.split, layout, target, field.units, total)
+
+    def watch(
+        self, model: Predictor, dataset: LandUseDataset, baselines: bool = True, share: Rank = ALONE
+    ) -> FieldScores:
+        """See the base class."""
+        return self.score(model, dataset, baselines, share)
+
+    def read_batches(self, count: int) -> ParityBatches:
+        """See the base class."""
+        batches, source = self.first_batches(count)
+        normalisation = self.normalisation(self.dataset("train"))
+        return ParityBatches(batches, source, lambda output: field_values(output, batches[0], normalisation))
 
 
 def _require_scored_years(source: LandUseData) -> None:

@@ -1,4 +1,4 @@
-"""What the workloads on land-use tiles have in common: network, files, samples, normalisation."""
+"""What the tasks on land-use tiles have in common: network, files, samples, normalisation, synthetic batches."""
 
 from __future__ import annotations
 
