@@ -23,8 +23,16 @@ from earthsr.landuse.fields import ContinuousField, Forcing
 from earthsr.landuse.sources.class_maps import ClassMaps
 from earthsr.landuse.sources.gaps import Fill, Gaps, land_share, require_fill
 from earthsr.landuse.sources.scenario import Scenario, report_states
-from earthsr.landuse.sources.scenario_files import Place, ScenarioFile, around, close_files, open_files, place_years
-from earthsr.landuse.sources.states import STATES, channels_of_classes
+from earthsr.landuse.sources.scenario_files import (
+    STATES,
+    Place,
+    ScenarioFile,
+    around,
+    channels_of_classes,
+    close_files,
+    open_files,
+    place_years,
+)
 from earthsr.landuse.sources.statics import StaticFields, describe_statics, open_statics
 from earthsr.landuse.write import SPLITS, SplitPlan, Written, write_landuse
 from earthsr.store import files_together, fingerprint, require_free, require_other

@@ -27,7 +27,7 @@ from earthsr.landuse.reconstruct.chunk import Maker
 from earthsr.landuse.reconstruct.inputs import warn_of_cells
 from earthsr.landuse.reconstruct.ledger import add_up, yearly
 from earthsr.landuse.reconstruct.plan import CHUNK, Options, Step, make_method, require_land_use
-from earthsr.landuse.sources.states import channels_of_classes
+from earthsr.landuse.sources.scenario_files import channels_of_classes
 from earthsr.landuse.sources.world_inputs import BBox
 from earthsr.models import Precision
 

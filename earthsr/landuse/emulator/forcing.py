@@ -23,9 +23,9 @@ from earthsr.landuse.classes import OPTIONAL_STATES, ClassTable
 from earthsr.landuse.emulator.places import Placed, cut_to, place, require_xarray, years_in
 from earthsr.landuse.fields import COARSE_CELL_DEG, Forcing
 from earthsr.landuse.sources.gaps import LAND, close_gaps, land_share
-from earthsr.landuse.sources.scenario_files import around
-from earthsr.landuse.sources.states import (
+from earthsr.landuse.sources.scenario_files import (
     FRACTION_UNITS,
+    around,
     held_states,
     looks_like_state,
     note_untied,

@@ -17,7 +17,7 @@ from earthsr.geo.grid import Grid
 from earthsr.geo.lonlat import open_lonlat
 from earthsr.geo.window import Window
 from earthsr.landuse.emulator.places import Placed, cut_to, decoded, place
-from earthsr.landuse.sources.states import variable_name
+from earthsr.landuse.sources.scenario_files import variable_name
 from earthsr.landuse.sources.statics import METRES
 from earthsr.landuse.sources.world_inputs import BBox, output_grid
 

@@ -24,8 +24,18 @@ from earthsr.geo.times import spans
 from earthsr.landuse.classes import OPTIONAL_STATES, ClassTable
 from earthsr.landuse.fields import Forcing
 from earthsr.landuse.sources.gaps import Fill, Gaps, close_gaps
-from earthsr.landuse.sources.scenario_files import Place, ScenarioFile, around, close_files, open_files, place_years
-from earthsr.landuse.sources.states import channels_of_classes, held_states, report_untied, variable_name
+from earthsr.landuse.sources.scenario_files import (
+    Place,
+    ScenarioFile,
+    around,
+    channels_of_classes,
+    close_files,
+    held_states,
+    open_files,
+    place_years,
+    report_untied,
+    variable_name,
+)
 
 #: Years that stay in memory: windows of this year and the next one take turns.
 _KEPT_YEARS: Final = 2
@@ -236,7 +246,7 @@ def open_scenario(
         first one gives it.
     channels : sequence of str
         Variables to read, in this order; of names that NetCDF does not allow (``grass/shrub``) the variable is
-        :func:`~earthsr.landuse.sources.states.variable_name`.
+        :func:`~earthsr.landuse.sources.scenario_files.variable_name`.
     table : ClassTable
         Whose classes the channels stand for: those of a class's ``forcing`` where they are all there, else the channel
         that has the class's own name.

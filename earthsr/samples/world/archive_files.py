@@ -22,7 +22,7 @@ from earthsr.geo.grid import Grid
 from earthsr.geo.window import Window
 from earthsr.landuse.classes import NODATA
 from earthsr.landuse.fields import FineSource
-from earthsr.landuse.sources.states import variable_name
+from earthsr.landuse.sources.scenario_files import variable_name
 from earthsr.store import atomic_file, cannot_write
 
 #: Cells per side of a GeoTIFF's tile and of a chunk, and rows that are made at a time.

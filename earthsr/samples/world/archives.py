@@ -18,7 +18,7 @@ from earthsr.errors import InputError, geo_module
 from earthsr.geo.grid import Grid
 from earthsr.landuse.classes import ClassTable
 from earthsr.landuse.fields import FineSource
-from earthsr.landuse.sources.states import variable_name
+from earthsr.landuse.sources.scenario_files import variable_name
 from earthsr.samples.world.archive_files import Fractions, write_class_map, write_scenario, write_static
 from earthsr.store import make_folder, write_text
 

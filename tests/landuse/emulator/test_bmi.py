@@ -10,7 +10,7 @@ import pytest
 
 from earthsr import Emulator
 from earthsr.errors import EarthsrError
-from earthsr.landuse.sources.states import variable_name
+from earthsr.landuse.sources.scenario_files import variable_name
 from tests.conftest import REPOSITORY
 from tests.landuse.emulator.cases import PART, forcing_of
 
