@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from earthsr.dem.prepare import DemPlan
-from earthsr.dem.prepare.leakage import Ground, require_apart
 from earthsr.dem.prepare.pairs import align, interpolated, overlap, require_ratio
-from earthsr.dem.prepare.plan import shards, starts
+from earthsr.dem.prepare.plan import Ground, require_apart, shards, starts
 from earthsr.errors import DataError, InputError
 from earthsr.geo import Georeference, Window, array_source
 from tests.dem.test_prepare_dem import CELL, NORTH, WEST
