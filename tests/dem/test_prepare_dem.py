@@ -13,7 +13,7 @@ from rasterio.transform import Affine
 from earthsr.dem.prepare import DemPlan, PreparedDem, prepare_dem
 from earthsr.dem.prepare import prepare as stages
 from earthsr.dem.prepare.plan import starts
-from earthsr.dem.prepare.work import leftovers
+from earthsr.dem.prepare.shards import leftovers
 from earthsr.dem.split import DemData
 from earthsr.errors import DataError, EarthsrWarning, InputError
 from earthsr.geo.resample import block_mean

@@ -19,8 +19,8 @@ from earthsr.data.patches import Patches
 from earthsr.dem.prepare.pairs import TOLERANCE
 from earthsr.dem.prepare.plan import DemPlan, Job, Layout, Split
 from earthsr.dem.prepare.register import Mode
+from earthsr.dem.prepare.shards import Shards, read_shard
 from earthsr.dem.prepare.sources import Archive, Reading
-from earthsr.dem.prepare.work import Shards, read_shard
 from earthsr.dem.split import SURFACES
 from earthsr.dem.write import Split as Pieces
 from earthsr.dem.write import write_pieces

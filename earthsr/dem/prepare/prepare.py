@@ -20,11 +20,10 @@ from tqdm import tqdm
 from earthsr.dem.prepare.flat_sea import SeaCells
 from earthsr.dem.prepare.output import Provenance, Summary, assemble, finished, notes_of, summarise
 from earthsr.dem.prepare.pairs import Pair
-from earthsr.dem.prepare.patches import cut
 from earthsr.dem.prepare.plan import SPLITS, DemPlan, Job, Layout, Split, lay_out, shards
 from earthsr.dem.prepare.register import MODES, Mode, Registration, measure_sea, register_region
+from earthsr.dem.prepare.shards import Shards, cut, leftovers, move_into_place, write_shard
 from earthsr.dem.prepare.sources import Archive, Reading, require_one_size
-from earthsr.dem.prepare.work import Shards, leftovers, move_into_place, write_shard
 from earthsr.errors import EarthsrWarning, InputError
 from earthsr.geo.elevations import Positive
 from earthsr.geo.values import Voids, voids_of
