@@ -22,8 +22,7 @@ from earthsr.check.info import describe_file
 from earthsr.dem.prepare import DemPlan, prepare_dem
 from earthsr.geo import Window
 from earthsr.landuse.classes import ClassTable
-from earthsr.landuse.emulator.maps import read_map, read_protected
-from earthsr.landuse.emulator.static import read_static
+from earthsr.landuse.emulator.maps import read_map, read_protected, read_static
 from earthsr.landuse.prepare import prepare_landuse
 from earthsr.landuse.sources.class_maps import ClassMaps
 from earthsr.landuse.sources.world_inputs import open_world
