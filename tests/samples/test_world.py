@@ -16,8 +16,8 @@ from earthsr.samples.landuse import write_sample_landuse
 from earthsr.samples.world import SyntheticWorld, WorldSpec
 from earthsr.samples.world.fields import box_mean, distance_km, generator, spectral_field
 from earthsr.samples.world.growth import grow
-from earthsr.samples.world.leaf_area import leaf_area, seasons
 from earthsr.samples.world.terrain import drained_cells, erode, fill_hollows, open_sea, receivers
+from earthsr.samples.world.world import leaf_area, seasons
 from tests.conftest import call_cli
 
 SMALL = WorldSpec(rows=96, columns=192, years=tuple(range(1990, 1998)), seed=3)
