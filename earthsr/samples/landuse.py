@@ -15,8 +15,7 @@ from earthsr.errors import InputError
 from earthsr.landuse.fields import COARSE_CELL_DEG, Forcing, aggregate
 from earthsr.landuse.write import SPLITS, SplitPlan, Written, write_landuse
 from earthsr.samples.world import SyntheticWorld, WorldSpec
-from earthsr.samples.world.archive_files import Fractions
-from earthsr.samples.world.archives import Archives, archives_in, check_archives, write_archives
+from earthsr.samples.world.archives import Archives, Fractions, archives_in, check_archives, write_archives
 from earthsr.store import files_together, require_free
 
 #: Fine cells between the bands of the splits: one coarse cell of 0.25 degrees in the default world.

@@ -23,8 +23,7 @@ from earthsr.geo.grid import Grid
 from earthsr.geo.window import Window
 from earthsr.landuse.classes import HILDA_PLUS, NODATA
 from earthsr.landuse.fields import COARSE_CELL_DEG, ContinuousField
-from earthsr.samples.world.archive_files import Fractions
-from earthsr.samples.world.archives import Archives, check_archives, write_archives
+from earthsr.samples.world.archives import Archives, Fractions, check_archives, write_archives
 from earthsr.samples.world.fields import generator
 from earthsr.samples.world.growth import CROPLAND, FOREST, GRASS, PASTURE, SPARSE, URBAN, WATER, wanted_share
 from earthsr.samples.world.world import SyntheticWorld
