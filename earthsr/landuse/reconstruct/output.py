@@ -21,8 +21,7 @@ from earthsr.landuse.maps import Maps, export_geotiffs, export_netcdf
 from earthsr.landuse.maps.layout import all_chunks
 from earthsr.landuse.reconstruct.ledger import add_up, by_decade, worst_years, yearly
 from earthsr.landuse.reconstruct.plan import Plan
-from earthsr.landuse.reconstruct.progress import ChunkProgress
-from earthsr.landuse.reconstruct.work import SharedFolder
+from earthsr.landuse.reconstruct.progress import ChunkProgress, SharedFolder
 from earthsr.store import is_zarr, make_folder, place, remove_leftovers, write_json
 
 KINDS: Final = (".zarr", ".nc", ".tif")

@@ -1,4 +1,8 @@
-"""Which chunks are a process's own, and what is done: one small file for each chunk and year, with what was counted.
+"""How processes share a reconstruction: the folder in which it grows, whose a chunk is, and what is done.
+
+``NAME.work`` beside the output holds ``manifest.json`` (what is made, from what), the store of maps, static fields,
+markers and locks. Whoever comes first makes it; a process that finds another manifest there refuses. What is done one
+small file says for each chunk and year, with what was counted.
 
 A marker is written after the chunk's values, so what is marked is there; that it still is, and can be read, is checked
 before anything is computed from it. Processes see each other's work by the markers alone, and wait for those they need.
@@ -10,17 +14,21 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import shlex
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from earthsr.errors import DataError, WorkError
+from earthsr.errors import DataError, InputError, WorkError
 from earthsr.geo.window import Window
 from earthsr.landuse.maps import Maps, Scratch
-from earthsr.store import write_json
+from earthsr.ranks import Rank
+from earthsr.store import Lock, WorkFolder, write_json
+
+_MANIFEST: Final = "manifest"
 
 _POLL_S: Final = 0.1
 #: Seconds between remarks on what is waited for.
@@ -29,6 +37,147 @@ _REMARK_S: Final = 60.0
 _MOST_MARKERS: Final = 8
 
 _logger = logging.getLogger("earthsr")
+
+
+class SharedFolder(WorkFolder):
+    """Places of a reconstruction.
+
+    Parameters
+    ----------
+    target : Path
+        The output that was asked for.
+    """
+
+    def __init__(self, target: Path) -> None:
+        super().__init__(target.with_name(f"{target.name}.work"))
+        self.target = target
+
+    @property
+    def manifest(self) -> Path:
+        """What is made."""
+        return self.path / f"{_MANIFEST}.json"
+
+    @property
+    def maps(self) -> Path:
+        """The store of maps."""
+        return self.path / "maps.zarr"
+
+    @property
+    def scratch(self) -> Path:
+        """Static fields."""
+        return self.path / "static"
+
+    @property
+    def land(self) -> Path:
+        """Share of land of each coarse cell, where the scenario has to have a value; written before the manifest."""
+        return self.path / "land_share.npy"
+
+    @property
+    def done(self) -> Path:
+        """Markers."""
+        return self.path / "done"
+
+    @property
+    def exporting(self) -> Path:
+        """A file that is there once maps are being brought to their place: what lies there then is this run's own.
+
+        It names the GeoTIFFs that are finished, or the number of the store that is moved (:attr:`moved`).
+        """
+        return self.path / "exporting"
+
+    @property
+    def moved(self) -> bool:
+        """Whether the store of maps is in its place: it may have changed places with what was there before."""
+        if not self.maps.exists():
+            return True
+        try:
+            return self.exporting.read_text(encoding="utf-8").strip() == str(self.target.stat().st_ino)
+        except OSError:
+            return False
+
+    @property
+    def report(self) -> Path:
+        """Folder of report and figures, beside the output."""
+        return self.target.with_name(f"{self.target.stem}_report")
+
+    def own(self, rank: Rank) -> Lock:
+        """Keep a second process of the same rank away.
+
+        Raises
+        ------
+        InputError
+            If there is one.
+        """
+        return Lock(self.path / f"rank-{rank.number}-of-{rank.of}.lock", self.target)
+
+    def read_manifest(self) -> dict[str, Any] | None:
+        """Return what is being made here; None where nothing is."""
+        return self.read(_MANIFEST)
+
+    def require_same(self, identity: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Return the manifest of what is being made here, if it is what is asked for; None where nothing is.
+
+        Raises
+        ------
+        InputError
+            If something else is being made; the message names what differs.
+        """
+        manifest = self.read_manifest()
+        if manifest is None:
+            return None
+        asked = json.loads(json.dumps(identity))
+        differs = [key for key in asked if manifest["identity"].get(key) != asked[key]]
+        if differs:
+            raise InputError(
+                f"{self.path}: was begun with another {', '.join(differs)}; give the same, or remove the folder (or "
+                "--overwrite) to begin anew"
+            )
+        return manifest
+
+    def require_current(self, manifest: Mapping[str, Any]) -> None:
+        """Check that nobody has begun anew since this process began or joined.
+
+        Raises
+        ------
+        WorkError
+            If somebody has: what this process would write is of another reconstruction.
+        """
+        present = self.read_manifest()
+        if present is None or present["begun"] != manifest["begun"]:
+            raise WorkError(
+                f"{self.path}: another process has begun anew there, or removed it; this one stops, and has changed "
+                "nothing of that"
+            )
+
+    def finished(self, identity: Mapping[str, Any], names: Sequence[str], since: float = -math.inf) -> dict[str, Any]:
+        """Return the report of the output, if that is there and is what is asked for; else nothing.
+
+        Parameters
+        ----------
+        identity : Mapping
+            Of what is asked for.
+        names : sequence of str
+            Files or folders of the output. Another output of this name (``maps.nc``) has the same report.
+        since : float
+            Seconds since the epoch before which the report was not written.
+        """
+        path = self.report / "reconstruct.json"
+        try:
+            report: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            late = path.stat().st_mtime >= since
+        except (FileNotFoundError, ValueError):
+            return {}
+        same = report.get("identity") == json.loads(json.dumps(identity)) and report.get("files") == list(names)
+        complete = all((self.target.parent / name).exists() for name in names)
+        return report if late and same and complete else {}
+
+    def begin(self, manifest: Mapping[str, Any]) -> None:
+        """Write the manifest: everything else that is shared is there."""
+        self.write(_MANIFEST, manifest)
+
+    def clear(self, first: Sequence[str] = (), last: Sequence[str] = ()) -> None:
+        """Remove what was begun; the manifest first, without which nothing is carried on."""
+        super().clear((self.manifest.name, *first), last)
 
 
 class Chunk(NamedTuple):

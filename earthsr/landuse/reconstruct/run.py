@@ -26,8 +26,7 @@ from earthsr.landuse.reconstruct.chunk import ChunkInputs, ChunkMaps, Maker, mar
 from earthsr.landuse.reconstruct.inputs import Inputs, open_inputs
 from earthsr.landuse.reconstruct.output import KINDS, files_of, finish, require_free
 from earthsr.landuse.reconstruct.plan import Options, Plan, Step, make_plan
-from earthsr.landuse.reconstruct.progress import Chunk, ChunkProgress, Present, shares
-from earthsr.landuse.reconstruct.work import SharedFolder
+from earthsr.landuse.reconstruct.progress import Chunk, ChunkProgress, Present, SharedFolder, shares
 from earthsr.landuse.sources.gaps import Gaps, land_share
 from earthsr.ranks import Rank
 from earthsr.store import fingerprint, require_other
