@@ -5,10 +5,9 @@ gradients, Adam's moments after one and after n steps, the course of the loss, a
 Records are compared with each other: of two backends in one process, or of two machines that never meet.
 """
 
-from earthsr.check.parity.compare import Comparison, Row, compare
+from earthsr.check.parity.compare import Comparison, Row, compare, write_report
 from earthsr.check.parity.measure import measure
 from earthsr.check.parity.record import Record, read_record, write_record
-from earthsr.check.parity.report import write_report
 from earthsr.check.parity.run import ParityRun, run_parity
 
 __all__ = [

@@ -20,8 +20,7 @@ import pytest
 
 from earthsr.backend import get_backend
 from earthsr.check.parity import compare, measure, read_record, write_record
-from earthsr.check.parity.compare import QUANTITIES
-from earthsr.check.parity.report import text_table
+from earthsr.check.parity.compare import QUANTITIES, text_table
 from tests.check.parity.cases import CASES, RECORDS
 from tests.conftest import BACKENDS, REPOSITORY, backend_parameters, installed
 
