@@ -17,8 +17,8 @@ from earthsr.backend import available_backends, is_exported, read_model
 from earthsr.check.card import metrics_beside, model_card
 from earthsr.check.card_pages import card_markdown
 from earthsr.config import load_yaml_config
+from earthsr.data.arrays import read_elevation
 from earthsr.data.hdf5 import open_h5, plain_attributes, reading
-from earthsr.dem.predict.arrays import read_elevation
 from earthsr.errors import InputError, already_there, install_hint
 from earthsr.geo import Window, crs_name
 from earthsr.geo.fields import FieldSource

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthsr.backend import Model
-from earthsr.dem.predict.arrays import SUFFIXES, predict_array, predict_file
+from earthsr.data.arrays import SUFFIXES
+from earthsr.dem.predict.arrays import predict_array, predict_file
 from earthsr.dem.predict.enlarge import Mode, PredictOptions
 from earthsr.dem.predict.rasters import Box, predict_dataarray, predict_raster
 from earthsr.errors import InputError
