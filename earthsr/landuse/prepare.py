@@ -22,7 +22,7 @@ from earthsr.landuse.classes import HILDA_PLUS, OPTIONAL_STATES, ClassTable
 from earthsr.landuse.fields import ContinuousField, Forcing
 from earthsr.landuse.sources.class_maps import ClassMaps
 from earthsr.landuse.sources.gaps import Fill, Gaps, land_share, require_fill
-from earthsr.landuse.sources.scenario import Scenario, report_states
+from earthsr.landuse.sources.scenario import Scenario
 from earthsr.landuse.sources.scenario_files import (
     STATES,
     Place,
@@ -32,6 +32,7 @@ from earthsr.landuse.sources.scenario_files import (
     close_files,
     open_files,
     place_years,
+    report_states,
 )
 from earthsr.landuse.sources.statics import StaticFields, describe_statics, open_statics
 from earthsr.landuse.write import SPLITS, SplitPlan, Written, write_landuse

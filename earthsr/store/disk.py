@@ -1,17 +1,23 @@
-"""What a disk says that takes no more or may not be written on, in one line; asked before long work where it can be."""
+"""What a disk says that takes no more or may not be written on, in one line; asked before long work where it can be.
+
+And renaming as disks do it: unless something has the name, or in exchange with what has it.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
+import functools
 import os
 import shutil
+import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from earthsr.errors import EarthsrError, InputError
+from earthsr.errors import EarthsrError, InputError, already_there
 
 #: EFBIG comes from limits on the size of files.
 _REFUSALS: Final = (
@@ -22,6 +28,9 @@ _REFUSALS: Final = (
     errno.EPERM,
     errno.EROFS,
 )
+
+#: Of renameat2 (Linux) and renamex_np (macOS).
+_NOREPLACE, _EXCHANGE, _AT_FDCWD = (1, 2, -100) if sys.platform != "darwin" else (4, 2, 0)
 
 
 def cannot_write(path: Path, reason: str) -> InputError:
@@ -112,3 +121,52 @@ def require_room(folder: Path, size: int) -> None:
         return
     with tempfile.TemporaryFile(dir=folder) as handle:
         os.posix_fallocate(handle.fileno(), 0, size)
+
+
+def rename_new(new: Path, path: Path) -> None:
+    """Rename, unless something has the name.
+
+    Raises
+    ------
+    InputError
+        If something has it.
+    """
+    try:
+        if not _rename_with(new, path, _NOREPLACE):
+            if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+                raise already_there(path)
+            os.rename(new, path)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+            raise already_there(path) from None
+        raise
+
+
+def exchange(new: Path, path: Path) -> bool:
+    """Let two paths change names in one step; returns whether system and disk can do it."""
+    return _rename_with(new, path, _EXCHANGE)
+
+
+def _rename_with(new: Path, path: Path, flag: int) -> bool:
+    """Rename in a way that POSIX does not have; returns whether system and disk can do it."""
+    rename = _rename2()
+    if rename is None:
+        return False
+    if rename(os.fsencode(new), os.fsencode(path), flag) == 0:
+        return True
+    code = ctypes.get_errno()
+    if code in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM):
+        return False
+    raise OSError(code, os.strerror(code), str(path))
+
+
+@functools.cache
+def _rename2() -> Callable[[bytes, bytes, int], int] | None:
+    library = ctypes.CDLL(None, use_errno=True)
+    if sys.platform == "darwin":
+        own = getattr(library, "renamex_np", None)
+        return None if own is None else lambda old, new, flag: own(old, new, ctypes.c_uint(flag))
+    linux = getattr(library, "renameat2", None)  # glibc has it from 2.28 on
+    if linux is None:
+        return None
+    return lambda old, new, flag: linux(_AT_FDCWD, old, _AT_FDCWD, new, ctypes.c_uint(flag))

@@ -7,9 +7,6 @@ gets its name in one step. What a killed writer leaves is removed by the next on
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import errno
-import functools
 import glob
 import hashlib
 import json
@@ -17,7 +14,6 @@ import logging
 import os
 import secrets
 import shutil
-import sys
 import weakref
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -26,16 +22,13 @@ from typing import Any, Final
 
 from earthsr.errors import InputError, already_there
 from earthsr.store import process
-from earthsr.store.disk import disk_errors, make_folder, missing_folders, remove_empty
+from earthsr.store.disk import disk_errors, exchange, make_folder, missing_folders, remove_empty, rename_new
 from earthsr.store.lock import Lock
 
 _logger = logging.getLogger("earthsr")
 
 #: Bytes of a name that leave room for what is added, within the 255 that file systems allow.
 _MOST_BYTES: Final = 160
-
-#: Of renameat2 (Linux) and renamex_np (macOS).
-_NOREPLACE, _EXCHANGE, _AT_FDCWD = (1, 2, -100) if sys.platform != "darwin" else (4, 2, 0)
 
 
 def is_zarr(path: Path) -> bool:
@@ -279,10 +272,10 @@ def place(new: Path, path: Path, overwrite: bool) -> None:
         If something is there that may not be replaced.
     """
     if not overwrite:
-        _rename_new(new, path)
+        rename_new(new, path)
     elif not path.is_dir():
         os.replace(new, path)
-    elif not _rename_with(new, path, _EXCHANGE):
+    elif not exchange(new, path):
         previous = previous_name(path)
         os.replace(path, previous)  # a folder that is not empty is never replaced in one step
         try:
@@ -292,44 +285,6 @@ def place(new: Path, path: Path, overwrite: bool) -> None:
             raise
         os.replace(previous, new)
     flush_folder(path.parent)
-
-
-def _rename_new(new: Path, path: Path) -> None:
-    """Rename, unless something has the name."""
-    try:
-        if not _rename_with(new, path, _NOREPLACE):
-            if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-                raise already_there(path)
-            os.rename(new, path)
-    except OSError as error:
-        if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
-            raise already_there(path) from None
-        raise
-
-
-def _rename_with(new: Path, path: Path, flag: int) -> bool:
-    """Rename in a way that POSIX does not have; returns whether system and disk can do it."""
-    rename = _rename2()
-    if rename is None:
-        return False
-    if rename(os.fsencode(new), os.fsencode(path), flag) == 0:
-        return True
-    code = ctypes.get_errno()
-    if code in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EPERM):
-        return False
-    raise OSError(code, os.strerror(code), str(path))
-
-
-@functools.cache
-def _rename2() -> Callable[[bytes, bytes, int], int] | None:
-    library = ctypes.CDLL(None, use_errno=True)
-    if sys.platform == "darwin":
-        own = getattr(library, "renamex_np", None)
-        return None if own is None else lambda old, new, flag: own(old, new, ctypes.c_uint(flag))
-    linux = getattr(library, "renameat2", None)  # glibc has it from 2.28 on
-    if linux is None:
-        return None
-    return lambda old, new, flag: linux(_AT_FDCWD, old, _AT_FDCWD, new, ctypes.c_uint(flag))
 
 
 def remove_whole(path: Path) -> None:

@@ -11,6 +11,7 @@ from earthsr.store import (
     Part,
     atomic_file,
     atomic_folder,
+    disk,
     remove_leftovers,
     remove_whole,
     restore,
@@ -22,13 +23,13 @@ from tests.store.processes import killed, started
 #: Replaces folder d by one whose file says new; what sys.argv[2] names kills the process when it is called.
 REPLACE = """
 from pathlib import Path
-from earthsr.store import Part, whole
+from earthsr.store import Part, disk, whole
 path = Path(sys.argv[1])
 part = Part(path, overwrite=True, store=True)
 part.target.mkdir()
 (part.target / "zarr.json").write_text("new")
 if sys.argv[2] == "fallback":
-    whole._rename2 = lambda: None
+    disk._rename2 = lambda: None
     renames = iter(range(int(sys.argv[3])))
     replace = os.replace
     os.replace = lambda *a: replace(*a) if next(renames, None) is not None else die()
@@ -132,7 +133,7 @@ def test_a_kill_while_a_folder_is_replaced_leaves_the_old_or_the_new_one(tmp_pat
 
 
 def test_two_folders_change_places_where_a_system_cannot_exchange_them(tmp_path, monkeypatch):
-    monkeypatch.setattr(whole, "_rename2", lambda: None)
+    monkeypatch.setattr(disk, "_rename2", lambda: None)
     for text in ("1", "2"):
         with atomic_folder(tmp_path / "d") as folder:
             (folder / "x").write_text(text)
@@ -143,7 +144,7 @@ def test_two_folders_change_places_where_a_system_cannot_exchange_them(tmp_path,
 @pytest.mark.parametrize("exchange", [True, False])
 def test_what_another_process_has_made_meanwhile_is_not_replaced(tmp_path, monkeypatch, exchange):
     if not exchange:
-        monkeypatch.setattr(whole, "_rename2", lambda: None)
+        monkeypatch.setattr(disk, "_rename2", lambda: None)
     part = Part(tmp_path / "a.tif", overwrite=False)
     part.target.write_text("mine")
     (tmp_path / "a.tif").write_text("theirs")

@@ -33,7 +33,7 @@ from earthsr.landuse.sources.scenario_files import (
     held_states,
     open_files,
     place_years,
-    report_untied,
+    report_states,
     variable_name,
 )
 
@@ -302,26 +302,6 @@ def _variables(name: str, dataset: Any, channels: Sequence[str]) -> dict[str, st
             "scenario in the variables that the model was trained with"
         )
     return by_channel
-
-
-def report_states(
-    files: Sequence[ScenarioFile],
-    places: Mapping[int, Place],
-    channels: Sequence[str],
-    of_class: Mapping[str, tuple[str, ...]],
-    table: ClassTable,
-    part: Cut,
-    notes: list[str],
-) -> None:
-    """Note the states that a file lacks, and those that no class is tied to; warn where these hold land."""
-    layers: dict[int, dict[int, int]] = {number: {} for number in range(len(files))}
-    for year, place in places.items():
-        layers[[place.file is file for file in files].index(True)][year] = place.layer
-    for file in files:
-        for state in OPTIONAL_STATES:
-            if state in channels and state not in file.fields:
-                notes.append(f"{file.name} has no {state}: taken as 0 (LUH2 counts it with {OPTIONAL_STATES[state]})")
-    report_untied(files, layers, channels, of_class, table, part.window, part.grid, notes)
 
 
 def _part(file: ScenarioFile, fine: Grid) -> Cut:

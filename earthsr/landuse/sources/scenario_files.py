@@ -220,6 +220,26 @@ def looks_like_state(name: str, variable: Any, like: Any) -> bool:
     )
 
 
+def report_states(
+    files: Sequence[ScenarioFile],
+    places: Mapping[int, Place],
+    channels: Sequence[str],
+    of_class: Mapping[str, tuple[str, ...]],
+    table: ClassTable,
+    part: Cut,
+    notes: list[str],
+) -> None:
+    """Note the states that a file lacks, and those that no class is tied to; warn where these hold land."""
+    layers: dict[int, dict[int, int]] = {number: {} for number in range(len(files))}
+    for year, place in places.items():
+        layers[[place.file is file for file in files].index(True)][year] = place.layer
+    for file in files:
+        for state in OPTIONAL_STATES:
+            if state in channels and state not in file.fields:
+                notes.append(f"{file.name} has no {state}: taken as 0 (LUH2 counts it with {OPTIONAL_STATES[state]})")
+    report_untied(files, layers, channels, of_class, table, part.window, part.grid, notes)
+
+
 def report_untied(
     files: Sequence[ScenarioFile],
     layers: Mapping[int, Mapping[int, int]],
