@@ -2,20 +2,19 @@
 
 ``disk`` has the words for disks that take no more, ``whole`` writes beside the destination and gives the final name in
 one step, ``file_sets`` does so with several files, ``lock`` keeps two processes from one output, ``work_folder`` is the
-folder in which long work grows, and ``inputs`` refuses outputs that are inputs.
+folder in which long work grows, and ``inputs`` knows files that are read, and refuses outputs that are inputs.
 """
 
 # ruff: noqa: F401 - rooms take names from here that are not public
 
 from earthsr.store.disk import cannot_write, disk_errors, make_folder, require_room, require_writable
 from earthsr.store.file_sets import files_together, finish_placing, place_together, require_free, require_placed
-from earthsr.store.inputs import require_other
+from earthsr.store.inputs import fingerprint, require_other
 from earthsr.store.lock import Lock
 from earthsr.store.whole import (
     Part,
     atomic_file,
     atomic_folder,
-    fingerprint,
     flush_folder,
     is_zarr,
     owned,

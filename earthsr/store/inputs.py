@@ -1,17 +1,33 @@
-"""Outputs that are inputs: what would be replaced while, or after, it is read."""
+"""What is read: its checksum, and outputs that would replace it while, or after, it is read."""
 
 from __future__ import annotations
 
 import glob
+import hashlib
 import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from earthsr.errors import InputError
 from earthsr.store.whole import is_zarr
 
 _VRT_SOURCE = re.compile(r"<SourceFilename[^>]*>([^<]+)</SourceFilename>")
+
+
+def fingerprint(path: Path) -> dict[str, Any]:
+    """Name, size and SHA-256 of a file, or of all files of a Zarr store; where it lies is nobody's business."""
+    if not path.is_dir():
+        with path.open("rb") as handle:
+            digest = hashlib.file_digest(handle, "sha256").hexdigest()
+        return {"name": path.name, "bytes": path.stat().st_size, "sha256": digest}
+    whole, size = hashlib.sha256(), 0
+    for file in sorted(entry for entry in path.rglob("*") if entry.is_file()):
+        part = fingerprint(file)
+        whole.update(f"{file.relative_to(path).as_posix()} {part['sha256']}\n".encode())
+        size += part["bytes"]
+    return {"name": path.name, "bytes": size, "sha256": whole.hexdigest()}
 
 
 def require_other(outputs: Iterable[str | Path], inputs: Iterable[str | Path | None]) -> None:

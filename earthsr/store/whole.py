@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import glob
-import hashlib
 import json
 import logging
 import os
@@ -343,20 +342,6 @@ def remove_leftovers(folder: Path, name: str | None = None, everybodys: bool = F
         shown = ", ".join(removed[:3]) + (f" and {len(removed) - 3} more" if len(removed) > 3 else "")
         _logger.info("%s: removed what killed processes left unfinished (%s)", folder, shown)
     return removed
-
-
-def fingerprint(path: Path) -> dict[str, Any]:
-    """Name, size and SHA-256 of a file, or of all files of a Zarr store; where it lies is nobody's business."""
-    if not path.is_dir():
-        with path.open("rb") as handle:
-            digest = hashlib.file_digest(handle, "sha256").hexdigest()
-        return {"name": path.name, "bytes": path.stat().st_size, "sha256": digest}
-    whole, size = hashlib.sha256(), 0
-    for file in sorted(entry for entry in path.rglob("*") if entry.is_file()):
-        part = fingerprint(file)
-        whole.update(f"{file.relative_to(path).as_posix()} {part['sha256']}\n".encode())
-        size += part["bytes"]
-    return {"name": path.name, "bytes": size, "sha256": whole.hexdigest()}
 
 
 def write_text(path: str | Path, text: str) -> Path:
