@@ -50,11 +50,11 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
 
 def report(plan: Plan, commands: str) -> None:
     """Write tables and times from what is there."""
-    found = collect(plan)
+    results = collect(plan)
     write_json(plan.folders.output / "times.json", times(plan.folders.output, plan.stages))
-    write_json(plan.folders.output / "table.json", found)
-    write_text(plan.folders.output / "table.md", markdown(found, commands))
-    draw(found, plan.folders.output / "figures")
+    write_json(plan.folders.output / "table.json", results)
+    write_text(plan.folders.output / "table.md", markdown(results, commands))
+    draw(results, plan.folders.output / "figures")
 
 
 def show(plan: Plan, only: list[str]) -> None:

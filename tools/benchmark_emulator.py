@@ -69,8 +69,8 @@ def forcing_of(emulator: Any, classes: Any, year: int) -> Any:
     share = areas[: len(table)] / np.maximum(whole, 1e-9)
     inside = np.flatnonzero(whole.any(axis=1)), np.flatnonzero(whole.any(axis=0))
     channels = {}
-    for each, values in zip(table.classes, share, strict=True):
-        known = (each.name,) if each.name in emulator.channels else each.forcing
+    for land_class, values in zip(table.classes, share, strict=True):
+        known = (land_class.name,) if land_class.name in emulator.channels else land_class.forcing
         for channel in known:
             if channel in emulator.channels:
                 channels[channel] = values / len(known)
@@ -136,23 +136,26 @@ def one(options: argparse.Namespace) -> dict[str, Any]:
     from earthsr.inference.tiling import BlendedTiles
 
     imported = time.perf_counter() - BEGAN
-    found: dict[str, Any] = {"import_seconds": imported, "region": measured(options, options.degrees, options.degrees)}
-    found["region"]["peak_megabytes"] = megabytes()
+    measures: dict[str, Any] = {
+        "import_seconds": imported,
+        "region": measured(options, options.degrees, options.degrees),
+    }
+    measures["region"]["peak_megabytes"] = megabytes()
     strip = measured(options, options.strip[0], options.strip[1])
     rows, columns = round(180 / options.cell), round(360 / options.cell)
     whole = BlendedTiles(rows, columns, strip["tile"], strip["overlap"], periodic=True, whole=True)
     windows = whole.axes[0].count * whole.axes[1].count
     # Chunks of 2,048 cells share windows with their neighbours: docs/reconstruct.md.
     hours = strip["year_seconds"] / strip["windows"] * windows / 3600
-    found["strip"] = {**strip, "peak_megabytes": megabytes()}
-    found["globe"] = {
+    measures["strip"] = {**strip, "peak_megabytes": megabytes()}
+    measures["globe"] = {
         "cells": [rows, columns],
         "windows": windows,
         "hours_all_windows": hours,
         "hours_land_windows": hours * LAND,
         "memory_gigabytes_of_static_and_maps": rows * columns * (4 * 6 + 4 + 3) / 1e9,
     }
-    return found
+    return measures
 
 
 def exported(options: argparse.Namespace) -> Path:
@@ -189,20 +192,21 @@ def run(options: argparse.Namespace, backend: str) -> dict[str, Any]:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def table(found: dict[str, Any]) -> str:
+def table(backends: dict[str, Any]) -> str:
     """Make a table in Markdown."""
     lines = [
         "| backend | import (s) | load (s) | first year (s) | year (s) | peak (MB) | globe, land (h a year) |",
         "|---|---|---|---|---|---|---|",
     ]
-    for name, each in found.items():
-        if "absent" in each:
-            lines.append(f"| {name} | not measured: {each['absent']} | | | | | |")
+    for name, measures in backends.items():
+        if "absent" in measures:
+            lines.append(f"| {name} | not measured: {measures['absent']} | | | | | |")
             continue
-        here, globe = each["region"], each["globe"]
+        region, globe = measures["region"], measures["globe"]
         lines.append(
-            f"| {name} | {each['import_seconds']:.2f} | {here['load_seconds']:.2f} | {here['first_year_seconds']:.2f} "
-            f"| {here['year_seconds']:.2f} | {here['peak_megabytes']:.0f} | {globe['hours_land_windows']:.2f} |"
+            f"| {name} | {measures['import_seconds']:.2f} | {region['load_seconds']:.2f} "
+            f"| {region['first_year_seconds']:.2f} | {region['year_seconds']:.2f} | {region['peak_megabytes']:.0f} "
+            f"| {globe['hours_land_windows']:.2f} |"
         )
     return "\n".join(lines)
 
@@ -227,10 +231,10 @@ def main() -> None:
         return
     options.python_of = dict(pair.split("=", 1) for pair in options.python)
     options.output.mkdir(parents=True, exist_ok=True)
-    found = {}
+    measures = {}
     for backend in options.backends:
-        found[backend] = run(options, backend)
-        print(f"{backend}: {found[backend].get('absent', 'done')}", file=sys.stderr)
+        measures[backend] = run(options, backend)
+        print(f"{backend}: {measures[backend].get('absent', 'done')}", file=sys.stderr)
     about = {
         "degrees": options.degrees,
         "cell_deg": options.cell,
@@ -240,8 +244,8 @@ def main() -> None:
         "cores": os.cpu_count(),
     }
     path = options.output / "latency.json"
-    path.write_text(json.dumps({"about": about, "backends": found}, indent=1))
-    print(table(found))
+    path.write_text(json.dumps({"about": about, "backends": measures}, indent=1))
+    print(table(measures))
     print(path)
 
 

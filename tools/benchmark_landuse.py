@@ -152,8 +152,8 @@ def loader(tile: int) -> None:
 
             def epoch(dataset: LandUseDataset = dataset) -> int:
                 done = 0
-                for each in dataset.training_batches(0, normalisation):
-                    done += each.size
+                for batch in dataset.training_batches(0, normalisation):
+                    done += batch.size
                 return done
 
             print(f"{workers} workers: {median_of(epoch):,.0f} samples/s")

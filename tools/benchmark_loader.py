@@ -227,7 +227,7 @@ def main() -> None:
                         "task": task,
                         "layout": layout,
                         "kib_per_sample": round(sizes[layout], 1),
-                        "samples_per_s": {str(count): round(each, 1) for count, each in rates.items()},
+                        "samples_per_s": {str(count): round(rate, 1) for count, rate in rates.items()},
                         "samples_per_core_s": round(core, 1),
                         "needed": NEEDED[task],
                         "of_needed": round(core / NEEDED[task], 2),

@@ -77,14 +77,14 @@ def megabytes() -> float:
 
 def in_turn(first: Callable[[], Any], second: Callable[[], Any], times: int) -> tuple[list[float], list[float]]:
     """Seconds of two things that are done in turn; the first turn, which warms up, does not count."""
-    found: tuple[list[float], list[float]] = ([], [])
+    seconds_of: tuple[list[float], list[float]] = ([], [])
     for turn in range(times + 1):
-        for seconds, work in zip(found, (first, second), strict=True):
+        for seconds, work in zip(seconds_of, (first, second), strict=True):
             began = time.perf_counter()
             work()
             if turn:
                 seconds.append(time.perf_counter() - began)
-    return found
+    return seconds_of
 
 
 # Each of these runs in a process of its own.
@@ -142,8 +142,8 @@ def one_landuse(options: argparse.Namespace) -> dict[str, Any]:
 
             def whole() -> None:
                 for chunk in plan.lattice:
-                    found = worker.read(step, chunk)
-                    worker.write(step, chunk, worker.compute(step, chunk, found))
+                    piece = worker.read(step, chunk)
+                    worker.write(step, chunk, worker.compute(step, chunk, piece))
 
         else:
             import torch
@@ -161,7 +161,7 @@ def one_landuse(options: argparse.Namespace) -> dict[str, Any]:
                     "static": values[:, :-1],
                     "prior": values[:, -1].astype(np.uint8),
                     "prior_mask": (values[:, -1] != 255).astype(np.uint8),
-                    **{name: np.repeat(each, len(values), axis=0) for name, each in same.items()},
+                    **{name: np.repeat(values_of, len(values), axis=0) for name, values_of in same.items()},
                 }
                 given = {field.name: np.ascontiguousarray(given[field.name]) for field in model.spec.inputs}
                 return torch.from_numpy(model.submit_fields(given).result())
@@ -274,7 +274,7 @@ def one_memory(options: argparse.Namespace) -> dict[str, Any]:
     chosen = PredictOptions(tile=options.tile, overlap=options.overlap, chunk=options.chunk, match_areas=True)
     began = time.perf_counter()
     try:
-        found = reconstruct(
+        report = reconstruct(
             model,
             inputs_of(archives(options.output, options.size)),
             (ANCHOR, ANCHOR + 1),
@@ -288,8 +288,8 @@ def one_memory(options: argparse.Namespace) -> dict[str, Any]:
     return {
         "rows": options.size,
         "seconds": time.perf_counter() - began,
-        "chunks": found["chunks"],
-        "windows": found["windows"],
+        "chunks": report["chunks"],
+        "windows": report["windows"],
         "megabytes_before": before,
         "megabytes": megabytes(),
     }
@@ -303,7 +303,7 @@ def one_seams(options: argparse.Namespace) -> dict[str, Any]:
 
     _, plan, worker, place = landuse_worker(options)
     step, chunk = plan.steps[1], plan.lattice[0]
-    ordinary, found = blend.bell, {}
+    ordinary, seams = blend.bell, {}
     try:
         piece = worker.read(step, chunk)
         for name, bell in (("gaussian", ordinary), ("constant", lambda cells: np.ones(cells))):
@@ -315,7 +315,7 @@ def one_seams(options: argparse.Namespace) -> dict[str, Any]:
             edges = {w.column for w in tiles} | {w.column + w.columns for w in tiles}
             borders = sorted(edge - 1 for edge in edges if 0 < edge < window.columns)
             others = np.delete(steps, borders)
-            found[name] = {
+            seams[name] = {
                 "borders": len(borders),
                 "largest_over_median": float(steps[borders].max() / np.median(others)),
                 "mean_over_median": float(steps[borders].mean() / np.median(others)),
@@ -324,7 +324,7 @@ def one_seams(options: argparse.Namespace) -> dict[str, Any]:
     finally:
         blend.bell = ordinary
         shutil.rmtree(place, ignore_errors=True)
-    return found
+    return seams
 
 
 ONE = {"landuse": one_landuse, "dem": one_dem, "memory": one_memory, "seams": one_seams}
@@ -337,8 +337,8 @@ def run_one(kind: str, **values: Any) -> dict[str, Any]:
     done = subprocess.run(words, check=False, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"{' '.join(words)}\n{done.stderr}")
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    measures: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return measures
 
 
 def overhead(options: argparse.Namespace) -> list[dict[str, Any]]:
@@ -353,7 +353,7 @@ def overhead(options: argparse.Namespace) -> list[dict[str, Any]]:
             continue
         for overlap in (0.25, 0.5):
             for method in ("earthsr", "monai"):
-                found = run_one(
+                measures = run_one(
                     kind,
                     checkpoint=checkpoint,
                     output=options.output,
@@ -365,17 +365,17 @@ def overhead(options: argparse.Namespace) -> list[dict[str, Any]]:
                     west=options.west,
                     amp_level=options.amp_level,
                 )
-                ratios = [whole / alone for whole, alone in zip(found["pipeline"], found["bare"], strict=True)]
+                ratios = [whole / alone for whole, alone in zip(measures["pipeline"], measures["bare"], strict=True)]
                 rows.append(
                     {
                         "network": network,
                         "overlap": overlap,
                         "method": method,
-                        "windows": found["windows"],
-                        "bare_s": statistics.median(found["bare"]),
-                        "pipeline_s": statistics.median(found["pipeline"]),
+                        "windows": measures["windows"],
+                        "bare_s": statistics.median(measures["bare"]),
+                        "pipeline_s": statistics.median(measures["pipeline"]),
                         "overhead_percent": 100 * (statistics.median(ratios) - 1),
-                        "megabytes": found["megabytes"],
+                        "megabytes": measures["megabytes"],
                     }
                 )
                 show(rows[-1:])
@@ -399,7 +399,7 @@ def memory(options: argparse.Namespace) -> list[dict[str, Any]]:
 def seams(options: argparse.Namespace) -> list[dict[str, Any]]:
     rows = []
     for overlap in (0.0, 0.25, 0.5):
-        found = run_one(
+        seams = run_one(
             "seams",
             checkpoint=options.landuse,
             output=options.output,
@@ -409,7 +409,7 @@ def seams(options: argparse.Namespace) -> list[dict[str, Any]]:
             west=options.west,
             amp_level=options.amp_level,
         )
-        rows += [{"overlap": overlap, "weights": name, **each} for name, each in found.items()]
+        rows += [{"overlap": overlap, "weights": name, **seam} for name, seam in seams.items()]
     show(rows)
     return rows
 

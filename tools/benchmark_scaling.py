@@ -121,7 +121,7 @@ def report(
         return [a / b for a, b in zip(rows[over], rows["together"], strict=True)]
 
     samples = len(batch.sample_weight)
-    found = {
+    measures = {
         "ranks": ranks,
         "threads": os.environ.get("OMP_NUM_THREADS", "all"),
         "precision": group.precision,
@@ -139,22 +139,22 @@ def report(
         "efficiency_alone_rounds": ratio("alone"),
     }
     print(
-        f"{ranks} ranks of {found['threads']} threads, {samples} samples each, {spec.parameter_count:,} parameters, "
-        f"{found['bytes_all_reduced'] / 2**20:.1f} MiB all-reduced a step, {group.precision}"
+        f"{ranks} ranks of {measures['threads']} threads, {samples} samples each, {spec.parameter_count:,} parameters, "
+        f"{measures['bytes_all_reduced'] / 2**20:.1f} MiB all-reduced a step, {group.precision}"
     )
     for kind, words in (("alone", "1 rank alone"), ("beside", "side by side"), ("together", "together")):
-        step, rate = 1000 * found["step_s"][kind], found["samples_per_s"][kind]
+        step, rate = 1000 * measures["step_s"][kind], measures["samples_per_s"][kind]
         print(f"{words:<14} {step:>9.1f} ms a step {rate:>9.2f} samples/s")
     if message is not None:
         print(f"{'all-reduce':<14} {1000 * message:>9.1f} ms with nothing else to do")
     for over, words in (("beside", "independent processes side by side"), ("alone", "1 rank alone")):
-        each = ratio(over)
+        ratios = ratio(over)
         print(
-            f"efficiency {100 * statistics.median(each):.1f} % of {words} "
-            f"({100 * min(each):.1f} to {100 * max(each):.1f} over {len(each)} rounds)"
+            f"efficiency {100 * statistics.median(ratios):.1f} % of {words} "
+            f"({100 * min(ratios):.1f} to {100 * max(ratios):.1f} over {len(ratios)} rounds)"
         )
     if path is not None:
-        path.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        path.write_text(json.dumps(measures, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -38,24 +38,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     run.add_argument("--backend", choices=("torch", "mindspore"), help="in place of the source's line backend = …")
     run.add_argument("--pictures", type=Path, metavar="DIR", help="write what is drawn into a folder, to look at")
     run.add_argument("--reduced", action="store_true", help="quick = True in place of the source's line")
-    for each in verbs.choices.values():
-        each.add_argument("--folder", type=Path, default=REPOSITORY / "tutorials", help="that has src; tutorials")
+    for verb_parser in verbs.choices.values():
+        verb_parser.add_argument(
+            "--folder", type=Path, default=REPOSITORY / "tutorials", help="that has src; tutorials"
+        )
     options = parser.parse_args(arguments)
     folder: Path = options.folder
     configs = REPOSITORY / "configs"
     chosen = options.names or names(folder)
     try:
         if options.verb == "check":
-            found = [problem for name in chosen for problem in problems(folder, name)]
-            print("\n".join(found) if found else f"{', '.join(chosen)}: in step in {' and '.join(LANGUAGES)}")
-            return int(bool(found))
+            notes = [problem for name in chosen for problem in problems(folder, name)]
+            print("\n".join(notes) if notes else f"{', '.join(chosen)}: in step in {' and '.join(LANGUAGES)}")
+            return int(bool(notes))
         for name in chosen:
             if options.verb == "texts":
                 renew_texts(folder, name)
                 continue
             if options.verb == "build":
                 seconds = build(folder, name, configs)
-                sizes = " and ".join(f"{place(folder, name, each).stat().st_size // 1000} kB" for each in LANGUAGES)
+                sizes = " and ".join(
+                    f"{place(folder, name, language).stat().st_size // 1000} kB" for language in LANGUAGES
+                )
                 print(f"{name}: executed in {seconds:.0f} s, wrote {sizes}")
                 continue
             values: dict[str, str | bool] = {"quick": True} if options.reduced else {}

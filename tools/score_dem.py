@@ -40,7 +40,9 @@ class Mean:
         """Start a prediction, metres; patches are normalised as in training."""
         started = [member.start(coarse, None, pad_to or len(coarse)) for member in self.members]
         return Pending(
-            lambda: np.mean([each.result() for each in started], axis=0, dtype=np.float64).astype(np.float32)
+            lambda: np.mean([prediction.result() for prediction in started], axis=0, dtype=np.float64).astype(
+                np.float32
+            )
         )
 
     def __getattr__(self, name: str) -> Any:
@@ -99,10 +101,10 @@ def work(options: argparse.Namespace) -> None:
     make_folder(options.output)
     if options.over_time:
         run = RunFolder(options.checkpoint)
-        found = newest(run, len(run.steps()))
-        picked = sorted({round(i) for i in np.linspace(0, len(found) - 1, options.over_time)})
+        folders = newest(run, len(run.steps()))
+        picked = sorted({round(i) for i in np.linspace(0, len(folders) - 1, options.over_time)})
         points = []
-        for folder in (found[i] for i in picked):
+        for folder in (folders[i] for i in picked):
             progress = read_checkpoint(folder).notes["progress"]
             points.append(
                 {"epoch": progress["epoch"], "step": progress["step"], **scores(opened(folder), config, options.split)}

@@ -43,25 +43,25 @@ def score(maps: Maps, truth: ClassMaps, anchor: int) -> dict[str, dict[str, obje
     """Scores by row and year."""
     names = maps.spec.table.names
     grid, k = maps.spec.grid, len(names)
-    found: dict[str, dict[str, object]] = {}
+    by_year: dict[str, dict[str, object]] = {}
     for year in truth.years:
         if year not in maps.spec.years:
             raise InputError(f"the maps are of {maps.spec.years[0]} to {maps.spec.years[-1]}, the truth is of {year}")
         rows = {"maps": MapStatistics.empty(k), "persistence": MapStatistics.empty(k)}
         for top in range(0, grid.rows, BAND):
             window = Window(top, 0, min(BAND, grid.rows - top), grid.columns)
-            made, first = (maps.read("land_use", each, window) for each in (year, anchor))
+            made, first = (maps.read("land_use", of_year, window) for of_year in (year, anchor))
             real = truth.read(year, window)
             rows["maps"] += MapStatistics.of(real, made, first, k)
             rows["persistence"] += MapStatistics.of(real, first, first, k)
         for name, statistics in rows.items():
             scores = statistics.scores(names)
-            found[f"{name} {year}"] = {
+            by_year[f"{name} {year}"] = {
                 "miou": scores["miou"],
                 "accuracy": scores["accuracy"],
                 "figure_of_merit": scores["change"]["figure_of_merit"],
             }
-    return found
+    return by_year
 
 
 def main() -> int:

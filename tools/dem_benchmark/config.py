@@ -178,15 +178,15 @@ def load(benchmark: Path, name: str, overrides: list[str] | None = None) -> Conf
 
 def _configurations(benchmark: Benchmark) -> list[tuple[str, list[str]]]:
     land = benchmark.land
-    found = [(land.config, land.set), (land.baseline, [])]
-    found += [(land.config, [*land.set, *variant.set]) for variant in land.variants.values()]
+    configurations = [(land.config, land.set), (land.baseline, [])]
+    configurations += [(land.config, [*land.set, *variant.set]) for variant in land.variants.values()]
     if land.tiles is not None:
-        found.append((land.tiles.config, []))
+        configurations.append((land.tiles.config, []))
     if benchmark.ablations is not None:
         common = benchmark.ablations.set
-        found.append((land.config, common))
-        found += [(land.config, [*common, *variant.set]) for variant in benchmark.ablations.variants.values()]
+        configurations.append((land.config, common))
+        configurations += [(land.config, [*common, *variant.set]) for variant in benchmark.ablations.variants.values()]
     if benchmark.ocean is not None:
-        found.append((benchmark.ocean.config, []))
-        found += [(benchmark.ocean.config, variant.set) for variant in benchmark.variants.values()]
-    return found
+        configurations.append((benchmark.ocean.config, []))
+        configurations += [(benchmark.ocean.config, variant.set) for variant in benchmark.variants.values()]
+    return configurations

@@ -32,46 +32,46 @@ CURVES = (
 )
 
 
-def draw(found: Mapping[str, Any], folder: Path) -> list[Path]:
+def draw(results: Mapping[str, Any], folder: Path) -> list[Path]:
     """Draw what there is to draw; returns the files."""
     drawn = []
     for name, figure in (
-        ("regions", region_bars(found)),
-        ("ablations", ablation_bars(found["ablations"])),
-        ("curves", curves(found["ablations"], found["over_time"])),
+        ("regions", region_bars(results)),
+        ("ablations", ablation_bars(results["ablations"])),
+        ("curves", curves(results["ablations"], results["over_time"])),
     ):
         if figure is not None:
             drawn.append(save(figure, folder / f"{name}.png"))
     return drawn
 
 
-def region_bars(found: Mapping[str, Any]) -> Figure | None:
+def region_bars(results: Mapping[str, Any]) -> Figure | None:
     """Percent below bicubic of every test region, land and ocean side by side."""
-    rows, cells, models = found["rows"], found["cells"], found["models"]
+    rows, cells, models = results["rows"], results["cells"], results["models"]
     colours = _colours(list(models))
     kinds = [kind for kind in ("land", "ocean") if any(row["kind"] == kind for row in rows)]
     if not kinds:
         return None
-    each = {kind: [row for row in rows if row["kind"] == kind] for kind in kinds}
+    rows_of = {kind: [row for row in rows if row["kind"] == kind] for kind in kinds}
     figure = new_figure(max(2.0 + 0.85 * len(rows), 8.0), 4.8, gap=0.03)
     grid = figure.subplots(
-        1, len(kinds), squeeze=False, sharey=True, width_ratios=[max(len(each[kind]), 2) for kind in kinds]
+        1, len(kinds), squeeze=False, sharey=True, width_ratios=[max(len(rows_of[kind]), 2) for kind in kinds]
     )
     legend: dict[str, Any] = {}
     for axes, kind in zip(grid[0], kinds, strict=True):
-        gains = [row["percent_below_bicubic"] for row in each[kind]]
+        gains = [row["percent_below_bicubic"] for row in rows_of[kind]]
         # A model that has been trained on some folds alone would be compared where it is not: it waits for the others,
         # unless nobody has them all.
         shown = [name for name in models if all(name in gain for gain in gains)]
         shown = shown or [name for name in models if any(name in gain for gain in gains)]
         width = 0.84 / len(shown)
         for i, name in enumerate(shown):
-            place = np.arange(len(each[kind])) + (i - (len(shown) - 1) / 2) * width
-            values = [row["percent_below_bicubic"].get(name, np.nan) for row in each[kind]]
+            place = np.arange(len(rows_of[kind])) + (i - (len(shown) - 1) / 2) * width
+            values = [row["percent_below_bicubic"].get(name, np.nan) for row in rows_of[kind]]
             base = name.removesuffix("-symmetries")
             words = models[name] if base == name else f"{models[base]}, symmetries"
             axes.bar(place, values, 0.94 * width, color=colours[name], label=words)
-        names = [f"{row['region']}\n{row['rmse_m']['bicubic']:.1f} m" for row in each[kind]]
+        names = [f"{row['region']}\n{row['rmse_m']['bicubic']:.1f} m" for row in rows_of[kind]]
         axes.set_xticks(np.arange(len(names)), names, fontsize=8, rotation=0 if len(rows) < 6 else 35)
         if len(rows) >= 6:
             for label in axes.get_xticklabels():
@@ -177,8 +177,8 @@ def _curve(axes: Axes, points: Sequence[Mapping[str, Any]], label: str) -> None:
     _axes(axes, label)
     key = next(key for _, words, key in CURVES if words == label)
     for split, marker in (("test", "o-"), ("valid", "d--")):
-        found = [(point[key], point[f"{split}_percent_below_bicubic"]) for point in points]
-        known = [pair for pair in found if pair[1] is not None]
+        pairs = [(point[key], point[f"{split}_percent_below_bicubic"]) for point in points]
+        known = [pair for pair in pairs if pair[1] is not None]
         # The reference alone is no curve.
         x, y = zip(*known, strict=True) if len(known) > 1 else ((), ())
         axes.plot(x, y, marker, **_style(split))

@@ -250,7 +250,7 @@ class Plan:
     def _scored(
         self, name: str, data: str, run: str, words: tuple[str, ...], result: Path, others: Sequence[str] = ()
     ) -> None:
-        needs = (*(f"train/{each}" for each in (run, *others)), f"data/{data}")
+        needs = (*(f"train/{trained}" for trained in (run, *others)), f"data/{data}")
         self.stages.append(Stage(f"score/{name}", (Command(words),), result, needs))
 
     def _backend(self) -> tuple[str, ...]:
@@ -324,10 +324,10 @@ def rasters(folder: Path) -> dict[str, Path]:
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder of rasters")
-    found = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in RASTERS}
-    if not found:
+    rasters = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in RASTERS}
+    if not rasters:
         raise InputError(f"{folder}: holds no raster ({', '.join(RASTERS)})")
-    return found
+    return rasters
 
 
 def spread(names: Sequence[str], share: float) -> list[str]:

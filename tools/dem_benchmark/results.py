@@ -45,15 +45,15 @@ def reduction(model: float | None, bicubic: float | None) -> float | None:
 
 def models(benchmark: Benchmark) -> dict[str, str]:
     """Models of the table with their headings; keys are the names of their scores."""
-    found = {"edsr": "EDSR"}
+    headings = {"edsr": "EDSR"}
     for name, variant in benchmark.land.variants.items():
-        found |= {name: f"DEM-SRNet, {variant.label}", f"{name}-symmetries": "… with symmetries"}
+        headings |= {name: f"DEM-SRNet, {variant.label}", f"{name}-symmetries": "… with symmetries"}
     stages = {"demsrnet": "pre-trained", "tiles": "carried on with tiles alone", "finetuned": "fine-tuned"}
     if benchmark.land.tiles is None:
         del stages["tiles"]
     for name, stage in stages.items():
-        found |= {name: f"DEM-SRNet, {stage}", f"{name}-symmetries": "… with symmetries"}
-    return found
+        headings |= {name: f"DEM-SRNet, {stage}", f"{name}-symmetries": "… with symmetries"}
+    return headings
 
 
 def collect(plan: Plan) -> dict[str, Any]:
@@ -107,11 +107,11 @@ def _mean(rows: list[dict[str, Any]]) -> dict[str, Any] | None:
     """Means over regions, each counting once: of RMSEs, and of percentages."""
     if not rows:
         return None
-    found: dict[str, Any] = {"regions": len(rows)}
+    mean_scores: dict[str, Any] = {"regions": len(rows)}
     for key in ("rmse_m", "percent_below_bicubic"):
         shared = [name for name in rows[0][key] if all(row[key].get(name) is not None for row in rows)]
-        found[key] = {name: fmean(row[key][name] for row in rows) for name in shared}
-    return found
+        mean_scores[key] = {name: fmean(row[key][name] for row in rows) for name in shared}
+    return mean_scores
 
 
 def _cells(plan: Plan, data: str) -> dict[str, float] | None:
@@ -126,41 +126,41 @@ def _cells(plan: Plan, data: str) -> dict[str, float] | None:
 
 def _data(plan: Plan) -> dict[str, Any]:
     """Regions and patches of every data set that is there."""
-    found = {}
+    data_sets = {}
     for stage in plan.stages:
         if stage.name.startswith("data/"):
             name = stage.name.partition("/")[2]
             held = {split: regions_of(plan.data(name), split) for split in ("train", "valid", "test")}
             if any(held.values()):
-                found[name] = {
+                data_sets[name] = {
                     split: {"regions": len(regions), "patches": sum(regions.values())}
                     for split, regions in held.items()
                 }
-    return found
+    return data_sets
 
 
 def _ablations(plan: Plan) -> list[dict[str, Any]]:
     """Runs beside the long ones, and what else was made of these."""
     ablations, land, ocean = plan.benchmark.ablations, plan.benchmark.land, plan.benchmark.ocean
-    found = []
+    entries = []
     if ablations is not None:
         fold = ablations.fold
         for name, variant in {"reference": reference(ablations), **ablations.variants}.items():
             data = plan.variant_data(fold, variant)
-            found.append(_entry(plan, name, variant, f"ablation/{name}", f"ablation/{name}", data))
+            entries.append(_entry(plan, name, variant, f"ablation/{name}", f"ablation/{name}", data))
         long = Variant(label=f"{plan.epochs(land.epochs)} epochs", topic="time")
-        found.append(_entry(plan, "long", long, f"{fold}/demsrnet", f"{fold}/demsrnet", fold))
+        entries.append(_entry(plan, "long", long, f"{fold}/demsrnet", f"{fold}/demsrnet", fold))
         for name, variant in land.variants.items():
             label = f"{variant.label}, {plan.epochs(variant.epochs or land.epochs)} epochs"
             longer = variant.model_copy(update={"label": label})
             run, data = f"{fold}/{name}", plan.variant_data(fold, variant)
-            found.append(_entry(plan, f"long-{name}", longer, run, run, data))
+            entries.append(_entry(plan, f"long-{name}", longer, run, run, data))
         mean = f"mean of the long run's last {ablations.average_last} checkpoints"
         if land.tiles is not None:
             carried = Variant(
                 label=f"carried on with tiles alone, {plan.epochs(land.tiles.epochs)} epochs", topic="data"
             )
-            found.append(_entry(plan, "tiles", carried, f"{fold}/tiles", f"{fold}/tiles", plan.tiles_data(fold)))
+            entries.append(_entry(plan, "tiles", carried, f"{fold}/tiles", f"{fold}/tiles", plan.tiles_data(fold)))
         others = ", ".join(variant.label for variant in land.variants.values())
         for name, label, topic in (
             ("averaged", mean, "weight averaging"),
@@ -168,14 +168,14 @@ def _ablations(plan: Plan) -> list[dict[str, Any]]:
             ("ensemble", f"the same, and of the long run of {others}", "ensemble"),
         ):
             made = Variant(label=label, topic=topic)
-            found.append(_entry(plan, name, made, f"{fold}/demsrnet", f"{fold}/{name}", fold, of_run=False))
+            entries.append(_entry(plan, name, made, f"{fold}/demsrnet", f"{fold}/{name}", fold, of_run=False))
     if ocean is not None:
         for name, variant in {
             "finetuned": Variant(label="as the recipe", topic="fine-tuning"),
             **ocean.variants,
         }.items():
-            found.append(_entry(plan, name, variant, f"ocean/{name}", f"ocean/{name}", "ocean"))
-    return [entry for entry in found if entry is not None]
+            entries.append(_entry(plan, name, variant, f"ocean/{name}", f"ocean/{name}", "ocean"))
+    return [entry for entry in entries if entry is not None]
 
 
 def _entry(

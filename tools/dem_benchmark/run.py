@@ -286,9 +286,9 @@ def duration(seconds: float) -> str:
 
 def times(output: Path, stages: Sequence[Stage]) -> dict[str, Any]:
     """Wall time, peak memory and commands of all stages that have run, for ``times.json``."""
-    found = [record for stage in stages if (record := Records(output).read(stage.name)) is not None]
+    records = [record for stage in stages if (record := Records(output).read(stage.name)) is not None]
     return {
-        "total_seconds": sum(record.seconds for record in found),
-        "peak_mib": max((record.peak_mib for record in found), default=0.0),
-        "stages": {record.name: {k: v for k, v in asdict(record).items() if k != "name"} for record in found},
+        "total_seconds": sum(record.seconds for record in records),
+        "peak_mib": max((record.peak_mib for record in records), default=0.0),
+        "stages": {record.name: {k: v for k, v in asdict(record).items() if k != "name"} for record in records},
     }

@@ -25,8 +25,8 @@ def regions_of(folder: Path, split: str) -> dict[str, int]:
         return {}
     with reading(path), open_h5(path) as handle:
         names = [value.decode() if isinstance(value, bytes) else str(value) for value in handle["region"][...]]
-    found, counts = np.unique(names, return_counts=True)
-    return {str(name): int(count) for name, count in zip(found, counts, strict=True)}
+    regions, counts = np.unique(names, return_counts=True)
+    return {str(name): int(count) for name, count in zip(regions, counts, strict=True)}
 
 
 def bounds_of(folder: Path, split: str) -> dict[str, tuple[float, float, float, float]]:
@@ -41,17 +41,17 @@ def bounds_of(folder: Path, split: str) -> dict[str, tuple[float, float, float, 
         cell = handle["cell_size_deg"][...] if "cell_size_deg" in handle else handle.attrs["cell_size_deg"]
         fine = max(int(key.split("_")[0]) for key in handle if key.replace("_", "").isdigit())
     side = np.broadcast_to(np.asarray(cell, float), names.shape) * fine
-    found = {}
+    bounds = {}
     for name in np.unique(names):
-        here = names == name
-        west, north = origin[here, 0], origin[here, 1]
-        found[str(name)] = (
+        inside = names == name
+        west, north = origin[inside, 0], origin[inside, 1]
+        bounds[str(name)] = (
             float(west.min()),
-            float((north - side[here]).min()),
-            float((west + side[here]).max()),
+            float((north - side[inside]).min()),
+            float((west + side[inside]).max()),
             float(north.max()),
         )
-    return found
+    return bounds
 
 
 def require_whole(folder: Path, groups: Iterable[Sequence[str]], wanted: dict[str, Sequence[str]]) -> None:

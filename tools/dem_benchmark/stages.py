@@ -42,7 +42,7 @@ def keys(stages: Sequence[Stage]) -> dict[str, str]:
 
     What was done under another key is not what is asked for.
     """
-    found: dict[str, str] = {}
+    keys: dict[str, str] = {}
     digests: dict[Path, str] = {}
     for stage in stages:
         for path in stage.inputs:
@@ -51,10 +51,10 @@ def keys(stages: Sequence[Stage]) -> dict[str, str]:
         description = {
             "commands": [command.words for command in stage.commands],
             "inputs": [digests[path] for path in stage.inputs],
-            "needs": [found[name] for name in stage.needs],
+            "needs": [keys[name] for name in stage.needs],
         }
-        found[stage.name] = hashlib.sha256(json.dumps(description).encode()).hexdigest()[:16]
-    return found
+        keys[stage.name] = hashlib.sha256(json.dumps(description).encode()).hexdigest()[:16]
+    return keys
 
 
 def _digest(path: Path) -> str:

@@ -9,14 +9,14 @@ from .results import BASELINES
 from .run import duration
 
 
-def markdown(found: Mapping[str, Any], commands: str) -> str:
+def markdown(results: Mapping[str, Any], commands: str) -> str:
     """All tables, with what has to be said beside them."""
-    parts = ["# DEM-SRNet: RMSE by region, metres", "", *_rmse(found), "", *_gains(found), "", *_notes(found)]
-    if found["ablations"]:
-        parts += ["", "## What each change bought", "", *_ablations(found["ablations"])]
-    if found["data"]:
-        parts += ["", "## Data", "", *_data(found["data"])]
-    parts += ["", "## Time and memory", "", *_times(found["times"]), "", f"`{commands}`"]
+    parts = ["# DEM-SRNet: RMSE by region, metres", "", *_rmse(results), "", *_gains(results), "", *_notes(results)]
+    if results["ablations"]:
+        parts += ["", "## What each change bought", "", *_ablations(results["ablations"])]
+    if results["data"]:
+        parts += ["", "## Data", "", *_data(results["data"])]
+    parts += ["", "## Time and memory", "", *_times(results["times"]), "", f"`{commands}`"]
     return "\n".join(parts) + "\n"
 
 
@@ -32,19 +32,19 @@ def _number(value: float | None, form: str = ".2f") -> str:
     return "–" if value is None else format(value, form)
 
 
-def _shown(found: Mapping[str, Any]) -> list[str]:
+def _shown(results: Mapping[str, Any]) -> list[str]:
     """Models that have been scored anywhere."""
-    return [name for name in found["models"] if any(name in row["rmse_m"] for row in found["rows"])]
+    return [name for name in results["models"] if any(name in row["rmse_m"] for row in results["rows"])]
 
 
-def _lines(found: Mapping[str, Any], key: str, columns: Sequence[str], form: str) -> list[str]:
+def _lines(results: Mapping[str, Any], key: str, columns: Sequence[str], form: str) -> list[str]:
     lines = []
     for kind in ("land", "ocean"):
-        rows = [row for row in found["rows"] if row["kind"] == kind]
+        rows = [row for row in results["rows"] if row["kind"] == kind]
         for row in rows:
             cells = [_number(row[key].get(name), form) for name in columns]
             lines.append(_line([row["region"], str(row["patches"]), *cells]))
-        mean = found["means"][kind]
+        mean = results["means"][kind]
         if mean is not None:
             cells = [f"**{_number(mean[key].get(name), form)}**" if name in mean[key] else "–" for name in columns]
             patches = str(sum(row["patches"] for row in rows))
@@ -52,20 +52,20 @@ def _lines(found: Mapping[str, Any], key: str, columns: Sequence[str], form: str
     return lines
 
 
-def _rmse(found: Mapping[str, Any]) -> list[str]:
-    columns = [*BASELINES, *_shown(found)]
-    head = _head(["test region", "patches", *BASELINES, *(found["models"][name] for name in _shown(found))])
-    return [*head, *_lines(found, "rmse_m", columns, ".2f")]
+def _rmse(results: Mapping[str, Any]) -> list[str]:
+    columns = [*BASELINES, *_shown(results)]
+    head = _head(["test region", "patches", *BASELINES, *(results["models"][name] for name in _shown(results))])
+    return [*head, *_lines(results, "rmse_m", columns, ".2f")]
 
 
-def _gains(found: Mapping[str, Any]) -> list[str]:
-    columns = _shown(found)
-    head = _head(["RMSE below bicubic, %", "patches", "conservative", *(found["models"][name] for name in columns)])
-    return [*head, *_lines(found, "percent_below_bicubic", ["conservative", *columns], ".1f")]
+def _gains(results: Mapping[str, Any]) -> list[str]:
+    columns = _shown(results)
+    head = _head(["RMSE below bicubic, %", "patches", "conservative", *(results["models"][name] for name in columns)])
+    return [*head, *_lines(results, "percent_below_bicubic", ["conservative", *columns], ".1f")]
 
 
-def _notes(found: Mapping[str, Any]) -> list[str]:
-    paper = found["paper"]
+def _notes(results: Mapping[str, Any]) -> list[str]:
+    paper = results["paper"]
     low, high = paper["land_percent_below_bicubic"]
     deep, shallow = paper["ocean_percent_below_bicubic"]
     lines = [
@@ -76,9 +76,9 @@ def _notes(found: Mapping[str, Any]) -> list[str]:
         "",
         "Every region was in neither training nor validation of the models that it scores. Means count regions once.",
     ]
-    if any(row["kind"] == "ocean" for row in found["rows"]):
-        fold = next(row["fold"] for row in found["rows"] if row["kind"] == "ocean")
-        lines += ["", f"{_stand_in(found['cells'])}Pre-trained models of ocean rows are those of the fold {fold}."]
+    if any(row["kind"] == "ocean" for row in results["rows"]):
+        fold = next(row["fold"] for row in results["rows"] if row["kind"] == "ocean")
+        lines += ["", f"{_stand_in(results['cells'])}Pre-trained models of ocean rows are those of the fold {fold}."]
     return lines
 
 
@@ -87,10 +87,11 @@ def _stand_in(cells: Mapping[str, Mapping[str, float] | None]) -> str:
     land, ocean = cells["land"], cells["ocean"]
     if land is None or ocean is None or land == ocean:
         return ""
-    there, here = (f"{size['coarse']:g} to {size['fine']:g}" for size in (ocean, land))
+    of_ocean, of_land = (f"{size['coarse']:g} to {size['fine']:g}" for size in (ocean, land))
     return (
-        f"Ocean: {there} arc-seconds stand in for {here}, for which there is no truth of the sea floor here. GEBCO's "
-        "sea floor is largely interpolated between soundings, so that a low error there partly means a smooth target. "
+        f"Ocean: {of_ocean} arc-seconds stand in for {of_land}, for which there is no truth of the sea floor here. "
+        "GEBCO's sea floor is largely interpolated between soundings, so that a low error there "
+        "partly means a smooth target. "
     )
 
 

@@ -30,8 +30,8 @@ def leaves(name: str, command: Any) -> Iterator[tuple[str, Any]]:
     if inner is None:
         yield name, command
         return
-    for word, each in inner.items():
-        yield from leaves(f"{name} {word}", each)
+    for word, subcommand in inner.items():
+        yield from leaves(f"{name} {word}", subcommand)
 
 
 def verb_page(name: str, command: Any) -> str:
@@ -39,8 +39,8 @@ def verb_page(name: str, command: Any) -> str:
     lines = [f"# earthsr {name}", ""]
     if hasattr(command, "commands"):
         lines += [plain(command.help or ""), ""]
-        for word, each in leaves(name, command):
-            lines += [f"## earthsr {word}", "", *_body(word, each)]
+        for word, leaf in leaves(name, command):
+            lines += [f"## earthsr {word}", "", *_body(word, leaf)]
     else:
         lines += _body(name, command)
     return "\n".join(lines)
@@ -50,9 +50,9 @@ def index_page() -> str:
     """Return the page that lists all verbs, exit codes and what they have in common."""
     rows = []
     for name, command in verbs().items():
-        for word, each in leaves(name, command):
+        for word, leaf in leaves(name, command):
             anchor = "" if word == name else f"#earthsr-{word.replace(' ', '-')}"
-            rows.append((f"[`earthsr {word}`]({name}.md{anchor})", plain(_summary(each))))
+            rows.append((f"[`earthsr {word}`]({name}.md{anchor})", plain(_summary(leaf))))
     return "\n".join(
         [
             "# Commands",

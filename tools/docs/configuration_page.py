@@ -94,19 +94,19 @@ def _default(field: FieldInfo) -> str:
 def _bounds(metadata: Any) -> str:
     """Return the limits of a number or list, as ``>= 1, <= 10``."""
     words = []
-    for each in _flat(metadata):
+    for constraint in _flat(metadata):
         for name, sign in SIGNS.items():
-            limit = getattr(each, name, None)
+            limit = getattr(constraint, name, None)
             if limit is not None:
                 words.append(f"{sign} {limit}")
-        if getattr(each, "min_length", None):
-            words.append(f"{each.min_length} or more")
+        if getattr(constraint, "min_length", None):
+            words.append(f"{constraint.min_length} or more")
     return ", ".join(words)
 
 
 def _flat(metadata: Any) -> Iterator[Any]:
-    for each in metadata:
-        yield from _flat(each.metadata) if isinstance(each, FieldInfo) else (each,)
+    for item in metadata:
+        yield from _flat(item.metadata) if isinstance(item, FieldInfo) else (item,)
 
 
 def _type(annotation: Any, bounds: str = "") -> str:
@@ -115,9 +115,9 @@ def _type(annotation: Any, bounds: str = "") -> str:
     if origin is Annotated:
         return _type(inner[0], ", ".join(filter(None, (bounds, _bounds(inner[1:])))))
     if origin is Literal:
-        return " or ".join(code(json.dumps(each)) for each in inner)
+        return " or ".join(code(json.dumps(member)) for member in inner)
     if origin in (Union, UnionType):
-        return " or ".join(_type(each, "" if each is NoneType else bounds) for each in inner)
+        return " or ".join(_type(member, "" if member is NoneType else bounds) for member in inner)
     if origin is list:
         text = f"list of {_type(inner[0])}"
     else:

@@ -45,7 +45,7 @@ def _looked_up(name: str, obj: griffe.Object) -> str | None:
     scope: griffe.Object | griffe.Alias | None = obj
     while scope is not None:
         if first in scope.members:
-            found = scope.members[first]
-            return (found.target_path if isinstance(found, griffe.Alias) else found.path) + dot + rest
+            member = scope.members[first]
+            return (member.target_path if isinstance(member, griffe.Alias) else member.path) + dot + rest
         scope = scope.parent
     return None

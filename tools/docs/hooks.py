@@ -41,7 +41,7 @@ def _with_verbs(entry: Any) -> Any:
     if inside == index:
         pages = [{f"earthsr {name}": f"{command_pages.FOLDER}/{name}.md"} for name in command_pages.verbs()]
         return {title: [index, *pages]}
-    return {title: [_with_verbs(each) for each in inside] if isinstance(inside, list) else inside}
+    return {title: [_with_verbs(page) for page in inside] if isinstance(inside, list) else inside}
 
 
 def generated_pages() -> dict[str, str]:

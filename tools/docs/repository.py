@@ -26,10 +26,10 @@ _FENCE = re.compile(r"(^```.*?^```[^\n]*$)", re.MULTILINE | re.DOTALL)
 
 def root_pages(repository: Path) -> dict[str, str]:
     """Markdown of the repository's own pages by their place in the site, links rewritten."""
-    found = {source: page for source, page in PAGES.items() if (repository / source).is_file()}
+    pages = {source: page for source, page in PAGES.items() if (repository / source).is_file()}
     return {
         page: site_links((repository / source).read_text(encoding="utf-8"), source, page, repository)
-        for source, page in found.items()
+        for source, page in pages.items()
     }
 
 

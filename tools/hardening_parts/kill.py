@@ -199,12 +199,12 @@ def _old_output(path: Path) -> None:
 
 def digests(folder: Path) -> dict[str, str]:
     """What every file that is no part or lock holds: values where bytes hold times, nothing of pictures."""
-    found = {}
+    of_files = {}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
         if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts):
-            found[name] = _digest(path)
-    return found
+            of_files[name] = _digest(path)
+    return of_files
 
 
 def _digest(path: Path) -> str:
@@ -250,4 +250,4 @@ def _plain(value):
     """Leave out what is measured: times, and what stands in texts with them."""
     if isinstance(value, dict):
         return {k: _plain(v) for k, v in value.items() if not any(word in k.lower() for word in _MEASURED)}
-    return [_plain(each) for each in value] if isinstance(value, list) else value
+    return [_plain(item) for item in value] if isinstance(value, list) else value

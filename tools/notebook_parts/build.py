@@ -129,9 +129,9 @@ def _write(folder: Path, name: str, cells: Sequence[Cell], executed: Any) -> Non
         for cell, done in zip(notebook.cells, executed.cells, strict=True):
             if cell.cell_type == "code":
                 cell["execution_count"], cell["outputs"] = done.execution_count, done.outputs
-        found = list(differences(notebook, cells, language))
-        if found:
-            raise NotebookError(f"{name}: not written: {'; '.join(found)}")
+        problems = list(differences(notebook, cells, language))
+        if problems:
+            raise NotebookError(f"{name}: not written: {'; '.join(problems)}")
         made[place(folder, name, language)] = nbformat.writes(notebook, version=4) + "\n"
     for path, text in made.items():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -141,7 +141,7 @@ def _write(folder: Path, name: str, cells: Sequence[Cell], executed: Any) -> Non
 def write_pictures(notebook: Any, folder: Path) -> list[Path]:
     """Write PNG outputs, and GIFs that stand in HTML, as files called after their cells."""
     folder.mkdir(parents=True, exist_ok=True)
-    found = []
+    files = []
     for cell in notebook.cells:
         for number, output in enumerate(cell.get("outputs", [])):
             data = output.get("data", {})
@@ -149,16 +149,16 @@ def write_pictures(notebook: Any, folder: Path) -> list[Path]:
             if "image/png" in data:
                 embedded.append(("png", data["image/png"]))
             for kind, letters in embedded:
-                found.append(folder / f"{cell.id}-{number}.{kind}")
-                found[-1].write_bytes(base64.b64decode(letters))
-    return found
+                files.append(folder / f"{cell.id}-{number}.{kind}")
+                files[-1].write_bytes(base64.b64decode(letters))
+    return files
 
 
 def printed(notebook: Any) -> list[str]:
     """Texts that the cells of an executed notebook have shown."""
-    found = []
+    texts = []
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
             text = output.get("text") or output.get("data", {}).get("text/plain", "")
-            found.append(text.rstrip("\n"))
-    return found
+            texts.append(text.rstrip("\n"))
+    return texts

@@ -35,24 +35,24 @@ def problems(folder: Path, name: str) -> list[str]:
         cells = read_source(folder / "src" / f"{name}.py")
     except NotebookError as error:
         return [str(error)]
-    found, outputs = [], {}
+    notes, outputs = [], {}
     for language in LANGUAGES:
         path = place(folder, name, language)
         try:
             notebook = nbformat.read(path, as_version=4)
             nbformat.validate(notebook)
         except (OSError, ValueError, nbformat.ValidationError) as error:
-            found.append(f"{path}: cannot be read ({str(error).splitlines()[0]}); build it")
+            notes.append(f"{path}: cannot be read ({str(error).splitlines()[0]}); build it")
             continue
-        found += [f"{path}: {problem}" for problem in differences(notebook, cells, language)]
+        notes += [f"{path}: {problem}" for problem in differences(notebook, cells, language)]
         if path.stat().st_size > MOST_BYTES:
-            found.append(f"{path}: {path.stat().st_size:,} bytes, expected at most {MOST_BYTES:,}; draw smaller")
+            notes.append(f"{path}: {path.stat().st_size:,} bytes, expected at most {MOST_BYTES:,}; draw smaller")
         outputs[language] = [
             (cell.execution_count, cell.outputs) for cell in notebook.cells if cell.cell_type == "code"
         ]
-    if len(outputs) == len(LANGUAGES) and any(each != outputs["en"] for each in outputs.values()):
-        found.append(f"{name}: the languages' outputs differ; build it, which executes once for both")
-    return found
+    if len(outputs) == len(LANGUAGES) and any(shown != outputs["en"] for shown in outputs.values()):
+        notes.append(f"{name}: the languages' outputs differ; build it, which executes once for both")
+    return notes
 
 
 def differences(notebook: Any, cells: Sequence[Cell], language: str) -> Iterator[str]:

@@ -64,9 +64,9 @@ def read_source(path: Path) -> list[Cell]:
         if cell.cell_type == "markdown":
             expected, language = list(LANGUAGES)[len(words)], cell.metadata.get("lang")
             if language != expected:
-                found = f'lang="{language}"' if language else "no lang"
+                given = f'lang="{language}"' if language else "no lang"
                 raise NotebookError(
-                    f"{path}: the text that begins {start(cell.source)} has {found}, expected "
+                    f"{path}: the text that begins {start(cell.source)} has {given}, expected "
                     f'lang="{expected}": every text stands in English and, right after it, in Chinese'
                 )
             if not cell.source.strip():
@@ -101,10 +101,10 @@ def parameters_replaced(cells: Sequence[Cell], **values: str | bool) -> list[Cel
     made = list(cells)
     for name, value in values.items():
         line = re.compile(rf"^{name} = .*$", re.MULTILINE)
-        found = [(i, n) for i, cell in enumerate(made) if isinstance(cell, Code) for n in line.findall(cell.source)]
-        if len(found) != 1:
-            raise NotebookError(f"the line '{name} = …' is there {len(found)} times, expected once")
-        where = found[0][0]
+        lines = [(i, n) for i, cell in enumerate(made) if isinstance(cell, Code) for n in line.findall(cell.source)]
+        if len(lines) != 1:
+            raise NotebookError(f"the line '{name} = …' is there {len(lines)} times, expected once")
+        where = lines[0][0]
         cell = made[where]
         assert isinstance(cell, Code)
         text = f'{name} = "{value}"' if isinstance(value, str) else f"{name} = {value}"
