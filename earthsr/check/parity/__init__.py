@@ -6,8 +6,7 @@ Records are compared with each other: of two backends in one process, or of two 
 """
 
 from earthsr.check.parity.compare import Comparison, Row, compare, write_report
-from earthsr.check.parity.measure import measure
-from earthsr.check.parity.record import Record, read_record, write_record
+from earthsr.check.parity.measure import Record, measure, read_record, write_record
 from earthsr.check.parity.run import ParityRun, run_parity
 
 __all__ = [

@@ -10,8 +10,7 @@ from typing import Any
 
 from earthsr.backend import Backend, WeightsBackend, choose_backend, training_backends
 from earthsr.check.parity.compare import Comparison, compare, require_same_inputs, require_same_setup, write_report
-from earthsr.check.parity.measure import describe_setup, input_arrays, measure
-from earthsr.check.parity.record import Record, read_record, write_record
+from earthsr.check.parity.measure import Record, describe_setup, input_arrays, measure, read_record, write_record
 from earthsr.config import Config
 from earthsr.errors import BackendError, DataError, InputError
 from earthsr.models import initial_weights, read_weights, require_same_spec, resolve_checkpoint
