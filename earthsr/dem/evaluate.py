@@ -24,8 +24,7 @@ from earthsr.evaluation.baselines import baseline
 from earthsr.evaluation.figures import comparison, save, score_bars
 from earthsr.evaluation.report import ELEVATION, Columns, score_table
 from earthsr.geo.terrain import slope_degrees
-from earthsr.tasks.base import TaskScores
-from earthsr.tasks.findings import Findings, Pictures, Tables, provenance_of
+from earthsr.tasks.base import Findings, Pictures, Tables, TaskScores, provenance_of
 
 #: Regions that are drawn at most; the report lists the others.
 MOST: Final = 8

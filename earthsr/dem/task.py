@@ -28,9 +28,8 @@ from earthsr.evaluation.baselines import BASELINES, baseline
 from earthsr.evaluation.statistics import ErrorStatistics, patch_statistics
 from earthsr.models import MSELoss, NetworkSpec, Objective, spec_from_dict
 from earthsr.ranks import ALONE, Rank
-from earthsr.tasks.base import PendingArray, Predictor, Task
+from earthsr.tasks.base import Findings, PendingArray, Predictor, Task
 from earthsr.tasks.batches import ParityBatches, patch_batches
-from earthsr.tasks.findings import Findings
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from earthsr.landuse.rollout import predict_maps
 from earthsr.landuse.scores import FieldScores, LandUseScores
 from earthsr.landuse.split import LandUseData
 from earthsr.landuse.tile_task import TileTask
-from earthsr.tasks.findings import Findings, Pictures, Tables, provenance_of
+from earthsr.tasks.base import Findings, Pictures, Tables, provenance_of
 
 _ORACLE = (
     "The forcing is an oracle: fractions aggregated from the truth itself. With a scenario's own fractions scores are "

@@ -32,9 +32,8 @@ from earthsr.landuse.split_file import tile_size_of
 from earthsr.landuse.tile_task import TileTask, field_values, probabilities
 from earthsr.models import CrossEntropyLoss, MSELoss, Objective
 from earthsr.ranks import ALONE, Rank
-from earthsr.tasks.base import Predictor
+from earthsr.tasks.base import Findings, Predictor
 from earthsr.tasks.batches import ParityBatches
-from earthsr.tasks.findings import Findings
 
 
 class LandUse(TileTask):

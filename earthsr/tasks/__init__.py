@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from earthsr.config import Config, workload_of
 from earthsr.errors import ConfigError
-from earthsr.tasks.base import Predictor, Task, TaskScores
-from earthsr.tasks.findings import Findings
+from earthsr.tasks.base import Findings, Predictor, Task, TaskScores
 
 __all__ = ["Findings", "Predictor", "Task", "TaskScores", "task_for"]
 
