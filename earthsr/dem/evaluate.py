@@ -27,7 +27,7 @@ from earthsr.geo.terrain import slope_degrees
 from earthsr.tasks.base import Findings, Pictures, Tables, TaskScores, provenance_of
 
 #: Regions that are drawn at most; the report lists the others.
-MOST: Final = 8
+MOST_REGIONS: Final = 8
 
 # Sides of a picture in patches, where there are neighbours.
 _SIDE: Final = 2
@@ -230,7 +230,7 @@ class Chosen:
     """Other regions."""
 
 
-def choose_regions(source: DemData, most: int = MOST) -> Chosen:
+def choose_regions(source: DemData, most: int = MOST_REGIONS) -> Chosen:
     """Choose the regions with most patches, and of each the patch with the steepest ground.
 
     Nothing where the file does not name regions. A void counts as flat ground, so that a patch with few cells is not
