@@ -196,7 +196,8 @@ def one_landuse(options: argparse.Namespace) -> dict[str, Any]:
 
 def one_dem(options: argparse.Namespace) -> dict[str, Any]:
     from earthsr.backend import Model
-    from earthsr.dem.predict.enlarge import PredictOptions, enlarge, make_plan
+    from earthsr.dem.predict.enlarge import enlarge
+    from earthsr.dem.predict.plan import PredictOptions, make_plan
     from earthsr.geo import Georeference, MemorySink, array_source
     from earthsr.models import Precision
 

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from earthsr.data.normalise import Normalisation
-from earthsr.dem.predict.enlarge import PredictOptions
+from earthsr.dem.predict.plan import PredictOptions
 from earthsr.models import DemSRNetSpec, write_weights
 
 CELL = 1 / 240
@@ -71,7 +71,7 @@ def run_predict(words: list[str]) -> dict[str, Any]:
 def bare(checkpoint: Path, backend: str, amp: str, source: Path, options: PredictOptions) -> float:
     """Output megapixels per second of the model alone on the windows that a prediction reads."""
     from earthsr.backend import Model
-    from earthsr.dem.predict.enlarge import make_plan
+    from earthsr.dem.predict.plan import make_plan
     from earthsr.geo import open_source
     from earthsr.inference.blend import batches
     from earthsr.models import Precision

@@ -11,7 +11,7 @@ from earthsr.cli.options import Backend, Checkpoint, Device, Json, show
 
 if TYPE_CHECKING:
     from earthsr.backend import Model
-    from earthsr.dem.predict.enlarge import PredictOptions
+    from earthsr.dem.predict.plan import PredictOptions
 
 _INPUT = "Elevation in metres: GeoTIFF, NetCDF (FILE.nc:VARIABLE), Zarr; or .npz and .h5 of bare arrays."
 _OUTPUT = "Where to write: .tif (Cloud Optimized GeoTIFF), .nc or .zarr; .npz or .h5 for arrays."
@@ -83,7 +83,7 @@ def predict(
     patches, else the only one.
     """
     from earthsr.api import from_pretrained
-    from earthsr.dem.predict.enlarge import PredictOptions
+    from earthsr.dem.predict.plan import PredictOptions
     from earthsr.errors import InputError
     from earthsr.log import set_up_logger
     from earthsr.models import Precision

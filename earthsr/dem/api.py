@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from earthsr.backend import Model
 from earthsr.data.arrays import SUFFIXES
 from earthsr.dem.predict.arrays import predict_array, predict_file
-from earthsr.dem.predict.enlarge import Mode, PredictOptions
+from earthsr.dem.predict.plan import Mode, PredictOptions
 from earthsr.dem.predict.rasters import Box, predict_dataarray, predict_raster
 from earthsr.errors import InputError
 from earthsr.geo.elevations import Positive

@@ -6,9 +6,9 @@ import pytest
 from earthsr.backend import Model
 from earthsr.data.normalise import Normalisation
 from earthsr.data.patches import restore, transform
-from earthsr.dem.predict import enlarge as module
-from earthsr.dem.predict.enlarge import PredictOptions, enlarge, make_plan
-from earthsr.dem.predict.raster_stats import survey
+from earthsr.dem.predict import plan as module
+from earthsr.dem.predict.enlarge import enlarge
+from earthsr.dem.predict.plan import PredictOptions, make_plan, survey
 from earthsr.errors import DataError, InputError
 from earthsr.geo import Georeference, MemorySink, Window, array_source
 from earthsr.models import DemSRNetSpec

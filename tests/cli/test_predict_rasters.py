@@ -14,7 +14,7 @@ import pytest
 import earthsr
 from earthsr.backend import Model
 from earthsr.data.normalise import Normalisation
-from earthsr.dem.predict.enlarge import PredictOptions
+from earthsr.dem.predict.plan import PredictOptions
 from earthsr.dem.predict.rasters import predict_raster
 from earthsr.errors import EarthsrWarning, InputError
 from earthsr.models import DemSRNetSpec, write_weights

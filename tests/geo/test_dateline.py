@@ -9,11 +9,11 @@ import pytest
 import earthsr
 from earthsr.backend import Model
 from earthsr.data.normalise import Normalisation
-from earthsr.dem.predict import enlarge as module
+from earthsr.dem.predict import plan as module
 from earthsr.dem.predict.conserve import area_mean, area_weights
-from earthsr.dem.predict.enlarge import PredictOptions, enlarge, make_plan
+from earthsr.dem.predict.enlarge import enlarge
 from earthsr.dem.predict.ensemble import halo_of
-from earthsr.dem.predict.raster_stats import survey
+from earthsr.dem.predict.plan import PredictOptions, make_plan, survey
 from earthsr.errors import DataError, EarthsrWarning, InputError
 from earthsr.geo import Georeference, MemorySink, Window, array_source
 from earthsr.geo.georeference import read_window

@@ -16,10 +16,10 @@ import numpy as np
 import earthsr
 from earthsr.backend import Model
 from earthsr.data.normalise import Normalisation
-from earthsr.dem.predict.enlarge import CHUNK, EnlargePlan, EnlargeResult, PredictOptions, enlarge, make_plan
+from earthsr.dem.predict.enlarge import EnlargeResult, enlarge
 from earthsr.dem.predict.ensemble import Member, takes_patch_means
 from earthsr.dem.predict.placement import measured_offset, move, offset_of
-from earthsr.dem.predict.raster_stats import survey
+from earthsr.dem.predict.plan import CHUNK, EnlargePlan, PredictOptions, make_plan, survey
 from earthsr.errors import EarthsrWarning, InputError
 from earthsr.geo import (
     MemorySink,
