@@ -319,9 +319,20 @@ def test_arrays_that_are_no_elevation(tmp_path, weights, any_backend, arrays, me
 
 
 def test_outputs_that_are_there_are_kept(tmp_path, weights, elevation, any_backend):
-    predict_refused(tmp_path, any_backend, weights, elevation, "is there already", target="in.npz")
-    again = call_cli("predict", weights, elevation, elevation, "--backend", any_backend, "--overwrite")
+    target = tmp_path / "out.npz"
+    target.write_bytes(b"of an earlier run")
+    predict_refused(tmp_path, any_backend, weights, elevation, "is there already")
+    again = call_cli("predict", weights, elevation, target, "--backend", any_backend, "--overwrite")
     assert again.returncode == 0, again.stderr
+    with np.load(target) as archive:
+        assert "elevation" in archive.files
+
+
+def test_an_input_is_not_replaced_by_what_is_made_of_it(tmp_path, weights, elevation, any_backend):
+    before = elevation.read_bytes()
+    done = call_cli("predict", weights, elevation, elevation, "--backend", any_backend, "--overwrite")
+    assert_refused(done, elevation.name, "is the input", "another name")
+    assert elevation.read_bytes() == before
 
 
 def test_sample_data_do_not_replace_data(tmp_path, data_dir):
