@@ -1,7 +1,7 @@
 """Every command of README and the documents runs as it is written, or stands in ``accounts.py`` with a reason.
 
 Each document has a workplace of its own (``workplace.py``), as fresh as a clone. Its blocks are run from top to bottom,
-each in a shell that begins at the root, and stop at the first command that fails.
+each in a shell that begins at the root, and stop at the first command that fails (``shell.py``).
 """
 
 import re
@@ -16,6 +16,7 @@ from earthsr.config import Config, from_mapping
 from tests.conftest import BACKENDS, REPOSITORY, installed
 from tests.docs.accounts import ACCOUNTS, PROGRAMS, account_of, speaks
 from tests.docs.blocks import SHOWN, TYPED, Block, blocks, commands, documents
+from tests.docs.shell import run_script
 from tests.docs.words import calls, fault, takes
 from tests.docs.workplace import environment, make_workplace
 
@@ -24,6 +25,7 @@ SHELLS = tuple(language for language in TYPED if language != "python")
 WRITTEN = {"CONTRIBUTING.md": "tests/contributing/test_examples.py"}
 #: One command; the longest, parity of both backends, takes a third of it.
 SECONDS = 180
+TEXT = dict(capture_output=True, text=True)
 HELP = (
     "Either the document is wrong, or the command needs a file that tests/docs/workplace.py could make, or it cannot "
     "be run so and needs an entry in tests/docs/accounts.py that says why and what is run instead."
@@ -176,22 +178,19 @@ def test_the_commands_of(document, template, tmp_path):
         if block.language == "python":
             if document in PROGRAMS:
                 continue
-            words, script = [sys.executable, "-"], block.text
+            script = block.text
         else:
             for command in commands(block):
                 if account_of(command).check is not None:
                     account_of(command).check(command.text)
-            words, script = ["bash"], script_of(block)
+            script = script_of(block)
+        seconds = SECONDS * max(1, script.count("\n"))
         try:
-            done = subprocess.run(
-                words,
-                input=script,
-                cwd=place,
-                env=environment(),
-                capture_output=True,
-                text=True,
-                timeout=SECONDS * max(1, script.count("\n")),
-            )
+            if block.language == "python":
+                words = [sys.executable, "-"]
+                done = subprocess.run(words, input=script, cwd=place, env=environment(), **TEXT, timeout=seconds)
+            else:
+                done = run_script(script, place, environment(), seconds)
         except subprocess.TimeoutExpired as error:
             pytest.fail(f"{block}: took more than {error.timeout:.0f} s\n{script}\n{HELP}")
         assert done.returncode == 0, f"{block}: exit {done.returncode}\n{done.stdout}\n{done.stderr}\n{HELP}"
