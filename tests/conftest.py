@@ -36,6 +36,29 @@ from earthsr.samples.world import WorldSpec
 REPOSITORY = Path(__file__).resolve().parent.parent
 CONFIGS = REPOSITORY / "configs"
 BACKENDS = ("torch", "mindspore")
+#: Files of about half a minute of processor time and more, longest first: they train, compile or start processes.
+LONGEST = (
+    "docs/test_commands.py",
+    "tutorials/test_notebooks.py",
+    "cli/test_landuse_demo.py",
+    "backends/test_training.py",
+    "check/parity/test_parity.py",
+    "training/distributed/test_training.py",
+    "landuse/reconstruct/test_ending.py",
+    "backends/test_engine.py",
+    "backends/test_export.py",
+    "cli/test_landuse.py",
+    "landuse/reconstruct/test_whole.py",
+    "check/parity/test_resume.py",
+    "docs/test_site.py",
+    "docs/test_examples.py",
+    "cli/test_parity.py",
+    "cli/test_cli.py",
+    "backends/test_enlarge.py",
+    "landuse/reconstruct/test_areas.py",
+    "contributing/test_examples.py",
+    "test_api.py",
+)
 #: Folders whose tests are of documents and of scripts beside the package, and get the marker docs.
 ABOUT_DOCUMENTS = ("contributing", "docs", "tools", "tutorials")
 
@@ -51,8 +74,9 @@ def backend_parameters():
 
 
 def pytest_collection_modifyitems(items):
-    """Begin with the file whose one test trains for minutes: whole files are shared out, and it would end alone."""
-    items.sort(key=lambda item: item.path.name != "test_landuse_demo.py")
+    """Begin with the files that take longest: whole files are shared out, and one that begins late ends alone."""
+    rank = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: rank.get(item.path.relative_to(REPOSITORY / "tests").as_posix(), len(rank)))
     for item in items:
         if item.get_closest_marker("slow"):
             # Coverage is that of the quick tests (pyproject.toml).

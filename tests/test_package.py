@@ -10,7 +10,7 @@ import zipfile
 import pytest
 import yaml
 
-from tests.conftest import REPOSITORY
+from tests.conftest import LONGEST, REPOSITORY
 
 
 @pytest.fixture(scope="module")
@@ -83,3 +83,7 @@ def test_the_citation_names_the_version_of_the_package():
     citation = yaml.safe_load((REPOSITORY / "CITATION.cff").read_text())
     project = tomllib.loads((REPOSITORY / "pyproject.toml").read_text())["project"]
     assert (citation["version"], citation["license"]) == (project["version"], project["license"])
+
+
+def test_the_files_that_tests_begin_with_are_there():
+    assert [name for name in LONGEST if not (REPOSITORY / "tests" / name).is_file()] == []

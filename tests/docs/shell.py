@@ -1,7 +1,7 @@
-"""A reader's shell whose ``earthsr`` runs in the process of the tests: frameworks are imported once, not by each command.
+"""A reader's shell whose ``earthsr`` runs in the process of the tests: frameworks are imported once, not each time.
 
-What bash does with a line stays bash's: quotes, patterns of names, folders, pipes and exit codes. A function of the shell
-stands for the program; what looks for its file, as ``torchrun … $(which earthsr)`` does, finds the real one.
+What bash does with a line stays bash's: quotes, patterns of names, folders, pipes and exit codes. A function of the
+shell stands for the program; what looks for its file, as ``torchrun … $(which earthsr)`` does, finds the real one.
 """
 
 import contextlib
