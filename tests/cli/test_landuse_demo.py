@@ -28,9 +28,12 @@ def test_the_rollout_beats_every_baseline_in_blocks_and_years_that_were_held_out
     rollout = scores["rollout"]
     for name in BASELINES:
         assert rollout["miou"] > scores[name]["miou"], name
+        assert rollout["accuracy"] > scores[name]["accuracy"], name
         assert rollout["change"]["figure_of_merit"] > (scores[name]["change"]["figure_of_merit"] or 0), name
     # An upper bound, and a lower one: what the model makes of its own maps lies between.
     assert scores["no_prior"]["miou"] < rollout["miou"] < scores["true_prior"]["miou"]
+    merit = {name: scores[name]["change"]["figure_of_merit"] for name in ("rollout", "true_prior")}
+    assert merit["rollout"] < merit["true_prior"]
     # Figures that a reader is shown, and a page that needs nothing beside it.
     assert {path.stem for path in (run / "evaluation" / "figures").glob("*.png")} >= {
         "rollout",
