@@ -339,9 +339,8 @@ plt.show()
 # %%
 with xarray.open_dataset(folder / "maps.nc", engine="h5netcdf", mask_and_scale=False) as maps:
     variable = next(name for name in maps.data_vars if maps[name].ndim == 3)
-    made = world.table.index(
-        maps[variable].values, "maps.nc", nodata=255
-    )  # from the table's codes to numbers of classes
+    codes = maps[variable].values
+    made = world.table.index(codes, "maps.nc", codes != 255)  # from the table's codes to numbers of classes
     years = [int(year) for year in np.asarray(maps[maps[variable].dims[0]].dt.year)]
 east = round((test_west - west) / grid.cell_x)
 made = made[:, :, east:]
