@@ -10,13 +10,22 @@ import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Final, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from earthsr.errors import DataError, EarthsrWarning, InputError
-from earthsr.geo.fills import STANDARD_FILLS, Fill, count_of, is_isolated, undeclared_fills
+from earthsr.geo.fills import (
+    STANDARD_FILLS,
+    Fill,
+    attributes_command,
+    count_of,
+    declaring,
+    is_isolated,
+    undeclared_fills,
+)
 from earthsr.geo.georeference import Source
 from earthsr.geo.values import Packing, number_text, require_metres
 from earthsr.geo.window import Window
@@ -51,7 +60,7 @@ class Elevations:
     """A raster of elevations; :func:`elevations` makes it."""
 
     def __init__(
-        self, source: Source, positive: Positive | None, keep: Sequence[float], option: str, warn_of_units: bool
+        self, source: Source, positive: Positive | None, keep: Sequence[float], option: str | None, warn_of_units: bool
     ) -> None:
         self._source, self.name, self._option = source, source.name, option
         self.notes: list[str] = []
@@ -59,9 +68,9 @@ class Elevations:
         place = source.georeference
         self.assumed_metres = not place.units.strip()
         """Whether nobody says the units."""
-        if warn_of_units or not self.assumed_metres:
+        if option is not None and (warn_of_units or not self.assumed_metres):
             require_metres(place.units, self.name)
-        if self.assumed_metres:
+        if option is not None and self.assumed_metres:
             self.notes.append(f"{self.name}: has no units, metres are assumed")
         packing: Packing = getattr(source, "packing", Packing())
         self._turned = self._points_down(positive)
@@ -87,8 +96,14 @@ class Elevations:
         values = self._values(window)
         require_plausible(values, self, window, self._option)
         for fill in undeclared_fills(values, self._known):
-            if fill.value in STANDARD_FILLS or self._stands_alone(fill):
-                raise self._refused(fill, window)
+            common = fill.value in STANDARD_FILLS
+            if common or self._stands_alone(fill):
+                words = self._words(fill, window)
+                # Nobody could say of such a number that it is ground: it is no more than likely to be a fill value.
+                if self._option is None and not common:
+                    self._say(words)
+                else:
+                    raise DataError(f"{self.name}: {words}")
             self._known.add(fill.value)
         return values
 
@@ -101,14 +116,19 @@ class Elevations:
         """Whether a number is far from all its neighbours not in one window alone, but in the whole raster."""
         return all(is_isolated(self._values(block), fill) for block in _blocks(self.georeference))
 
-    def _refused(self, fill: Fill, window: Window) -> DataError:
+    def _words(self, fill: Fill, window: Window) -> str:
         count = sum(count_of(self._values(block), fill.value) for block in _blocks(self.georeference))
         stored = self.packing.typed(float(fill.value))
         others = "" if math.isinf(fill.gap) else f", {fill.gap:.0f} m and more from every neighbour"
-        return DataError(
-            f"{self.name}: {count} cells hold {stored}{others} (the first in row {window.row + fill.row}, column "
+        remedy = (
+            declaring(stored, self.name)
+            if self._option is None
+            else f"{self._option} {stored} makes them voids, --keep {stored} keeps them as ground"
+        )
+        return (
+            f"{count} cells hold {stored}{others} (the first in row {window.row + fill.row}, column "
             f"{(window.column + fill.column) % self.georeference.columns}), as a fill value that the file does not "
-            f"declare; {self._option} {stored} makes them voids, --keep {stored} keeps them as ground"
+            f"declare; {remedy}"
         )
 
     def _points_down(self, given: Positive | None) -> bool:
@@ -126,16 +146,17 @@ class Elevations:
         if counts in POSITIVES and named and counts != named:
             raise DataError(
                 f"{self.name}: standard_name {standard} counts {named} and the attribute positive says {counts}; "
-                "--positive up or --positive down says which it is"
+                f"{self._either('--positive up or --positive down says which it is')}"
             )
         reason = f"positive: {counts}" if counts == "down" else f"standard_name {standard}" if named == "down" else ""
         if reason:
             if counts != "down" and self._below_zero() > 0.5:
                 raise DataError(
-                    f"{self.name}: {reason} counts down, and most values are negative; --positive up says that they "
-                    "are heights, --positive down that they are depths"
+                    f"{self.name}: {reason} counts down, and most values are negative; "
+                    f"{self._either('--positive up says that they are heights, --positive down that they are depths')}"
                 )
-            self._say(f"depths ({reason}) are turned into heights; --positive up leaves them as they are")
+            leave = "" if self._option is None else "; --positive up leaves them as they are"
+            self._say(f"depths ({reason}) are turned into heights{leave}")
             return True
         words = f"{_variable(self._source)} {attributes.get('long_name', '')} {standard}"
         if counts == "up" or named == "up" or not _DEPTH.search(words) or _HEIGHT.search(words):
@@ -143,10 +164,21 @@ class Elevations:
         if self._below_zero() <= 0.5:
             raise DataError(
                 f"{self.name}: is called {' '.join(words.split())}, its values are positive, and nothing says which "
-                "way they count; --positive down says that they are depths, --positive up that they are heights"
+                "way they count; "
+                f"{self._either('--positive down says that they are depths, --positive up that they are heights')}"
             )
-        self._say(f"is called {' '.join(words.split())} and is negative: taken as heights; --positive down turns it")
+        turn = "" if self._option is None else "; --positive down turns it"
+        self._say(f"is called {' '.join(words.split())} and is negative: taken as heights{turn}")
         return False
+
+    def _either(self, options: str) -> str:
+        """How to say which way values count: options of a command, else what an attribute says."""
+        if self._option is not None:
+            return options
+        if not Path(self.name.partition(": ")[0]).suffix:
+            return "attributes positive=up and standard_name=height say that they are heights (down, depth: depths)"
+        command = attributes_command(self.name, standard_name="height", positive="up")
+        return f"{command} says that they are heights (depth and down: depths)"
 
     def _say(self, text: str) -> None:
         self.notes.append(f"{self.name}: {text}")
@@ -192,7 +224,7 @@ def elevations(
     *,
     positive: Positive | None = None,
     keep: Sequence[float] = (),
-    option: str = "--nodata",
+    option: str | None = "--nodata",
     warn_of_units: bool = True,
 ) -> Elevations:
     """See a raster as elevations: in metres, positive up, each value possible on Earth.
@@ -206,8 +238,10 @@ def elevations(
         into heights.
     keep : sequence of float
         Stored numbers that are ground although they stand alone and are repeated.
-    option : str
-        By which a fill value of the raster is named, for messages.
+    option : str, optional
+        By which a fill value of the raster is named, for messages. None where nothing of this can be said beside the
+        file, as of one feature among others, whose units the caller knows: then messages say how to mend the file, and
+        a number that is only likely to be a fill value is a warning.
     warn_of_units : bool
         Whether to warn where nobody says the units; metres are assumed either way.
 
@@ -221,7 +255,9 @@ def elevations(
     return Elevations(source, positive, keep, option, warn_of_units)
 
 
-def require_plausible(values: NDArray[np.float32], source: Source, window: Window, option: str = "--nodata") -> None:
+def require_plausible(
+    values: NDArray[np.float32], source: Source, window: Window, option: str | None = "--nodata"
+) -> None:
     """Check that values are elevations on Earth in metres.
 
     Raises
@@ -239,38 +275,11 @@ def require_plausible(values: NDArray[np.float32], source: Source, window: Windo
     meaning = "" if stored == number_text(value) else f" ({number_text(value)} m)"
     # Windows of a periodic raster go round; the column is the one that the file has.
     column = (window.column + column) % source.georeference.columns
+    remedy = declaring(stored, source.name) if option is None else f"{option} {stored} says so"
     raise DataError(
         f"{source.name}: holds {stored}{meaning} in row {window.row + row}, column {column}, and elevations are "
-        f"{low:,} to {high:,} m; if it is a fill value, {option} {stored} says so"
+        f"{low:,} to {high:,} m; if it is a fill value, {remedy}"
     )
-
-
-def require_ground(values: NDArray[np.float32], name: str) -> NDArray[np.float32]:
-    """Give elevations back that are one feature among others, where no option names a fill value of the file.
-
-    Parameters
-    ----------
-    values : ndarray of shape (rows, columns)
-        Metres, NaN where there is no value.
-    name : str
-        Of the file, for messages.
-
-    Raises
-    ------
-    DataError
-        If a value is no elevation on Earth, or a common fill value stands among them.
-    """
-    place = first_implausible(values)
-    fills = [fill.value for fill in undeclared_fills(values) if fill.value in STANDARD_FILLS]
-    if place is not None or fills:
-        number = values[place] if place is not None else fills[0]
-        text = number_text(float(number))
-        raise DataError(
-            f"{name}: {count_of(values, number)} cells hold {text}, which is no elevation in metres: a fill value that "
-            f"nobody declares? rio edit-info --nodata {text} FILE declares it in a GeoTIFF, ncatted -O -a "
-            f"missing_value,VARIABLE,o,d,{text} FILE in NetCDF"
-        )
-    return values
 
 
 def first_implausible(values: NDArray[np.float32]) -> tuple[int, int] | None:

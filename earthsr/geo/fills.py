@@ -10,13 +10,21 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from earthsr.errors import DataError
+from earthsr.geo.values import number_text
+
 #: Fill values of common products that could be elevations; one cell is enough to know them, where it stands alone.
 STANDARD_FILLS: Final = frozenset(map(np.float32, (-9999, -9999.9, -9999.99, -9998, -9990, -8888, -7777, -999, -999.9)))
+#: Further ones, which no elevation is: of integers, of C and CF's models, of ArcGIS, of NetCDF itself.
+_IMPOSSIBLE: Final = frozenset(
+    map(np.float32, (-32768, -32767, -99999, -999999, 1e20, -1e20, 9.969209968386869e36, 3.4028235e38, -3.4028235e38))
+)
 #: Metres from every neighbour, at least; and how many times the steps of the ground beside.
 _STANDARD_GAP: Final = (300.0, 1.5)
 _OTHER_GAP: Final = (500.0, 2.0)
@@ -27,7 +35,7 @@ _CELLS: Final = 3
 _STEPS: Final = 8
 _OTHERS: Final = 16
 _DIFFERENT: Final = 8
-_COAST_STEPS: Final = 60
+_COAST_STEPS: Final = 16
 #: A window that holds nothing but a common fill value has at least so many cells of it.
 _ALL: Final = 16
 #: Steps of the ground: all but the steepest hundredth.
@@ -83,6 +91,67 @@ def undeclared_fills(values: NDArray[np.float32], known: Collection[np.float32] 
     ground = _ground_steps(values, alone)
     fills = (_judged(values, numbers[i], ground) for i in (standard + others)[:_MOST] if numbers[i] not in known)
     return [fill for fill in fills if fill is not None]
+
+
+def require_no_common_fill(values: NDArray[np.float32], name: str) -> None:
+    """Check that no common fill value stands among values of any kind.
+
+    Parameters
+    ----------
+    values : ndarray of shape (rows, columns)
+        NaN where there is none.
+    name : str
+        Of their file, for messages.
+
+    Raises
+    ------
+    DataError
+        If one does, far from all values beside it.
+    """
+    for fill in np.sort(np.array([*STANDARD_FILLS, *_IMPOSSIBLE], np.float32)):
+        cells = values == fill
+        if not cells.any():
+            continue
+        others = values[np.isfinite(values) & ~cells]
+        others = others[~np.isin(others, [*STANDARD_FILLS, *_IMPOSSIBLE])]
+        if others.size:
+            low, high = float(others.min()), float(others.max())
+            # No farther from the others than these are from each other.
+            if low - (high - low) <= fill <= high + (high - low):
+                continue
+        elif cells.sum() < _ALL:
+            continue
+        text = number_text(float(fill))
+        raise DataError(
+            f"{name}: {int(cells.sum())} cells hold {text}, a fill value that the file does not declare; "
+            f"{declaring(text, name)}"
+        )
+
+
+def declaring(number: str, name: str) -> str:
+    """How a file comes to say that a stored number stands for no value; ``name`` is that of messages."""
+    file, _, variable = name.partition(": ")
+    if not Path(file).suffix:
+        return "make them NaN"
+    if not variable:
+        return f"rio edit-info --nodata {number} {file} declares it"
+    return f"{attributes_command(name, missing_value=float(number))} declares it"
+
+
+def attributes_command(name: str, **attributes: str | float) -> str:
+    """Write the command that gives the only band of a GeoTIFF, or a field of NetCDF or Zarr, attributes."""
+    file, _, variable = name.partition(": ")
+    if file.endswith(".zarr"):
+        return (
+            f"python -c \"import zarr; zarr.open('{file}')['{variable}'].attrs.update({attributes}); "
+            f"zarr.consolidate_metadata('{file}')\""
+        )
+    if variable:
+        words = (f"-a {k},{variable},o,{'c' if isinstance(v, str) else 'd'},{v}" for k, v in attributes.items())
+        return f"ncatted -O {' '.join(words)} {file}"
+    words = (f"{key}={value!r}" for key, value in attributes.items())
+    lines = f"f = rasterio.open('{file}', 'r+'); f.update_tags(1, {', '.join(words)}); f.close()"
+    return f'python -c "import rasterio; {lines}"'
 
 
 def is_isolated(values: NDArray[np.float32], fill: Fill) -> bool:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from earthsr.errors import DataError
 from earthsr.geo.crs import crs_name, parse_crs
+from earthsr.geo.elevations import elevations
 from earthsr.geo.fields import FieldSource
 from earthsr.geo.georeference import Codes, Source, read_window
 from earthsr.geo.grid import westward
@@ -49,7 +50,7 @@ class LonLatRaster:
         self.grid, self._shift = westward(replace(place.grid, crs_wkt=""))
         self.years: tuple[int, ...] | None = source.years() if isinstance(source, FieldSource) else None
         """Of the layers; None where the file has no time."""
-        self.check: Callable[[NDArray[np.float32]], object] | None = None
+        self.check: Callable[[NDArray[np.float32]], None] | None = None
         """Looks at every window of values that is read, and raises what is wrong with them."""
 
     @property
@@ -105,7 +106,23 @@ class LonLatRaster:
 
             return exact
         method = getattr(source, kind)
-        return functools.partial(method, layer=layer) if self.years is not None else method
+        return functools.partial(method, layer=layer) if isinstance(source, FieldSource) else method
+
+    def take_for_elevations(self) -> list[str]:
+        """Read it as elevations in metres from now on: positive up, possible on Earth, fill values looked for.
+
+        Returns
+        -------
+        list of str
+            What was assumed.
+
+        Raises
+        ------
+        DataError
+            If nothing says whether its values are heights or depths.
+        """
+        self._source = source = elevations(self._source, option=None)
+        return source.notes
 
     def close(self) -> None:
         """Close the file."""

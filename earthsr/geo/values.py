@@ -283,6 +283,11 @@ def unreadable(name: str, window: Window, error: BaseException) -> DataError:
     )
 
 
+def is_metres(units: str) -> bool:
+    """Whether a text of units says metres, as ``m``, ``metres`` and ``m above mean sea level`` do."""
+    return _METRES.match(units.strip()) is not None
+
+
 def require_metres(units: str, where: str) -> None:
     """Refuse values that are not metres; where nobody says, metres are assumed with a warning.
 
@@ -301,7 +306,7 @@ def require_metres(units: str, where: str) -> None:
     units_text = units.strip()
     if not units_text:
         warnings.warn(f"{where}: has no units; metres are assumed (--units m says so)", EarthsrWarning, stacklevel=2)
-    elif _METRES.match(units_text) is None:
+    elif not is_metres(units_text):
         factor = next((number for pattern, number in _FACTORS if pattern.fullmatch(units_text)), None)
         how = (
             f"rio calc '(* {factor} (read 1))' IN.tif OUT.tif --dtype float32 (rio comes with rasterio), or cdo "

@@ -549,8 +549,8 @@ def test_a_fill_value_in_elevation_is_no_ground(folder, refused):
     high = np.add.outer(3.0 * np.arange(ROWS), 2.0 * np.arange(COLUMNS)).astype(np.float32)
     high[20:24, 20:24] = -9999
     write_tif(folder / "high.tif", high, tags={"units": "m"})
-    words = "high.tif: 16 cells hold -9999, which is no elevation"
-    refused(words, static=[f"elevation={folder / 'high.tif'}"])
+    words = ("high.tif: 16 cells hold -9999", "rio edit-info --nodata -9999 high.tif")
+    refused(*words, static=[f"elevation={folder / 'high.tif'}"])
 
 
 def test_no_coast(folder, refused):

@@ -40,6 +40,12 @@ def with_patch(values, number):
     return values
 
 
+def with_corner(values, number):
+    values = values.copy()
+    values[:3, :4] = number
+    return values
+
+
 def with_cells(values, number, count=5):
     values = values.copy()
     rows, columns = np.random.default_rng(1).integers(0, SIDE, (2, count))
@@ -61,6 +67,7 @@ def fills_of(values):
         (with_patch(relief(-6000, -2000), -9999), -9999),  # among the deep sea
         (with_patch(relief(-300, 4000), -999), -999),
         (with_patch(relief(1500, 4500), 0), 0),  # mountains far from the sea
+        (with_corner(relief(1500, 4500), 0), 0),
         (with_patch(relief(200, 2000), -500), -500),
         (with_patch(np.round(relief(200, 500)), 5000), 5000),
         (np.where(relief() < 900, np.float32(-9999), relief()), -9999),  # half of it

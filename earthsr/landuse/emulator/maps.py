@@ -12,11 +12,14 @@ from numpy.typing import NDArray
 
 from earthsr.errors import DataError, InputError, geo_module
 from earthsr.geo.areas import sample
-from earthsr.geo.elevations import require_ground
+from earthsr.geo.elevations import elevations
 from earthsr.geo.fields import open_dataset
+from earthsr.geo.fills import require_no_common_fill
+from earthsr.geo.georeference import Georeference
 from earthsr.geo.grid import Grid
 from earthsr.geo.lonlat import open_lonlat
-from earthsr.geo.values import packing_of
+from earthsr.geo.memory import array_source
+from earthsr.geo.values import kept_attributes, packing_of
 from earthsr.geo.window import Window
 from earthsr.landuse.classes import NODATA, ClassTable
 from earthsr.landuse.emulator.places import Placed, cut_to, decoded, place, require_xarray, years_in
@@ -24,7 +27,7 @@ from earthsr.landuse.maps import MapsSpec
 from earthsr.landuse.maps.layout import flags
 from earthsr.landuse.sources.class_maps import open_anchor
 from earthsr.landuse.sources.scenario_files import variable_name
-from earthsr.landuse.sources.statics import METRES
+from earthsr.landuse.sources.statics import in_metres
 from earthsr.landuse.sources.world_inputs import BBox, output_grid
 
 #: Fields that need no file.
@@ -122,8 +125,10 @@ def _static_placed(field: Any, name: str) -> Placed:
         try:
             if raster.years is not None and len(raster.years) > 1:
                 raise DataError(f"{raster.name}: {what} has {len(raster.years)} steps, expected one; take one out")
-            if name == "elevation" and raster.units.lower() in METRES:
-                raster.check = functools.partial(require_ground, name=raster.name)
+            if name == "elevation" and in_metres(raster.units):
+                raster.take_for_elevations()
+            else:
+                raster.check = functools.partial(require_no_common_fill, name=raster.name)
             whole = Window(0, 0, raster.grid.rows, raster.grid.columns)
             return Placed(raster.grid, raster.read(whole))
         finally:
@@ -133,7 +138,14 @@ def _static_placed(field: Any, name: str) -> Placed:
     placed = place(field.squeeze(), what)
     if placed.values.ndim != 2:
         raise DataError(f"{what} has the axes {', '.join(map(str, field.dims))}, expected lat and lon")
-    return placed._replace(values=decoded(field, placed.values, what))
+    values = decoded(field, placed.values, what)
+    if name == "elevation" and in_metres(units := str(field.attrs.get("units", ""))):
+        lies = Georeference.of(placed.grid, units=units, attributes=kept_attributes(field.attrs))
+        whole = Window(0, 0, placed.grid.rows, placed.grid.columns)
+        values = elevations(array_source(values, lies, what), option=None).read(whole)
+    else:
+        require_no_common_fill(values, what)
+    return placed._replace(values=values)
 
 
 def _static_values(field: Placed, grid: Grid, name: str) -> NDArray[np.float32]:

@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 
 from earthsr.errors import DataError, InputError, geo_module
 from earthsr.geo.areas import aligned, fill, overlap, window_matrix
-from earthsr.geo.elevations import require_ground
+from earthsr.geo.fills import require_no_common_fill
 from earthsr.geo.georeference import Georeference
 from earthsr.geo.grid import Grid, centres_of, covers, cut
 from earthsr.geo.lonlat import LonLatRaster, open_lonlat
 from earthsr.geo.memory import array_source
+from earthsr.geo.values import is_metres
 from earthsr.geo.window import Window
 from earthsr.landuse.fields import Channel
 from earthsr.landuse.sources.class_maps import ClassMaps
@@ -35,7 +36,7 @@ KM_PER_DEGREE: Final = 111.195
 COMPUTED: Final = {"latitude": "degrees_north", "longitude": "degrees_east", "distance_to_coast": "km", "slope": "deg"}
 
 _SPEC = re.compile(r"^(?P<name>[A-Za-z]\w*)(:(?P<units>[^=]*))?(=(?P<path>.+))?$", re.DOTALL)
-METRES = ("m", "metre", "metres", "meter", "meters", "1", "")
+_METRES = ("m", "metre", "metres", "meter", "meters", "1", "")
 #: Above this the distance transform of the whole mask needs more than about 10 GB.
 _LARGEST_MASK = 4 * 10**8
 
@@ -116,6 +117,11 @@ def open_statics(
     return statics
 
 
+def in_metres(units: str) -> bool:
+    """Whether elevations are in metres: they say so, or nothing."""
+    return units.strip().lower() in _METRES or is_metres(units)
+
+
 def static_names(specs: Sequence[str]) -> dict[str, bool]:
     """Names of what ``--static`` names, and whether each has a file of its own; nothing is opened.
 
@@ -155,9 +161,11 @@ def _from_raster(
         )
     if raster.units and units and raster.units != units:
         notes.append(f"{name}: the units of {raster.name} are {raster.units}, not {units} as the command line has them")
-    if name == "elevation" and (raster.units or units or "m").lower() in METRES:
-        # Checked as it lies in the file: interpolation hides fill values.
-        raster.check = functools.partial(require_ground, name=raster.name)
+    if name == "elevation" and in_metres(raster.units or units or ""):
+        # Looked at as it lies in the file: interpolation hides fill values.
+        notes += raster.take_for_elevations()
+    else:
+        raster.check = functools.partial(require_no_common_fill, name=raster.name)
     read, way = _onto(raster, fine)
     return StaticField(Channel(name, raster.units or units or "1"), read, raster.path, way)
 
@@ -274,7 +282,7 @@ def _slope(fields: list[StaticField], fine: Grid) -> StaticField:
     elevation = next((field for field in fields if field.channel.name == "elevation"), None)
     if elevation is None:
         raise InputError("slope is computed from elevation; add --static elevation=PATH, or give slope=PATH")
-    if elevation.channel.units.lower() not in METRES:
+    if not in_metres(elevation.channel.units):
         raise InputError(f"slope needs elevation in metres, its units are {elevation.channel.units}; convert it first")
     source = elevation.read
 
