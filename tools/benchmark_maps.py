@@ -93,7 +93,7 @@ def in_turn(first: Callable[[], Any], second: Callable[[], Any], times: int) -> 
 def landuse_worker(options: argparse.Namespace) -> tuple[Any, Any, Any, Any]:
     from earthsr.backend import Model
     from earthsr.landuse.maps import MapsSpec, Scratch, create_maps, open_maps
-    from earthsr.landuse.reconstruct import PredictOptions
+    from earthsr.landuse.reconstruct import Options
     from earthsr.landuse.reconstruct.inputs import open_inputs
     from earthsr.landuse.reconstruct.plan import make_plan
     from earthsr.landuse.reconstruct.run import Worker
@@ -105,7 +105,7 @@ def landuse_worker(options: argparse.Namespace) -> tuple[Any, Any, Any, Any]:
     box = (options.west, -side / 2, options.west + side, side / 2)
     model = Model.from_checkpoint(options.checkpoint, backend="torch", precision=Precision(options.amp_level))
     world = open_inputs(model, inputs_of(folder, box))
-    chosen = PredictOptions(tile=options.tile, overlap=options.overlap, chunk=options.size, batch_size=options.batch)
+    chosen = Options(tile=options.tile, overlap=options.overlap, chunk=options.size, batch_size=options.batch)
     plan = make_plan(model, world, (ANCHOR, ANCHOR + 1), chosen)
     place = options.output / f"work-{os.getpid()}"
     place.mkdir(parents=True)
@@ -267,12 +267,12 @@ def one_memory(options: argparse.Namespace) -> dict[str, Any]:
     import shutil
 
     from earthsr.backend import Model
-    from earthsr.landuse.reconstruct import PredictOptions, reconstruct
+    from earthsr.landuse.reconstruct import Options, reconstruct
 
     model = Model.from_checkpoint(options.checkpoint, backend="torch")
     before = megabytes()
     target = options.output / f"belt-{options.size}.zarr"
-    chosen = PredictOptions(tile=options.tile, overlap=options.overlap, chunk=options.chunk, match_areas=True)
+    chosen = Options(tile=options.tile, overlap=options.overlap, chunk=options.chunk, match_areas=True)
     began = time.perf_counter()
     try:
         report = reconstruct(
