@@ -20,6 +20,8 @@ def ground(rows=40, columns=32, flat=True):
     """Fine truth and the coarse product over the same ground, metres."""
     fine = cells(rows * 5, columns * 5).astype(np.float32)
     floor = -300 + 0.2 * (fine - 1000)
+    # Land comes down to the sea: a wall of 1000 m along all of it would be a fill value's.
+    fine *= np.clip((COAST * 5 - np.arange(columns * 5)) / 40, 0.02, 1).astype(np.float32)
     deep = np.where(np.arange(columns * 5) >= COAST * 5, floor, fine)
     fine = np.where(np.arange(columns * 5) >= COAST * 5, np.float32(0), fine) if flat else deep
     return fine.astype(np.float32), block_mean(deep, 5)
