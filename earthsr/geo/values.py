@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 from earthsr.errors import DataError, EarthsrWarning
 from earthsr.geo.window import Window
 
-_METRES: Final = re.compile(r"(m|met(er|re)s?)(\s*$|\s*[(\[,]|\s+(above|over|relative|asl|a\.s\.l))", re.IGNORECASE)
+_METRES: Final = re.compile(
+    r"(m|met(er|re)s?)(\s*$|\s*[(\[,]|\s+(above|over|relative|asl|a\.s\.l|amsl|msl))", re.IGNORECASE
+)
 _FACTORS: Final = (
     (re.compile(r"us[ _-]?(survey)?[ _-]?(ft|foot|feet)|ft[ _-]?us", re.IGNORECASE), "0.3048006096"),
     (re.compile(r"ft|foot|feet|international foot", re.IGNORECASE), "0.3048"),
@@ -309,8 +311,8 @@ def require_metres(units: str, where: str) -> None:
     elif not is_metres(units_text):
         factor = next((number for pattern, number in _FACTORS if pattern.fullmatch(units_text)), None)
         how = (
-            f"rio calc '(* {factor} (read 1))' IN.tif OUT.tif --dtype float32 (rio comes with rasterio), or cdo "
-            f"-setunit,m -mulc,{factor} IN.nc OUT.nc"
+            f"rio calc '(* {factor} (read 1))' IN.tif OUT.tif --dtype float32 --profile nodata=nan (rio is "
+            f"rasterio's), or cdo -setunit,m -mulc,{factor} IN.nc OUT.nc"
             if factor
             else "elevations in metres are needed"
         )

@@ -1,5 +1,7 @@
 """Rasters in any CRS, read and written window by window."""
 
+import re
+import shlex
 import threading
 import warnings
 from dataclasses import replace
@@ -10,6 +12,8 @@ import rasterio
 import rasterio.warp
 import xarray
 import zarr
+from click.testing import CliRunner
+from rasterio.rio.main import main_group
 
 from earthsr.errors import DataError, EarthsrWarning
 from earthsr.geo import (
@@ -419,7 +423,9 @@ def test_a_damaged_block_names_file_and_window(tmp_path, suffix):
 # Units
 
 
-@pytest.mark.parametrize("units", ["m", "M", "metre", "Metres", "meters", "m above mean sea level", "m (EGM96)"])
+@pytest.mark.parametrize(
+    "units", ["m", "M", "metre", "Metres", "meters", "m above mean sea level", "m MSL", "m (EGM96)"]
+)
 def test_metres_pass(units):
     require_metres(units, "a.tif")
 
@@ -444,6 +450,25 @@ def test_metres_pass(units):
 def test_other_units_are_refused(units, words):
     with pytest.raises(DataError, match=f"a.tif: .*{words}"):
         require_metres(units, "a.tif")
+
+
+@pytest.mark.parametrize("nodata", [None, -999])
+def test_feet_become_metres_by_the_command_of_the_message(tmp_path, nodata):
+    feet = np.arange(1000, 1600, dtype=np.int16).reshape(20, 30)
+    feet[0, 0] = -999 if nodata else feet[0, 0]
+    place = rasterio.transform.from_origin(5, 50, 0.1, 0.1)
+    profile = {"height": 20, "width": 30, "count": 1, "dtype": "int16", "crs": "EPSG:4326", "nodata": nodata}
+    with rasterio.open(tmp_path / "IN.tif", "w", "GTiff", transform=place, **profile) as file:
+        file.write(feet, 1)
+    with pytest.raises(DataError) as refusal:
+        require_metres("ft", "IN.tif")
+    words = shlex.split(re.search(r"rio (calc .*?) \(rio", str(refusal.value))[1])
+    assert (
+        CliRunner().invoke(main_group, words[:2] + [str(tmp_path / w) for w in words[2:4]] + words[4:]).exit_code == 0
+    )
+    values = open_source(tmp_path / "OUT.tif", units="m").read(Window(0, 0, 20, 30))
+    expected = np.where(feet == -999, np.nan, feet * np.float32(0.3048))
+    np.testing.assert_allclose(values, expected, rtol=1e-6)
 
 
 def test_no_units_are_metres_with_a_warning():
