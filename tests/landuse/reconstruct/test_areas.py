@@ -190,6 +190,7 @@ def test_backwards_a_region_of_one_tile_is_what_the_evaluation_rolls_out(model, 
     np.testing.assert_array_equal(scalars_of(1992, 1993), seen)
 
 
+@pytest.mark.slow
 def test_land_without_a_scenario_value_is_refused_or_filled(model, world, part, tmp_path):
     """The scenario says nothing of a coarse cell in which the anchor has land: no map is invented there."""
     place = {"lat": 1, "lon": 2}
