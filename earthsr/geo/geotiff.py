@@ -7,6 +7,7 @@ import html
 import os
 import re
 import shutil
+import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -42,6 +43,16 @@ SET_CRS: Final = "rio edit-info --crs EPSG:4326 FILE sets it if it is that (rio 
 #: A VRT that is larger is left to GDAL.
 _VRT_BYTES: Final = 2**26
 _VRT_FILE: Final = re.compile(r'<SourceFilename(?:\s+relativeToVRT="([01])"|[^>])*>([^<]*)</SourceFilename>')
+
+
+@contextlib.contextmanager
+def _unheard() -> Iterator[None]:
+    """Keep off standard error what rasterio cannot pass on of GDAL's messages: they quote bytes of damaged files."""
+    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    try:
+        yield
+    finally:
+        sys.unraisablehook = hook
 
 
 class GdalSource:
@@ -124,7 +135,7 @@ class GdalSource:
         require_own_raster(self._path)
         _require_tiles(self._path)
         try:
-            with warnings.catch_warnings():
+            with warnings.catch_warnings(), _unheard():
                 # A file without a place is refused above, in our words.
                 warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
                 file = rasterio.open(self._path)
