@@ -62,7 +62,10 @@ def in_child(work: Callable[[], int], seconds: float = SECONDS, memory: int | No
                 break
             if time.monotonic() > end:
                 timed_out = True
-                os.killpg(child, signal.SIGKILL)
+                try:
+                    os.killpg(child, signal.SIGKILL)
+                except ProcessLookupError:  # killed so early that it leads no group yet
+                    os.kill(child, signal.SIGKILL)
                 _, status = os.waitpid(child, 0)
                 break
             time.sleep(0.01)
