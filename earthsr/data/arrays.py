@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import zipfile
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import h5py
 import numpy as np
@@ -17,6 +18,11 @@ from earthsr.errors import DataError, InputError
 from earthsr.geo.elevations import PLAUSIBLE_M
 from earthsr.geo.fills import STANDARD_FILLS, undeclared_fills
 from earthsr.store.untrusted import require_honest_archive
+
+#: What reading an archive raises where bytes are damaged: zipfile calls compressions and versions that it does not know
+#: not implemented, encrypted members a RuntimeError, and zlib has an error of its own.
+_DAMAGED: Final = (ValueError, OSError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error)
+
 
 #: Of files of arrays.
 SUFFIXES = (".npz", ".h5", ".hdf5")
@@ -102,7 +108,7 @@ def read_elevation(path: str | Path) -> Elevation:
                 values = checked_elevation(archive[name], f"{path}: {name}")
                 extra = {key: archive[key] for key in _GEOREFERENCE if key in archive.files}
                 return Elevation(values, None if cell is None else float(cell), extra)
-        except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        except _DAMAGED as error:
             if isinstance(error, DataError):
                 raise
             raise DataError(f"{path}: is not a readable .npz file ({error})") from None
