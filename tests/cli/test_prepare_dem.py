@@ -160,7 +160,10 @@ def test_a_killed_preparation_goes_on(folder):
     assert process.wait() == -signal.SIGKILL
     assert not (killed / "train").exists()
     again = call_cli("prepare", "dem", killed, folder / "alps.tif", *plan)
-    assert_refused(again, f"{killed} holds an unfinished preparation: --resume carries it on")
+    assert again.returncode == 2
+    notice, error = again.stderr.splitlines()
+    assert f"process {process.pid} on" in notice
+    assert f"error: {killed} holds an unfinished preparation: --resume carries it on" in error
     other = call_cli("prepare", "dem", killed, folder / "alps.tif", *plan, "--minimum-valid", 0.7, "--resume")
     assert_refused(other, "of another plan or of other files", "--overwrite removes it")
     done = call_cli("prepare", "dem", killed, folder / "alps.tif", *plan, "--resume")

@@ -68,13 +68,13 @@ def test_a_kill_inside_the_export_of_geotiffs_carries_on(world, grid, any_backen
     script = """
 import os, signal, sys
 from earthsr.landuse.maps import geotiff
-write, left = geotiff._write_blocks, [2]
+write, left = geotiff._write, [2]
 def killed(*arguments):
     write(*arguments)
     left[0] -= 1
     if not left[0]:
         os.kill(os.getpid(), signal.SIGKILL)
-geotiff._write_blocks = killed
+geotiff._write = killed
 from earthsr.cli.main import main
 sys.exit(main(sys.argv[1:]))
 """
