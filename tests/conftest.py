@@ -26,7 +26,7 @@ from earthsr.backend import available_backends, get_backend
 from earthsr.cli import main
 from earthsr.config import from_mapping
 from earthsr.data.normalise import Statistics
-from earthsr.data.patches import Patches
+from earthsr.data.samples import Patches
 from earthsr.dem.write import Split, write_split
 from earthsr.geo.resample import block_mean
 from earthsr.samples.dem import write_sample_dem

@@ -42,7 +42,7 @@ def region(height_deg: float, width_deg: float, cell_deg: float, west_deg: float
     import numpy as np
     import xarray as xr
 
-    from earthsr.geo.window import Window
+    from earthsr.geo.grid import Window
     from earthsr.samples.world.globe import Globe, GlobeSpec
 
     globe = Globe(GlobeSpec(cell_deg, YEARS, 0, 0.25, 0.0, height_deg))

@@ -37,7 +37,7 @@ from earthsr.config import load_yaml_config
 from earthsr.data.batch import Batch
 from earthsr.data.dataset import Dataset
 from earthsr.data.normalise import Normalisation, Statistics
-from earthsr.data.patches import Patches
+from earthsr.data.samples import Patches
 from earthsr.dem.split import DemData
 from earthsr.dem.write import Split, write_split
 from earthsr.geo.resample import block_mean

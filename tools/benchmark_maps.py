@@ -300,15 +300,15 @@ def one_seams(options: argparse.Namespace) -> dict[str, Any]:
     """Mean step of probabilities across each column; borders of windows against all other columns."""
     import shutil
 
-    from earthsr.inference import blend
+    from earthsr.inference import tiling
 
     _, plan, worker, place = landuse_worker(options)
     step, chunk = plan.steps[1], plan.lattice[0]
-    ordinary, seams = blend.bell, {}
+    ordinary, seams = tiling.bell, {}
     try:
         piece = worker.read(step, chunk)
         for name, bell in (("gaussian", ordinary), ("constant", lambda cells: np.ones(cells))):
-            blend.bell = bell
+            tiling.bell = bell
             chances = worker._probabilities(step, piece)
             steps = np.abs(np.diff(chances, axis=-1)).sum(axis=0).mean(axis=0)
             window = plan.window(chunk)
@@ -323,7 +323,7 @@ def one_seams(options: argparse.Namespace) -> dict[str, Any]:
                 "elsewhere_largest_over_median": float(others.max() / np.median(others)),
             }
     finally:
-        blend.bell = ordinary
+        tiling.bell = ordinary
         shutil.rmtree(place, ignore_errors=True)
     return seams
 

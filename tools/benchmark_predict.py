@@ -73,7 +73,7 @@ def bare(checkpoint: Path, backend: str, amp: str, source: Path, options: Predic
     from earthsr.backend import Model
     from earthsr.dem.predict.plan import make_plan
     from earthsr.geo import open_source
-    from earthsr.inference.blend import batches
+    from earthsr.inference.tiling import batches
     from earthsr.models import Precision
 
     model = Model.from_checkpoint(checkpoint, backend=backend, precision=Precision(amp))  # type: ignore[arg-type]

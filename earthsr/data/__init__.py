@@ -3,8 +3,7 @@
 from earthsr.data.batch import Batch, Earlier, make_batch
 from earthsr.data.dataset import Dataset, SampleSet, SplitFile
 from earthsr.data.normalise import ChannelNormalisation, Normalisation, Statistics, read_normalisation
-from earthsr.data.patches import Patches
-from earthsr.data.sampler import Sampler
+from earthsr.data.samples import Patches, Sampler
 
 __all__ = [
     "Batch",

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from earthsr.data.hdf5 import open_h5, reading
 from earthsr.errors import DataError, InputError
 from earthsr.geo.elevations import PLAUSIBLE_M
-from earthsr.geo.fills import STANDARD_FILLS, undeclared_fills
+from earthsr.geo.voids import STANDARD_FILLS, undeclared_fills
 from earthsr.store.untrusted import require_honest_archive
 
 #: What reading an archive raises where bytes are damaged: zipfile calls compressions and versions that it does not know

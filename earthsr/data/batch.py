@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthsr.data.normalise import Normalisation
-from earthsr.data.patches import Patches
-from earthsr.data.sampler import PADDING
+from earthsr.data.samples import PADDING, Patches
 from earthsr.geo.voids import fill_voids
 
 

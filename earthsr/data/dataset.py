@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 
 from earthsr.data.batch import Batch, make_batch
 from earthsr.data.normalise import Normalisation
-from earthsr.data.patches import Patches, augmented, shifted
-from earthsr.data.sampler import PADDING, Sampler
+from earthsr.data.samples import PADDING, Patches, Sampler, augmented, shifted
 from earthsr.errors import DataError
 from earthsr.ranks import ALONE, Rank
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from earthsr.data.patches import Patches
+from earthsr.data.samples import Patches
 from earthsr.errors import CheckpointError, DataError
 
 Kind = Literal["patch", "global", "none"]

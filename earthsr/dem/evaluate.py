@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from earthsr.backend import Model
 from earthsr.data.dataset import Dataset
 from earthsr.data.hdf5 import open_h5, reading
-from earthsr.data.patches import Patches
+from earthsr.data.samples import Patches
 from earthsr.dem.ground_errors import GroundErrors, ground_errors
 from earthsr.dem.lattice import Lattice, lattice_of
 from earthsr.dem.region_figures import THIN, profile_figure, region_figure
 from earthsr.dem.split import DemData
-from earthsr.evaluation.baselines import baseline
 from earthsr.evaluation.figures import comparison, save, score_bars
 from earthsr.evaluation.report import ELEVATION, Columns, score_table
+from earthsr.evaluation.statistics import baseline
 from earthsr.geo.terrain import slope_degrees
 from earthsr.tasks.base import Findings, Pictures, Tables, TaskScores, provenance_of
 

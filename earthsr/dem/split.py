@@ -23,11 +23,10 @@ from earthsr.data.hdf5 import (
     units_of,
 )
 from earthsr.data.normalise import Statistics
-from earthsr.data.patches import ROUNDING_M, Patches, furthest_from_means
-from earthsr.data.sampler import PADDING
+from earthsr.data.samples import PADDING, ROUNDING_M, Patches, furthest_from_means
 from earthsr.errors import DataError
 from earthsr.geo.elevations import PLAUSIBLE_M
-from earthsr.geo.fills import STANDARD_FILLS, undeclared_fills
+from earthsr.geo.voids import STANDARD_FILLS, undeclared_fills
 
 SURFACES = ("land", "coast", "ocean")
 

@@ -19,13 +19,12 @@ from earthsr.config import Workload
 from earthsr.data.dataset import Dataset
 from earthsr.data.hdf5 import patch_size_of
 from earthsr.data.normalise import Normalisation
-from earthsr.data.patches import Patches
+from earthsr.data.samples import Patches
 from earthsr.dem.config import DemConfig
 from earthsr.dem.evaluate import evaluation_findings
 from earthsr.dem.split import DemData
 from earthsr.errors import DataError, InputError
-from earthsr.evaluation.baselines import BASELINES, baseline
-from earthsr.evaluation.statistics import ErrorStatistics, patch_statistics
+from earthsr.evaluation.statistics import BASELINES, ErrorStatistics, baseline, patch_statistics
 from earthsr.models import MSELoss, NetworkSpec, Objective, spec_from_dict
 from earthsr.ranks import ALONE, Rank
 from earthsr.tasks.base import Findings, PendingArray, Predictor, Task

@@ -1,6 +1,5 @@
 """Scores in physical units: mergeable statistics, baselines, figures and reports."""
 
-from earthsr.evaluation.baselines import BASELINES, baseline
-from earthsr.evaluation.statistics import ErrorStatistics, over_ranks, patch_statistics
+from earthsr.evaluation.statistics import BASELINES, ErrorStatistics, baseline, over_ranks, patch_statistics
 
 __all__ = ["BASELINES", "ErrorStatistics", "baseline", "over_ranks", "patch_statistics"]

@@ -2,12 +2,11 @@
 
 from earthsr.geo.crs import crs_name, same_crs
 from earthsr.geo.georeference import Georeference, Sink, Source
-from earthsr.geo.grid import Bounds, Grid
+from earthsr.geo.grid import Bounds, Grid, Window
 from earthsr.geo.memory import MemorySink, array_source, dataarray_source, to_dataarray
 from earthsr.geo.mosaic import mosaic
 from earthsr.geo.readers import open_source, open_sources, reprojected
 from earthsr.geo.values import require_metres
-from earthsr.geo.window import Window
 from earthsr.geo.writers import open_sink
 
 __all__ = [

@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthsr.errors import DataError
-from earthsr.geo.grid import Grid
-from earthsr.geo.window import Window, pieces
+from earthsr.geo.grid import Grid, Window, pieces
 
 Interpolation = Literal["bilinear", "nearest"]
 

@@ -17,7 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthsr.errors import DataError, EarthsrWarning, InputError
-from earthsr.geo.fills import (
+from earthsr.geo.georeference import Source
+from earthsr.geo.grid import Window
+from earthsr.geo.values import Packing, number_text, require_metres
+from earthsr.geo.voids import (
     STANDARD_FILLS,
     Fill,
     attributes_command,
@@ -26,9 +29,6 @@ from earthsr.geo.fills import (
     is_isolated,
     undeclared_fills,
 )
-from earthsr.geo.georeference import Source
-from earthsr.geo.values import Packing, number_text, require_metres
-from earthsr.geo.window import Window
 
 #: Elevations on Earth, metres, with some room; what lies outside is taken for a fill value.
 PLAUSIBLE_M: Final = (-12_000, 9_500)

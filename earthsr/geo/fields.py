@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from earthsr.errors import DataError, EarthsrWarning, geo_module
 from earthsr.geo.cf import Axes, axes_of, grid_of
 from earthsr.geo.georeference import Codes, Georeference
+from earthsr.geo.grid import Window
 from earthsr.geo.times import years_of
 from earthsr.geo.values import Packing, Voids, kept_attributes, packing_of, unreadable
-from earthsr.geo.window import Window
 from earthsr.store.untrusted import probe_hdf5
 
 #: Key of the encoding under which a reader leaves what it has to say of a field.

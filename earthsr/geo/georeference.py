@@ -12,8 +12,7 @@ from typing import Any, NamedTuple, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from earthsr.geo.grid import Grid
-from earthsr.geo.window import Window, pieces
+from earthsr.geo.grid import Grid, Window, pieces
 
 
 @dataclass(frozen=True)

@@ -16,9 +16,8 @@ from earthsr.geo.crs import crs_name, parse_crs
 from earthsr.geo.elevations import elevations
 from earthsr.geo.fields import FieldSource
 from earthsr.geo.georeference import Codes, Source, read_window
-from earthsr.geo.grid import westward
+from earthsr.geo.grid import Window, pieces, westward
 from earthsr.geo.readers import open_layers, split_variable
-from earthsr.geo.window import Window, pieces
 
 
 class LonLatRaster:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from earthsr.errors import DataError, InputError
 from earthsr.geo.crs import crs_name, same_crs
 from earthsr.geo.georeference import Georeference, Source
-from earthsr.geo.window import Window
+from earthsr.geo.grid import Window
 
 #: Files that are open at once: neighbours of a window, far from any system's limit.
 _OPEN: Final = 16

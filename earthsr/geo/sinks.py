@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthsr.geo.georeference import Georeference
-from earthsr.geo.window import Window
+from earthsr.geo.grid import Window
 from earthsr.store import Part, disk_errors
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthsr.errors import DataError, EarthsrWarning
-from earthsr.geo.window import Window
+from earthsr.geo.grid import Window
 
 _METRES: Final = re.compile(
     r"(m|met(er|re)s?)(\s*$|\s*[(\[,]|\s+(above|over|relative|asl|a\.s\.l|amsl|msl))", re.IGNORECASE

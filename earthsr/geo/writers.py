@@ -27,8 +27,8 @@ from earthsr.geo.cf_write import (
 )
 from earthsr.geo.georeference import Georeference, Sink
 from earthsr.geo.geotiff import GeoTiffSink
+from earthsr.geo.grid import Window
 from earthsr.geo.sinks import FileSink
-from earthsr.geo.window import Window
 
 
 class NetCdfSink(FileSink):

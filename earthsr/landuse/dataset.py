@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from earthsr.data.batch import Batch, Earlier
 from earthsr.data.dataset import Prepare, SampleSet
 from earthsr.data.normalise import ChannelNormalisation
-from earthsr.data.sampler import PADDING, TileSampler
+from earthsr.data.samples import PADDING, TileSampler
 from earthsr.geo.areas import Interpolation
 from earthsr.landuse.classes import NODATA
 from earthsr.landuse.samples import STEP_FIELDS, Composer, Fields, PriorPlan, Sample, stack, turned

@@ -18,8 +18,7 @@ from numpy.typing import NDArray
 from earthsr.data.normalise import ChannelNormalisation
 from earthsr.errors import DataError
 from earthsr.geo.areas import class_areas, overlaps
-from earthsr.geo.grid import Grid
-from earthsr.geo.window import Window
+from earthsr.geo.grid import Grid, Window
 from earthsr.landuse.classes import NODATA, ClassTable
 
 ForcingKind = Literal["scenario", "oracle"]

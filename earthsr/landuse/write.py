@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from earthsr.errors import DataError, InputError
-from earthsr.geo.grid import Grid
-from earthsr.geo.window import Window
+from earthsr.geo.grid import Grid, Window
 from earthsr.landuse.classes import NODATA
 from earthsr.landuse.fields import COARSE_CELL_DEG, FineSource, Forcing, LandUseStatistics, RunningStatistics, aggregate
 from earthsr.store import atomic_file, require_free

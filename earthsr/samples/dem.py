@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthsr.data.normalise import Statistics
-from earthsr.data.patches import Patches
+from earthsr.data.samples import Patches
 from earthsr.dem.write import Split, write_split
 from earthsr.errors import InputError
 from earthsr.geo.resample import block_mean

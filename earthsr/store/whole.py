@@ -20,9 +20,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from earthsr.errors import InputError, already_there
-from earthsr.store import process
 from earthsr.store.disk import disk_errors, exchange, make_folder, missing_folders, remove_empty, rename_new
-from earthsr.store.lock import Lock
+from earthsr.store.lock import Lock, marked_ended, process_mark
 
 _logger = logging.getLogger("earthsr")
 
@@ -61,7 +60,7 @@ def _stem(path: Path) -> str:
 
 def part_name(path: Path) -> str:
     """Return a name for something that will be ``path``."""
-    return f"{_stem(path)}.part-{process.mark()}-{secrets.token_hex(3)}"
+    return f"{_stem(path)}.part-{process_mark()}-{secrets.token_hex(3)}"
 
 
 def previous_name(path: Path) -> Path:
@@ -330,7 +329,7 @@ def remove_leftovers(folder: Path, name: str | None = None, everybodys: bool = F
     removed = []
     for leftover in sorted(folder.glob(f"{stem}.part-*")):
         mark = leftover.name.rpartition(".part-")[2].partition(".")[0]
-        if everybodys or process.marked_ended(mark.rpartition("-")[0] or mark):
+        if everybodys or marked_ended(mark.rpartition("-")[0] or mark):
             if leftover.is_dir():
                 shutil.rmtree(leftover, ignore_errors=True)
             else:

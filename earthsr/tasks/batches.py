@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from earthsr.data.batch import Batch, make_batch
 from earthsr.data.normalise import Normalisation
-from earthsr.data.patches import Patches
+from earthsr.data.samples import Patches
 from earthsr.evaluation.statistics import ErrorStatistics, patch_statistics
 from earthsr.geo.resample import block_mean
 from earthsr.models import NetworkSpec

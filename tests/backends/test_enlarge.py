@@ -5,7 +5,7 @@ import pytest
 
 from earthsr.backend import Model
 from earthsr.data.normalise import Normalisation
-from earthsr.data.patches import restore, transform
+from earthsr.data.samples import restore, transform
 from earthsr.dem.predict import plan as module
 from earthsr.dem.predict.enlarge import enlarge
 from earthsr.dem.predict.plan import PredictOptions, make_plan, survey

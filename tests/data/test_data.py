@@ -15,8 +15,7 @@ from earthsr.config import from_mapping
 from earthsr.data.batch import make_batch
 from earthsr.data.dataset import Dataset, ahead
 from earthsr.data.normalise import Normalisation, Statistics
-from earthsr.data.patches import Patches, augmented, shifted, transform
-from earthsr.data.sampler import PADDING, Sampler
+from earthsr.data.samples import PADDING, Patches, Sampler, augmented, shifted, transform
 from earthsr.dem.split import DemData
 from earthsr.errors import DataError, EarthsrWarning, InputError
 from earthsr.geo.resample import block_mean

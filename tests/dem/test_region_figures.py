@@ -10,7 +10,7 @@ import pytest
 from earthsr.backend import Model
 from earthsr.config import from_mapping
 from earthsr.data.normalise import Normalisation, Statistics
-from earthsr.data.patches import Patches
+from earthsr.data.samples import Patches
 from earthsr.dem.evaluate import choose_regions, view
 from earthsr.dem.ground_errors import BINS, Bins, GroundErrors, ground_errors
 from earthsr.dem.region_figures import THIN, bar_length, exaggeration, profile_figure, region_figure

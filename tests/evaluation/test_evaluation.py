@@ -10,10 +10,9 @@ from scipy import ndimage
 from earthsr.config import from_mapping
 from earthsr.data.dataset import Dataset
 from earthsr.dem.split import DemData
-from earthsr.evaluation.baselines import baseline
 from earthsr.evaluation.figures import comparison, loss_curves, save, score_bars
 from earthsr.evaluation.report import score_table, text_table, write_report
-from earthsr.evaluation.statistics import ErrorStatistics, patch_statistics
+from earthsr.evaluation.statistics import ErrorStatistics, baseline, patch_statistics
 from earthsr.geo.terrain import hillshade, horn_gradient, slope_degrees, ssim_map
 from earthsr.tasks import task_for
 from tests.conftest import terrain, tiny_values, write_patches

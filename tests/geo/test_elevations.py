@@ -9,7 +9,7 @@ import pytest
 from earthsr.errors import DataError, EarthsrWarning
 from earthsr.geo import Window, array_source, dataarray_source, open_source
 from earthsr.geo.elevations import elevations
-from earthsr.geo.fills import undeclared_fills
+from earthsr.geo.voids import undeclared_fills
 from tests.geo.test_rasters import DEGREES, dataset_of, write_tif
 
 SIDE = 128

@@ -3,8 +3,8 @@ import pytest
 
 from earthsr.data.batch import make_batch
 from earthsr.data.normalise import Normalisation
-from earthsr.data.patches import Patches
-from earthsr.evaluation.baselines import baseline
+from earthsr.data.samples import Patches
+from earthsr.evaluation.statistics import baseline
 from earthsr.geo.voids import REACH, fill_voids
 
 

@@ -5,14 +5,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from earthsr.data.patches import restore, transform
+from earthsr.data.samples import restore, transform
 from earthsr.dem.predict.conserve import Residual, area_mean, area_weights, conserved
 from earthsr.errors import InputError
 from earthsr.geo import Georeference, Window
 from earthsr.geo.resample import block_mean, interpolate
-from earthsr.inference.blend import ChunkSums, bell
 from earthsr.inference.pipeline import flow
-from earthsr.inference.tiling import BlendedTiles, ExactTiles, Lattice, chunks, covering, grown, slices
+from earthsr.inference.tiling import BlendedTiles, ChunkSums, ExactTiles, Lattice, bell, chunks, covering, grown, slices
 
 extents = st.integers(1, 70)
 

@@ -13,11 +13,10 @@ from scipy.spatial.distance import cdist
 from earthsr.errors import DataError
 from earthsr.geo.cf import regular_axis
 from earthsr.geo.georeference import Georeference
-from earthsr.geo.grid import Bounds, Grid, cut, difference, westward
+from earthsr.geo.grid import Bounds, Grid, Window, cut, difference, westward
 from earthsr.geo.lonlat import LonLatRaster, open_lonlat
 from earthsr.geo.memory import array_source
 from earthsr.geo.times import require_yearly, spans, years_of
-from earthsr.geo.window import Window
 from earthsr.landuse.classes import HILDA_PLUS
 from earthsr.landuse.sources.class_maps import ClassMaps
 from earthsr.landuse.sources.statics import KM_PER_DEGREE, open_statics, resample

@@ -16,10 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from earthsr.data.normalise import ChannelNormalisation
-from earthsr.data.sampler import PADDING, TileSampler
+from earthsr.data.samples import PADDING, TileSampler
 from earthsr.errors import CheckpointError, DataError, InputError
-from earthsr.geo.grid import Grid
-from earthsr.geo.window import Window
+from earthsr.geo.grid import Grid, Window
 from earthsr.landuse.classes import HILDA_PLUS, NODATA
 from earthsr.landuse.dataset import LandUseDataset, LandUseOptions
 from earthsr.landuse.fields import Channel, ContinuousField, Forcing

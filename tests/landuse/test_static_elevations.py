@@ -16,7 +16,7 @@ import xarray
 from rasterio.transform import from_origin
 
 from earthsr.errors import DataError, EarthsrWarning
-from earthsr.geo.fills import require_no_common_fill
+from earthsr.geo.voids import require_no_common_fill
 from earthsr.landuse.emulator.maps import read_static
 from earthsr.landuse.prepare import prepare_landuse
 from earthsr.landuse.write import SplitPlan

@@ -12,8 +12,7 @@ from earthsr.errors import DataError, EarthsrWarning, InputError
 from earthsr.geo import Window as RasterWindow
 from earthsr.geo.areas import aligned, sample
 from earthsr.geo.geotiff import GdalSource
-from earthsr.geo.grid import Grid
-from earthsr.geo.window import Window
+from earthsr.geo.grid import Grid, Window
 from earthsr.landuse.classes import HILDA_PLUS, ClassTable
 from earthsr.landuse.sources.class_maps import ClassMaps
 from earthsr.landuse.sources.statics import open_statics

@@ -16,8 +16,7 @@ import xarray
 import yaml
 
 from earthsr.errors import InputError
-from earthsr.geo.grid import Grid
-from earthsr.geo.window import Window
+from earthsr.geo.grid import Grid, Window
 from earthsr.landuse.classes import HILDA_PLUS, NODATA, ClassTable
 from earthsr.landuse.fields import aggregate
 from earthsr.landuse.prepare import prepare_landuse, read_scenario

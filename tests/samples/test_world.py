@@ -9,7 +9,7 @@ import pytest
 from scipy import ndimage
 
 from earthsr.errors import InputError
-from earthsr.geo.window import Window
+from earthsr.geo.grid import Window
 from earthsr.landuse.classes import HILDA_PLUS, NODATA
 from earthsr.samples import landuse as sample_landuse
 from earthsr.samples.landuse import write_sample_landuse

@@ -10,7 +10,7 @@ import pytest
 
 from earthsr.errors import InputError
 from earthsr.store import Lock, WorkFolder, owned
-from earthsr.store.process import Process
+from earthsr.store.lock import Process
 from tests.store.processes import ended_pid, killed, started
 
 HOLD = """

@@ -26,10 +26,9 @@ from earthsr.errors import InputError, ResultError
 from earthsr.geo import Sink
 from earthsr.geo.elevations import PLAUSIBLE_M, first_implausible
 from earthsr.geo.georeference import read_window
-from earthsr.geo.window import Window
-from earthsr.inference.blend import ChunkSums, batches, fill
+from earthsr.geo.grid import Window
 from earthsr.inference.pipeline import FlowTimes, flow
-from earthsr.inference.tiling import Tile, Tiles, covering, slices
+from earthsr.inference.tiling import ChunkSums, Tile, Tiles, batches, covering, fill, slices
 
 
 @dataclass

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from earthsr.backend import Model, Pending
 from earthsr.data.normalise import Normalisation
-from earthsr.data.patches import restore, transform
+from earthsr.data.samples import restore, transform
 from earthsr.errors import CheckpointError, InputError
 from earthsr.geo.voids import REACH
 from earthsr.models import UNetSpec

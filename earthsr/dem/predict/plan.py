@@ -16,9 +16,8 @@ from earthsr.errors import DataError, InputError
 from earthsr.geo import Georeference, Source
 from earthsr.geo.elevations import Elevations, elevations
 from earthsr.geo.georeference import read_window
-from earthsr.geo.window import Window
-from earthsr.inference.blend import batch_size
-from earthsr.inference.tiling import BlendedTiles, ExactTiles, Tiles, chunks, grown
+from earthsr.geo.grid import Window
+from earthsr.inference.tiling import BlendedTiles, ExactTiles, Tiles, batch_size, chunks, grown
 
 Mode = Literal["gaussian", "exact"]
 

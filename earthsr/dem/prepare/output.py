@@ -15,7 +15,7 @@ import numpy as np
 
 import earthsr
 from earthsr.data.normalise import Statistics
-from earthsr.data.patches import Patches
+from earthsr.data.samples import Patches
 from earthsr.dem.prepare.pairs import TOLERANCE
 from earthsr.dem.prepare.plan import DemPlan, Job, Layout, Split
 from earthsr.dem.prepare.register import Mode

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from earthsr.dem.prepare.flat_sea import FlatSea, flat_sea_cells
 from earthsr.errors import DataError
 from earthsr.geo import Georeference, Source
+from earthsr.geo.grid import Window
 from earthsr.geo.resample import block_mean, keys
-from earthsr.geo.window import Window
 
 #: Cell sizes may differ from what they should be by this part: archives round them.
 TOLERANCE = 0.01

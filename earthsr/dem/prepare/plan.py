@@ -18,7 +18,7 @@ from earthsr.dem.prepare.pairs import Alignment, align, own_blocks
 from earthsr.dem.prepare.sources import Archive
 from earthsr.errors import DataError, InputError, listed
 from earthsr.geo import Georeference
-from earthsr.geo.window import Window
+from earthsr.geo.grid import Window
 
 
 @dataclass(frozen=True)

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from earthsr.dem.prepare.flat_sea import SeaCells
 from earthsr.dem.prepare.pairs import Alignment, BlockAxis, Pair, align, read_padded
 from earthsr.geo import Source
+from earthsr.geo.grid import Window
 from earthsr.geo.registration import Offset, OffsetSums
-from earthsr.geo.window import Window
 
 Mode = Literal["auto", "report", "off"]
 MODES: Final[tuple[Mode, ...]] = ("auto", "report", "off")

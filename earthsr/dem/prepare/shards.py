@@ -20,7 +20,7 @@ from earthsr.dem.prepare.plan import DemPlan, Job, outer
 from earthsr.dem.write import Split
 from earthsr.errors import InputError, geo_module
 from earthsr.geo.crs import gdal, parse_crs
-from earthsr.geo.window import Window
+from earthsr.geo.grid import Window
 from earthsr.store import WorkFolder, atomic_file, place_together, remove_leftovers, require_room
 
 LAND, COAST, OCEAN = 0, 1, 2

@@ -16,8 +16,7 @@ import earthsr
 from earthsr.errors import geo_module
 from earthsr.geo.areas import cells_of, fill
 from earthsr.geo.cf_write import CRS_VARIABLE, axis_attributes, crs_attributes
-from earthsr.geo.grid import Grid
-from earthsr.geo.window import Window
+from earthsr.geo.grid import Grid, Window
 from earthsr.landuse.class_areas import row_areas
 from earthsr.landuse.classes import NODATA, ClassTable
 from earthsr.landuse.emulator.forcing import MemoryScenario

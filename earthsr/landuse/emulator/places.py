@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 from earthsr.errors import DataError, InputError, geo_module
 from earthsr.geo.areas import aligned, fill
 from earthsr.geo.cf import axes_of, regular_axis
-from earthsr.geo.grid import Grid
+from earthsr.geo.grid import Grid, Window
 from earthsr.geo.times import years_of
 from earthsr.geo.values import packing_of
-from earthsr.geo.window import Window
 
 _TIMES: Final = ("time", "year", "years")
 

@@ -22,8 +22,7 @@ from earthsr.errors import DataError, InputError
 from earthsr.geo.cf_write import CRS_VARIABLE, axis_attributes, conventions, crs_attributes, plain_attributes
 from earthsr.geo.crs import crs_name, parse_crs, wkt_of
 from earthsr.geo.georeference import Georeference
-from earthsr.geo.grid import Grid
-from earthsr.geo.window import Window
+from earthsr.geo.grid import Grid, Window
 from earthsr.landuse.classes import NODATA, ClassTable
 from earthsr.store.untrusted import parse_json
 

@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthsr.errors import DataError, InputError
-from earthsr.geo.grid import Grid
-from earthsr.geo.window import Window, pieces
+from earthsr.geo.grid import Grid, Window, pieces
 from earthsr.landuse.maps.layout import chunk_window, chunks_of
 from earthsr.store import atomic_file, make_folder, write_json
 

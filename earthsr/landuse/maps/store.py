@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthsr.errors import DataError, InputError, geo_module
-from earthsr.geo.window import Window, pieces
+from earthsr.geo.grid import Window, pieces
 from earthsr.landuse.classes import NODATA
 from earthsr.landuse.maps.layout import (
     COMPLETE,

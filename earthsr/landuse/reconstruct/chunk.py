@@ -12,10 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthsr.geo.areas import Interpolation, cells_of, window_matrix, window_size
-from earthsr.geo.grid import Grid
-from earthsr.geo.window import Window
-from earthsr.inference.blend import ChunkSums, batches, fill
-from earthsr.inference.tiling import Tile, covering, slices
+from earthsr.geo.grid import Grid, Window
+from earthsr.inference.tiling import ChunkSums, Tile, batches, covering, fill, slices
 from earthsr.landuse.class_areas import row_areas
 from earthsr.landuse.classes import NODATA
 from earthsr.landuse.match_areas import match_areas

@@ -18,11 +18,9 @@ from earthsr.backend import Model
 from earthsr.data.normalise import ChannelNormalisation
 from earthsr.errors import CheckpointError, InputError
 from earthsr.geo.areas import cells_of
-from earthsr.geo.grid import Grid
+from earthsr.geo.grid import Grid, Window, dateline, pieces
 from earthsr.geo.times import spans
-from earthsr.geo.window import Window, dateline, pieces
-from earthsr.inference.blend import batch_size
-from earthsr.inference.tiling import BlendedTiles
+from earthsr.inference.tiling import BlendedTiles, batch_size
 from earthsr.landuse.classes import ClassTable
 from earthsr.landuse.fields import class_fractions
 from earthsr.landuse.maps.layout import chunk_window, chunks_of

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from earthsr.errors import DataError, InputError, WorkError
-from earthsr.geo.window import Window
+from earthsr.geo.grid import Window
 from earthsr.landuse.maps import Maps, Scratch
 from earthsr.ranks import Rank
 from earthsr.store import Lock, WorkFolder, write_json

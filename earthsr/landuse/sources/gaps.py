@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from earthsr.errors import DataError, InputError, geo_module
 from earthsr.geo.areas import cells_of
-from earthsr.geo.grid import Grid
-from earthsr.geo.window import Window
+from earthsr.geo.grid import Grid, Window
 
 #: What may stand for a value that a scenario has not: that of the nearest coarse cell that has all.
 Fill = Literal["nearest"]

@@ -22,9 +22,8 @@ from numpy.typing import NDArray
 
 from earthsr.errors import DataError, InputError
 from earthsr.geo.areas import Read, fill, sample
-from earthsr.geo.grid import Bounds, Grid, centres_of, covers, cut
+from earthsr.geo.grid import Bounds, Grid, Window, centres_of, covers, cut, warn_of_rest
 from earthsr.geo.lonlat import LonLatRaster, open_lonlat
-from earthsr.geo.window import Window, warn_of_rest
 from earthsr.landuse.classes import NODATA, ClassTable
 from earthsr.landuse.fields import Channel
 from earthsr.landuse.sources.class_maps import ClassMaps, open_anchor

@@ -21,8 +21,7 @@ from earthsr.errors import InputError, geo_module
 from earthsr.geo.cf_write import CRS_VARIABLE, conventions, netcdf_attributes, plain_attributes, write_place
 from earthsr.geo.crs import gdal, parse_crs, wkt_of
 from earthsr.geo.geotiff import is_whole
-from earthsr.geo.grid import Grid
-from earthsr.geo.window import Window
+from earthsr.geo.grid import Grid, Window
 from earthsr.landuse.classes import NODATA, ClassTable
 from earthsr.landuse.fields import FineSource
 from earthsr.landuse.sources.scenario_files import variable_name

@@ -19,8 +19,7 @@ from numpy.typing import NDArray
 
 from earthsr.errors import InputError
 from earthsr.geo.areas import overlap
-from earthsr.geo.grid import Grid
-from earthsr.geo.window import Window
+from earthsr.geo.grid import Grid, Window
 from earthsr.landuse.classes import HILDA_PLUS, NODATA
 from earthsr.landuse.fields import COARSE_CELL_DEG, ContinuousField
 from earthsr.samples.world.archives import Archives, Fractions, check_archives, write_archives

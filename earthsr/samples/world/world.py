@@ -13,8 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthsr.errors import InputError
-from earthsr.geo.grid import Grid
-from earthsr.geo.window import Window
+from earthsr.geo.grid import Grid, Window
 from earthsr.landuse.classes import HILDA_PLUS, NODATA
 from earthsr.landuse.fields import Channel, ContinuousField
 from earthsr.samples.world.climate import MONTHS, Climate, make_climate, potential_evaporation

@@ -13,7 +13,7 @@ from earthsr.config import Workload
 from earthsr.data.batch import make_batch
 from earthsr.data.dataset import Dataset
 from earthsr.data.normalise import Normalisation, Statistics
-from earthsr.evaluation.baselines import baseline
+from earthsr.evaluation.statistics import baseline
 from earthsr.models import DemSRNetSpec, HuberLoss, Objective
 from earthsr.ranks import ALONE, Rank
 from earthsr.tasks import Predictor, Task

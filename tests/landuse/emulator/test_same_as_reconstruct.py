@@ -6,7 +6,7 @@ import rasterio
 
 from earthsr import Emulator
 from earthsr.backend import Model
-from earthsr.geo.window import Window
+from earthsr.geo.grid import Window
 from earthsr.landuse.maps import open_maps
 from earthsr.landuse.reconstruct import Options, reconstruct
 from earthsr.samples.world.globe import write_global_archives

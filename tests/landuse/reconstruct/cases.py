@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from earthsr.geo.window import Window
+from earthsr.geo.grid import Window
 from earthsr.landuse.maps import open_maps
 from earthsr.landuse.reconstruct import Inputs, Options
 from earthsr.landuse.split import LandUseData
