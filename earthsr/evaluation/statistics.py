@@ -1,4 +1,4 @@
-"""Mergeable statistics of errors, the scores that are functions of them, and the baselines that are scored beside models.
+"""Mergeable statistics of errors, the scores that are functions of them, and baselines to score beside models.
 
 A statistic is a set of sums over valid cells. Sums of parts add up to the sums of the whole, so scores are exact
 whatever the batches, groups, ranks or tiles were (the idea of WeatherBench-X).

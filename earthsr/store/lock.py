@@ -126,7 +126,7 @@ def process_mark() -> str:
 
 
 def marked_ended(text: str) -> bool:
-    """Whether the process of a :func:`mark` has ended; what is no mark is of nobody who lives.
+    """Whether the process of a :func:`process_mark` has ended; what is no mark is of nobody who lives.
 
     Of another machine's process nothing is known: it may live.
     """
