@@ -25,7 +25,7 @@ from earthsr.errors import ConfigError, EarthsrWarning, InputError
 from earthsr.evaluation.figures import ELEVATION_COLOURS
 from earthsr.log import set_up_logger
 from earthsr.models import MSELoss, Objective, OptimizerSpec, read_weights, resolve_checkpoint
-from earthsr.models.state import Weights
+from earthsr.models.weights import Weights
 from earthsr.ranks import Rank, launched_rank
 from earthsr.store import make_folder
 from earthsr.tasks import task_for

@@ -58,7 +58,7 @@ def inputs_of(folder: Path, bbox: tuple[float, float, float, float] | None = Non
 def tiny_model(path: Path, like: Path) -> Path:
     """Network of a few hundred weights with the fields and classes of a trained one: it costs next to nothing."""
     from earthsr.models import UNetSpec, read_weights, resolve_checkpoint, write_weights
-    from earthsr.models.state import initial_weights
+    from earthsr.models.weights import initial_weights
 
     file = read_weights(resolve_checkpoint(like))
     assert isinstance(file.spec, UNetSpec)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from earthsr.backend import BackendInfo, Device, Engine, ExportedBackend, Meter, TrainingEngine, WeightsBackend
 from earthsr.backend.exported import read_exported, require_float32
 from earthsr.models import NetworkSpec, Precision, WeightsFile
-from earthsr.models.state import Weights
+from earthsr.models.weights import Weights
 from earthsr_mindspore import device
 from earthsr_mindspore.device import set_device
 

@@ -17,7 +17,7 @@ from earthsr.backend.interface import NativeLoss
 from earthsr.data.batch import Batch, Earlier
 from earthsr.errors import BackendError
 from earthsr.models import NetworkSpec, Objective, OptimizerSpec, Precision, State
-from earthsr.models.state import Weights
+from earthsr.models.weights import Weights
 from earthsr.ranks import Rank
 from earthsr_mindspore import device as process
 from earthsr_mindspore.group import AddUp, MeanOfStatistics, SharedSum, gather

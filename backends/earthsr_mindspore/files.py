@@ -10,7 +10,7 @@ from mindspore import Parameter
 from numpy.typing import NDArray
 
 from earthsr.errors import CheckpointError
-from earthsr.models.state import Weights
+from earthsr.models.weights import Weights
 
 
 def read_file(path: Path) -> tuple[dict[str, NDArray], dict[str, str]]:

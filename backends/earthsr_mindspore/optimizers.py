@@ -9,7 +9,7 @@ from mindspore import Parameter, ParameterTuple, Tensor, nn, ops
 from mindspore import dtype as mstype
 
 from earthsr.models import OptimizerSpec
-from earthsr.models.state import Weights
+from earthsr.models.weights import Weights
 from earthsr_mindspore.tensors import read, write
 
 

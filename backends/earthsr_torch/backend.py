@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from earthsr.backend import BackendInfo, Device, Meter, TrainingEngine, WeightsBackend
 from earthsr.errors import BackendError
 from earthsr.models import NetworkSpec, Precision, WeightsFile
-from earthsr.models.state import Weights
+from earthsr.models.weights import Weights
 from earthsr.ranks import device_of
 from earthsr_torch.device import find_device
 

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from earthsr.errors import CheckpointError
-from earthsr.models.state import Weights
+from earthsr.models.weights import Weights
 from earthsr.store.untrusted import require_honest_archive
 
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from earthsr.models import OptimizerSpec
-from earthsr.models.state import Weights
+from earthsr.models.weights import Weights
 from earthsr_torch.tensors import like, read
 
 

@@ -24,7 +24,7 @@ from earthsr.models import (
     read_weights,
     resolve_checkpoint,
 )
-from earthsr.models.weights_file import KEY, pack_metadata, unpack_metadata
+from earthsr.models.weights import KEY, pack_metadata, unpack_metadata
 
 #: Key of the metadata under which an exported model says how it was made.
 EXPORTED = "exported"

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from earthsr.backend.interface import Engine, Meter, TrainingEngine
 from earthsr.errors import BackendError
 from earthsr.models import NetworkSpec, Precision, WeightsFile
-from earthsr.models.state import Weights
+from earthsr.models.weights import Weights
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from earthsr.data.batch import Batch
 from earthsr.errors import BackendError
 from earthsr.models import NetworkSpec, Objective, OptimizerSpec, State
-from earthsr.models.state import Weights
+from earthsr.models.weights import Weights
 
 T = TypeVar("T")
 

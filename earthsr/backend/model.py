@@ -17,7 +17,7 @@ from earthsr.data.normalise import AnyNormalisation, Normalisation, read_normali
 from earthsr.errors import BackendError, CheckpointError
 from earthsr.geo.voids import fill_voids
 from earthsr.models import NetworkSpec, Precision
-from earthsr.models.state import Weights
+from earthsr.models.weights import Weights
 
 
 class Model:

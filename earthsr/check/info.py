@@ -21,9 +21,9 @@ from earthsr.data.arrays import read_elevation
 from earthsr.data.hdf5 import open_h5, plain_attributes, reading
 from earthsr.errors import InputError, already_there, install_hint
 from earthsr.geo import Window, crs_name
+from earthsr.geo.cf import spans
 from earthsr.geo.fields import FieldSource
 from earthsr.geo.readers import SOURCES, kind_of, open_layers, split_variable
-from earthsr.geo.times import spans
 from earthsr.models import NetworkSpec, read_checkpoint, resolve_checkpoint
 from earthsr.models.checkpoint import STATE, pretrained_weights
 from earthsr.store import is_zarr, write_text

@@ -224,7 +224,7 @@ def landuse(
     Rasters are on regular grids of longitude and latitude. Years that one source lacks are reported and left out.
     """
     from earthsr.errors import InputError
-    from earthsr.geo.times import spans
+    from earthsr.geo.cf import spans
     from earthsr.landuse.classes import HILDA_PLUS, ClassTable
     from earthsr.landuse.prepare import prepare_landuse
     from earthsr.landuse.write import SplitPlan

@@ -5,7 +5,7 @@ This room knows the keys that all workloads share; each workload brings its own,
 """
 
 from earthsr.config.load import from_mapping, json_schema, load_yaml_config, to_yaml
-from earthsr.config.schema import Config, DataSection, ModelSection, OptimizerSection, SummarySection, TrainSection
+from earthsr.config.sections import Config, DataSection, ModelSection, OptimizerSection, SummarySection, TrainSection
 from earthsr.config.workloads import Workload, find_workload, installed_workloads, workload_of
 
 __all__ = [

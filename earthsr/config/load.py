@@ -11,8 +11,7 @@ import yaml
 from pydantic import ValidationError
 from pydantic.json_schema import models_json_schema
 
-from earthsr.config.schema import Config
-from earthsr.config.section import config_error, unknown_key
+from earthsr.config.sections import Config, config_error, unknown_key
 from earthsr.config.workloads import (
     Workload,
     find_workload,

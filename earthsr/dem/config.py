@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from earthsr.config import Config, DataSection, ModelSection, TrainSection
-from earthsr.config.section import Count, NonNegative, OddKernel
+from earthsr.config.sections import Count, NonNegative, OddKernel
 
 
 class _Network(ModelSection):

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from earthsr.geo.crs import parse_crs
-from earthsr.geo.georeference import Georeference
 from earthsr.geo.grid import Grid
+from earthsr.geo.raster import Georeference
 
 #: Name of the variable that holds the CRS; the attribute ``grid_mapping`` of values names it.
 CRS_VARIABLE: Final = "crs"

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthsr.errors import DataError, EarthsrWarning, InputError
-from earthsr.geo.georeference import Source
 from earthsr.geo.grid import Window
+from earthsr.geo.raster import Source
 from earthsr.geo.values import Packing, number_text, require_metres
 from earthsr.geo.voids import (
     STANDARD_FILLS,

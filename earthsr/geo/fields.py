@@ -16,10 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthsr.errors import DataError, EarthsrWarning, geo_module
-from earthsr.geo.cf import Axes, axes_of, grid_of
-from earthsr.geo.georeference import Codes, Georeference
+from earthsr.geo.cf import Axes, axes_of, grid_of, years_of
 from earthsr.geo.grid import Window
-from earthsr.geo.times import years_of
+from earthsr.geo.raster import Codes, Georeference
 from earthsr.geo.values import Packing, Voids, kept_attributes, packing_of, unreadable
 from earthsr.store.untrusted import probe_hdf5
 

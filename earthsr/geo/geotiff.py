@@ -19,9 +19,8 @@ from numpy.typing import DTypeLike, NDArray
 from earthsr.errors import DataError, EarthsrError, InputError, geo_module
 from earthsr.geo.cf_write import plain_attributes
 from earthsr.geo.crs import crs_name, gdal, parse_crs, wkt_of
-from earthsr.geo.georeference import Codes, Georeference
 from earthsr.geo.grid import Grid, Window, columns_once
-from earthsr.geo.sinks import FileSink
+from earthsr.geo.raster import Codes, FileSink, Georeference
 from earthsr.geo.values import Packing, Voids, kept_attributes, unreadable, voids_of
 from earthsr.store import cannot_write
 from earthsr.store.untrusted import require_own_raster

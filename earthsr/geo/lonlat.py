@@ -15,8 +15,8 @@ from earthsr.errors import DataError
 from earthsr.geo.crs import crs_name, parse_crs
 from earthsr.geo.elevations import elevations
 from earthsr.geo.fields import FieldSource
-from earthsr.geo.georeference import Codes, Source, read_window
 from earthsr.geo.grid import Window, pieces, westward
+from earthsr.geo.raster import Codes, Source, read_window
 from earthsr.geo.readers import open_layers, split_variable
 
 

@@ -12,8 +12,8 @@ from earthsr.errors import DataError, geo_module
 from earthsr.geo.cf import axes_of, grid_mapping_name
 from earthsr.geo.cf_write import CRS_VARIABLE, axis_attributes, axis_names, crs_attributes
 from earthsr.geo.fields import FieldSource, field_source
-from earthsr.geo.georeference import Codes, Georeference
 from earthsr.geo.grid import Window
+from earthsr.geo.raster import Codes, Georeference
 from earthsr.geo.values import Packing, Voids, voids_of
 
 

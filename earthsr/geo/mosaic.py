@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from earthsr.errors import DataError, InputError
 from earthsr.geo.crs import crs_name, same_crs
-from earthsr.geo.georeference import Georeference, Source
 from earthsr.geo.grid import Window
+from earthsr.geo.raster import Georeference, Source
 
 #: Files that are open at once: neighbours of a window, far from any system's limit.
 _OPEN: Final = 16

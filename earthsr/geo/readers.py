@@ -14,9 +14,9 @@ import numpy as np
 from earthsr.errors import DataError, InputError, geo_module
 from earthsr.geo.crs import crs_name, parse_crs, wkt_of
 from earthsr.geo.fields import open_field
-from earthsr.geo.georeference import Georeference, Source
 from earthsr.geo.geotiff import GdalSource
 from earthsr.geo.mosaic import mosaic
+from earthsr.geo.raster import Georeference, Source
 from earthsr.geo.values import Voids, end_of_float32, voids_of
 from earthsr.store import is_zarr, restore
 

@@ -25,10 +25,9 @@ from earthsr.geo.cf_write import (
     value_attributes,
     write_place,
 )
-from earthsr.geo.georeference import Georeference, Sink
 from earthsr.geo.geotiff import GeoTiffSink
 from earthsr.geo.grid import Window
-from earthsr.geo.sinks import FileSink
+from earthsr.geo.raster import FileSink, Georeference, Sink
 
 
 class NetCdfSink(FileSink):

@@ -7,7 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from earthsr.config import Config, DataSection, ModelSection, TrainSection
-from earthsr.config.section import NonNegative, Positive, Share
+from earthsr.config.sections import NonNegative, Positive, Share
 
 
 class UNetModel(ModelSection):

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from earthsr.errors import DataError, InputError
+from earthsr.geo.cf import spans
 from earthsr.geo.grid import Cut, Grid, Window
-from earthsr.geo.times import spans
 from earthsr.landuse.classes import HILDA_PLUS, OPTIONAL_STATES, ClassTable
 from earthsr.landuse.fields import ContinuousField, Forcing
 from earthsr.landuse.sources.class_maps import ClassMaps

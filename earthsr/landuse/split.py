@@ -17,7 +17,7 @@ from earthsr.data.dataset import SplitFile
 from earthsr.data.hdf5 import Params, SharedFile
 from earthsr.errors import DataError
 from earthsr.geo.areas import Interpolation, window_matrix, window_size
-from earthsr.geo.times import spans
+from earthsr.geo.cf import spans
 from earthsr.landuse.classes import NODATA
 from earthsr.landuse.fields import ContinuousField
 from earthsr.landuse.split_file import LandUseLayout, read_landuse

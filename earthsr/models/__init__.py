@@ -16,9 +16,16 @@ from earthsr.models.objective import (
     Precision,
 )
 from earthsr.models.spec import InputField, NetworkSpec, Parameter
-from earthsr.models.state import State, initial_weights
 from earthsr.models.unet import UNetSpec
-from earthsr.models.weights_file import WeightsFile, read_weights, require_same_spec, spec_from_dict, write_weights
+from earthsr.models.weights import (
+    State,
+    WeightsFile,
+    initial_weights,
+    read_weights,
+    require_same_spec,
+    spec_from_dict,
+    write_weights,
+)
 
 __all__ = [
     "Checkpoint",

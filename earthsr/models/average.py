@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from earthsr.errors import CheckpointError, EarthsrWarning, InputError
 from earthsr.models.checkpoint import resolve_checkpoint
-from earthsr.models.weights_file import WeightsFile, read_weights, require_same_spec
+from earthsr.models.weights import WeightsFile, read_weights, require_same_spec
 
 _CELLS = ("input_cell_size_deg", "output_cell_size_deg")
 

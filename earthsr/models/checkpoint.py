@@ -19,9 +19,9 @@ from typing import Any
 
 from earthsr.errors import CheckpointError
 from earthsr.models.spec import NetworkSpec
-from earthsr.models.state import State
-from earthsr.models.weights_file import (
+from earthsr.models.weights import (
     SCHEMA_VERSION,
+    State,
     WeightsFile,
     read_tensors,
     read_weights,

@@ -1,4 +1,4 @@
-"""What every workload answers: which network, which data, which loss, and how it is scored.
+"""What every workload answers: which network, which data, which loss, and how it is scored; and finding its task.
 
 This room calls no framework. Whoever has an engine hands in functions that predict.
 """
@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthsr.backend import Model
-from earthsr.config import Config
+from earthsr.config import Config, workload_of
 from earthsr.data.normalise import AnyNormalisation
+from earthsr.errors import ConfigError
 from earthsr.evaluation.figures import new_figure, save
 from earthsr.evaluation.report import Columns, score_table
 from earthsr.models import NetworkSpec, Objective
@@ -295,3 +296,28 @@ class Task(ABC):
         if score is None or than is None:
             return score is not None
         return score > than if self.higher_is_better else score < than
+
+
+def task_for(config: Config) -> Task:
+    """Return the task that ``model.name`` chooses.
+
+    Parameters
+    ----------
+    config : Config
+        A whole configuration.
+
+    Returns
+    -------
+    Task
+        The task of the configuration's workload.
+
+    Raises
+    ------
+    ConfigError
+        If the configuration's workload is not installed, or gives no task.
+    """
+    workload = workload_of(config)
+    task = workload.task(config)
+    if not isinstance(task, Task):
+        raise ConfigError(f"workload {workload.name}: gives a {type(task).__name__}, expected an earthsr.tasks.Task")
+    return task

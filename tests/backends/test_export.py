@@ -15,7 +15,7 @@ from earthsr.check.export import CASES, export
 from earthsr.data.normalise import Normalisation
 from earthsr.errors import BackendError, CheckpointError, InputError, WorkError
 from earthsr.models import DemSRNetSpec, Precision, UNetSpec, WeightsFile, write_weights
-from earthsr.models.state import initial_weights
+from earthsr.models.weights import initial_weights
 from tests.conftest import installed
 
 DEM = DemSRNetSpec(features=4, num_blocks=1, scale=3)

@@ -7,11 +7,10 @@ import numpy as np
 import pytest
 
 from earthsr.backend import Model, get_backend
-from earthsr.check.convert import convert, read_foreign
+from earthsr.check.convert import convert, from_mindearth, read_foreign, recognise, to_mindearth
 from earthsr.errors import BackendError, CheckpointError, InputError
 from earthsr.models import DemSRNetSpec, initial_weights, read_weights, write_weights
-from earthsr.models.foreign import from_mindearth, recognise, to_mindearth
-from earthsr.models.weights_file import write_tensors
+from earthsr.models.weights import write_tensors
 from tests.conftest import backend_parameters, call_cli, installed
 
 SPEC = DemSRNetSpec(features=4, num_blocks=2, scale=3)

@@ -13,7 +13,7 @@ from earthsr.data.normalise import Normalisation
 from earthsr.landuse.samples import Composer
 from earthsr.landuse.split import LandUseData
 from earthsr.models import DemSRNetSpec, write_weights
-from earthsr.models.state import initial_weights
+from earthsr.models.weights import initial_weights
 from tests.conftest import REPOSITORY, call_cli, installed, small_world, terrain, write_patches
 from tests.landuse.reconstruct.cases import everything, write_model
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from earthsr.models import DemSRNetSpec, RunFolder, write_weights
-from earthsr.models.state import initial_weights
+from earthsr.models.weights import initial_weights
 from tests.cli.test_bad_input import assert_refused
 from tests.conftest import call_cli, run_cli
 from tests.dem.test_prepare_dem import cells, write_dem

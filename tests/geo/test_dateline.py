@@ -16,7 +16,7 @@ from earthsr.dem.predict.ensemble import halo_of
 from earthsr.dem.predict.plan import PredictOptions, make_plan, survey
 from earthsr.errors import DataError, EarthsrWarning, InputError
 from earthsr.geo import Georeference, MemorySink, Window, array_source
-from earthsr.geo.georeference import read_window
+from earthsr.geo.raster import read_window
 from earthsr.models import DemSRNetSpec, write_weights
 from tests.conftest import call_cli
 

@@ -16,7 +16,7 @@ from earthsr.models import (
     resolve_checkpoint,
     write_weights,
 )
-from earthsr.models.weights_file import read_tensors, write_tensors
+from earthsr.models.weights import read_tensors, write_tensors
 
 SPEC = DemSRNetSpec(features=2, num_blocks=1)
 WEIGHTS = initial_weights(SPEC, 0)

@@ -9,7 +9,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from earthsr.config import Config, load_yaml_config
-from earthsr.config.section import Count, Section, config_error
+from earthsr.config.sections import Count, Section, config_error
 from earthsr.errors import ConfigError
 
 #: Names of scores that every benchmark has; variants are called otherwise.

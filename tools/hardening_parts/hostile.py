@@ -94,7 +94,7 @@ def _attribute_loop(folder: Path) -> None:
 def _weights(change: Callable[[dict], None]) -> Callable[[Path], None]:
     def make(folder: Path) -> None:
         from earthsr.models import DemSRNetSpec, initial_weights
-        from earthsr.models.weights_file import KEY, pack_metadata, write_tensors
+        from earthsr.models.weights import KEY, pack_metadata, write_tensors
 
         spec = DemSRNetSpec(features=2, num_blocks=1)
         notes = {"task": "dem_sr", "units": "m", "normalisation": {"kind": "none"}}
@@ -107,7 +107,7 @@ def _weights(change: Callable[[dict], None]) -> Callable[[Path], None]:
 
 def _nested(folder: Path) -> None:
     from earthsr.models import DemSRNetSpec, initial_weights
-    from earthsr.models.weights_file import KEY, write_tensors
+    from earthsr.models.weights import KEY, write_tensors
 
     text = '{"schema_version": 1, "spec": {}, "metadata": {"a": ' + "[" * 100_000 + "]" * 100_000 + "}}"
     write_tensors(

@@ -22,8 +22,7 @@ from earthsr.backend import TrainingEngine, WeightsBackend
 from earthsr.data.batch import Batch, Earlier
 from earthsr.errors import CheckpointError, InputError
 from earthsr.models import NetworkSpec, Objective, OptimizerSpec, Precision, State
-from earthsr.models.state import Weights
-from earthsr.models.weights_file import read_tensors, write_tensors
+from earthsr.models.weights import Weights, read_tensors, write_tensors
 from earthsr.tasks.batches import ParityBatches
 
 SCHEMA_VERSION = 1

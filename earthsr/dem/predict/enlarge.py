@@ -25,8 +25,8 @@ from earthsr.dem.predict.plan import EnlargePlan
 from earthsr.errors import InputError, ResultError
 from earthsr.geo import Sink
 from earthsr.geo.elevations import PLAUSIBLE_M, first_implausible
-from earthsr.geo.georeference import read_window
 from earthsr.geo.grid import Window
+from earthsr.geo.raster import read_window
 from earthsr.inference.pipeline import FlowTimes, flow
 from earthsr.inference.tiling import ChunkSums, Tile, Tiles, batches, covering, fill, slices
 

@@ -15,8 +15,8 @@ from earthsr.dem.predict.ensemble import Member, ensemble, halo_of
 from earthsr.errors import DataError, InputError
 from earthsr.geo import Georeference, Source
 from earthsr.geo.elevations import Elevations, elevations
-from earthsr.geo.georeference import read_window
 from earthsr.geo.grid import Window
+from earthsr.geo.raster import read_window
 from earthsr.inference.tiling import BlendedTiles, ExactTiles, Tiles, batch_size, chunks, grown
 
 Mode = Literal["gaussian", "exact"]

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from pydantic import Field, ValidationError
 
-from earthsr.config.section import Count, Section, config_error
+from earthsr.config.sections import Count, Section, config_error
 from earthsr.errors import ConfigError
 from earthsr.models.checkpoint import pretrained_names
 

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 
 from earthsr.errors import DataError, InputError, geo_module
 from earthsr.geo.areas import cells_of
+from earthsr.geo.cf import spans
 from earthsr.geo.grid import Grid, Window
-from earthsr.geo.times import spans
 from earthsr.landuse.classes import OPTIONAL_STATES, ClassTable
 from earthsr.landuse.emulator.places import Placed, cut_to, place, require_xarray, years_in
 from earthsr.landuse.fields import COARSE_CELL_DEG, Forcing

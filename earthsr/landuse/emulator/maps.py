@@ -14,10 +14,10 @@ from earthsr.errors import DataError, InputError, geo_module
 from earthsr.geo.areas import sample
 from earthsr.geo.elevations import elevations
 from earthsr.geo.fields import open_dataset
-from earthsr.geo.georeference import Georeference
 from earthsr.geo.grid import Grid, Window
 from earthsr.geo.lonlat import open_lonlat
 from earthsr.geo.memory import array_source
+from earthsr.geo.raster import Georeference
 from earthsr.geo.values import kept_attributes, packing_of
 from earthsr.geo.voids import require_no_common_fill
 from earthsr.landuse.classes import NODATA, ClassTable

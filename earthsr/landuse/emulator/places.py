@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 
 from earthsr.errors import DataError, InputError, geo_module
 from earthsr.geo.areas import aligned, fill
-from earthsr.geo.cf import axes_of, regular_axis
+from earthsr.geo.cf import axes_of, regular_axis, years_of
 from earthsr.geo.grid import Grid, Window
-from earthsr.geo.times import years_of
 from earthsr.geo.values import packing_of
 
 _TIMES: Final = ("time", "year", "years")

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from earthsr.errors import DataError, InputError
 from earthsr.geo.cf_write import CRS_VARIABLE, axis_attributes, conventions, crs_attributes, plain_attributes
 from earthsr.geo.crs import crs_name, parse_crs, wkt_of
-from earthsr.geo.georeference import Georeference
 from earthsr.geo.grid import Grid, Window
+from earthsr.geo.raster import Georeference
 from earthsr.landuse.classes import NODATA, ClassTable
 from earthsr.store.untrusted import parse_json
 

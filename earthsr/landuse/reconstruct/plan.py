@@ -18,8 +18,8 @@ from earthsr.backend import Model
 from earthsr.data.normalise import ChannelNormalisation
 from earthsr.errors import CheckpointError, InputError
 from earthsr.geo.areas import cells_of
+from earthsr.geo.cf import spans
 from earthsr.geo.grid import Grid, Window, dateline, pieces
-from earthsr.geo.times import spans
 from earthsr.inference.tiling import BlendedTiles, batch_size
 from earthsr.landuse.classes import ClassTable
 from earthsr.landuse.fields import class_fractions

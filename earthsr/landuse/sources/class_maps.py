@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthsr.errors import DataError, InputError
+from earthsr.geo.cf import require_yearly, spans
 from earthsr.geo.crs import same_crs
 from earthsr.geo.grid import Grid, Window, difference
 from earthsr.geo.lonlat import LonLatRaster, open_lonlat
-from earthsr.geo.times import require_yearly, spans
 from earthsr.landuse.classes import NODATA, ClassTable
 
 #: Neighbouring tiles share blocks; those that were read last are kept, as bytes of class indices.

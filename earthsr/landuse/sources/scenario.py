@@ -19,8 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthsr.errors import DataError, InputError
+from earthsr.geo.cf import spans
 from earthsr.geo.grid import Cut, Grid, centres_of, covers
-from earthsr.geo.times import spans
 from earthsr.landuse.classes import OPTIONAL_STATES, ClassTable
 from earthsr.landuse.fields import Forcing
 from earthsr.landuse.sources.gaps import Fill, Gaps, close_gaps

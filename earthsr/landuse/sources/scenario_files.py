@@ -20,11 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthsr.errors import DataError
+from earthsr.geo.cf import require_yearly, spans
 from earthsr.geo.fields import field_of, open_dataset
 from earthsr.geo.grid import Cut, Grid, Window, cut, difference
 from earthsr.geo.lonlat import LonLatRaster
 from earthsr.geo.readers import kind_of
-from earthsr.geo.times import require_yearly, spans
 from earthsr.landuse.classes import OPTIONAL_STATES, ClassTable
 
 STATES: Final = (

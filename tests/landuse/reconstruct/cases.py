@@ -9,7 +9,7 @@ from earthsr.landuse.maps import open_maps
 from earthsr.landuse.reconstruct import Inputs, Options
 from earthsr.landuse.split import LandUseData
 from earthsr.models import UNetSpec, write_weights
-from earthsr.models.state import initial_weights
+from earthsr.models.weights import initial_weights
 
 #: Of a grid of 48 x 256 cells, with coarse cells of 16.
 SMALL = Options(chunk=32, batch_size=4)
