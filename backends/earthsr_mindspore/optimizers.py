@@ -10,7 +10,7 @@ from mindspore import dtype as mstype
 
 from earthsr.models import OptimizerSpec
 from earthsr.models.weights import Weights
-from earthsr_mindspore.tensors import read, write
+from earthsr_mindspore.networks import read, write
 
 
 def _one_minus_power(log_beta: float, count: Tensor) -> Tensor:

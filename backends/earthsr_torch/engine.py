@@ -21,12 +21,11 @@ from earthsr.models.weights import Weights
 from earthsr.ranks import Rank
 from earthsr_torch.device import numerics
 from earthsr_torch.group import Group, share_statistics, watched
-from earthsr_torch.networks import build, hold_norms, parameters
+from earthsr_torch.networks import build, hold_norms, parameters, read, write
 from earthsr_torch.networks import recompute as recompute_blocks
 from earthsr_torch.objectives import dice_loss, divisor, point_loss, require, slope_loss, weigh
 from earthsr_torch.optimizers import Adam
 from earthsr_torch.precision import plan, store
-from earthsr_torch.tensors import read, write
 
 
 def _native_loss(

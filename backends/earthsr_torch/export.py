@@ -18,8 +18,7 @@ from torch.export import Dim
 from earthsr.backend.exported import exported_metadata, output_name
 from earthsr.errors import BackendError, install_hint
 from earthsr.models import NetworkSpec, UNetSpec, WeightsFile
-from earthsr_torch.networks import build, parameters
-from earthsr_torch.tensors import write
+from earthsr_torch.networks import build, parameters, write
 
 #: The oldest version of ONNX's operators that torch's exporter writes, and so the one that most runtimes read.
 OPSET = 18

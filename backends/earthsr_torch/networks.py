@@ -1,9 +1,12 @@
-"""Building the PyTorch network of a spec, and its parameters under canonical names."""
+"""Building the PyTorch network of a spec, and its parameters under canonical names, to and from NumPy."""
 
 from __future__ import annotations
 
 from functools import partial
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
@@ -11,6 +14,24 @@ from earthsr.errors import BackendError
 from earthsr.models import DemSRNetSpec, NetworkSpec, UNetSpec
 from earthsr_torch.demsrnet import DemSRNet, ResidualBlock
 from earthsr_torch.unet import ConvBlock, UNet
+
+
+def write(parameter: Tensor, array: NDArray[np.float32]) -> None:
+    """Overwrite a parameter in place."""
+    with torch.no_grad():
+        parameter.copy_(torch.from_numpy(np.ascontiguousarray(array)))
+
+
+def read(parameter: Tensor) -> NDArray[np.float32]:
+    """Copy a parameter to NumPy, in float32."""
+    return parameter.detach().to("cpu", torch.float32).contiguous().numpy().copy()
+
+
+def like(array: NDArray[np.float32], parameter: Tensor) -> Tensor:
+    """Return a float32 tensor of ``array`` in the memory layout of ``parameter``."""
+    tensor = torch.empty_like(parameter, dtype=torch.float32)
+    write(tensor, array)
+    return tensor
 
 
 def build(spec: NetworkSpec) -> nn.Module:

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from earthsr.models import OptimizerSpec
 from earthsr.models.weights import Weights
-from earthsr_torch.tensors import like, read
+from earthsr_torch.networks import like, read
 
 
 class Adam:

@@ -26,7 +26,7 @@ from earthsr.backend import (
     weights_backends,
 )
 from earthsr.backend.exported import EXPORTED
-from earthsr.check.parity.compare import BY_NAME, relative
+from earthsr.check.parity_compare import BY_NAME, relative
 from earthsr.errors import BackendError, CheckpointError, InputError, WorkError, already_there, install_hint
 from earthsr.models import Precision, WeightsFile
 from earthsr.store import atomic_file, fingerprint, owned, require_other

@@ -42,8 +42,8 @@ def parity(
     Both in one process, or with --record on one machine and --against on another. Everything is computed in strict
     float32. The exit code is 1 where a difference is larger than its tolerance.
     """
-    from earthsr.check.parity.compare import text_table
-    from earthsr.check.parity.run import run_parity
+    from earthsr.check.parity import run_parity
+    from earthsr.check.parity_compare import text_table
     from earthsr.config import load_yaml_config
     from earthsr.log import set_up_logger
 

@@ -1,4 +1,4 @@
-"""Areas of classes in coarse cells, added up tile by tile, and their agreement with the fractions of a forcing."""
+"""Areas of classes in coarse cells: added up tile by tile, and how far they are from the fractions of a forcing."""
 
 from __future__ import annotations
 
@@ -178,3 +178,144 @@ class AreaStatistics:
         for name, values in forcing.items():
             if values.shape != (years, *shape):
                 raise ValueError(f"the forcing of {name} has shape {values.shape}, expected {(years, *shape)}")
+
+
+def shares(
+    fractions: NDArray[np.floating], known: NDArray[np.bool_], touched: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """Share of each class in what the classes have that the scenario knows.
+
+    Parameters
+    ----------
+    fractions : ndarray of shape (K, h, w)
+        Of all coarse cells, 0 to 1; NaN: the class is not known there.
+    known : ndarray of shape (K,)
+        Whether the scenario knows the class at all.
+    touched : ndarray of shape (n,)
+        Coarse cells ``i * w + j``.
+
+    Returns
+    -------
+    tuple of ndarray
+        Shares (n, K), which add up to 1, or are all 0 where the scenario has no fraction above 0; and whether each
+        class is known in each coarse cell (n, K), which it is nowhere where all shares are 0.
+    """
+    values = fractions.reshape(len(fractions), -1)[:, touched].T.astype(np.float64)
+    told = known & np.isfinite(values)
+    values = np.where(told, np.maximum(values, 0.0), 0.0)
+    total = values.sum(axis=1, keepdims=True)
+    return values / np.where(total > 0, total, 1.0), told & (total > 0)
+
+
+def compact(cells: NDArray[np.int64], count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Coarse cells that occur (n,), ascending, and which of these each of ``cells`` is; all are below ``count``."""
+    touched = np.nonzero(np.bincount(cells, minlength=count))[0]
+    number = np.zeros(count, np.int64)
+    number[touched] = np.arange(touched.size)
+    return touched, number[cells]
+
+
+def class_sums(
+    place: NDArray[np.int64], classes: NDArray[np.uint8], areas: NDArray[np.float64], count: int, k: int
+) -> NDArray[np.float64]:
+    """Areas of ``k`` classes in ``count`` coarse cells (n, K), from fine cells in the order of rows."""
+    sums = np.bincount(place * k + classes, areas, minlength=count * k)
+    return np.asarray(sums, np.float64).reshape(count, k)
+
+
+@dataclass(frozen=True, eq=False)
+class AreaError:
+    """Sums of differences over coarse cells; ``a + b`` merges windows that share no coarse cell."""
+
+    differences: NDArray[np.float64]
+    """(K,) absolute differences of areas."""
+    areas: NDArray[np.float64]
+    """(K,) areas of the coarse cells in which the class is compared."""
+    misplaced: float
+    """Areas that would have to change class."""
+    area: float
+    """Area of the coarse cells in which any class is compared."""
+
+    def __add__(self, other: AreaError) -> AreaError:
+        if self.areas.shape != other.areas.shape:
+            raise ValueError(f"errors of {len(self.areas)} and of {len(other.areas)} classes cannot merge")
+        return AreaError(
+            self.differences + other.differences,
+            self.areas + other.areas,
+            self.misplaced + other.misplaced,
+            self.area + other.area,
+        )
+
+    @property
+    def by_class(self) -> NDArray[np.float64]:
+        """Mean absolute difference of fractions, (K,), 0 to 1; NaN for classes that the scenario knows nowhere."""
+        return np.where(self.areas > 0, self.differences / np.where(self.areas > 0, self.areas, 1.0), np.nan)
+
+    @property
+    def in_all(self) -> float:
+        """Share of the area that would have to change class, 0 to 1: the quantity disagreement of coarse cells.
+
+        As of Pontius and Millones (2011, International Journal of Remote Sensing 32, 4407-4429): half the sum of
+        absolute differences over classes, where those that the scenario does not know are one. NaN without any area.
+        """
+        return self.misplaced / self.area if self.area > 0 else float("nan")
+
+
+def area_error(
+    classes: NDArray[np.uint8],
+    fractions: NDArray[np.floating],
+    cell_index: NDArray[np.int64],
+    known: NDArray[np.bool_],
+    pixel_area: NDArray[np.floating] | None = None,
+    *,
+    among_known: bool = False,
+) -> AreaError:
+    """Compare a map's class areas with the scenario's fractions in every coarse cell that it touches.
+
+    Parameters
+    ----------
+    classes : ndarray of shape (H, W)
+        Class indices; those of K and more (255 is nodata) are no class.
+    fractions, cell_index, known, pixel_area
+        As :func:`earthsr.landuse.match_areas.match_areas` has them.
+    among_known : bool
+        Compare shares in the area of the classes that the scenario knows, which is what
+        :func:`earthsr.landuse.match_areas.match_areas` can bring to 0, in place of fractions of the whole coarse cell.
+        These differ also where map and scenario disagree on sea, or on classes that the scenario does not know.
+
+    Returns
+    -------
+    AreaError
+        Coarse cells count by the area of their fine cells here (with ``among_known``, of those with a class that the
+        scenario knows), those without a class included. Coarse cells without any fine cell that has a class are left
+        out.
+    """
+    k = len(fractions)
+    if classes.shape != cell_index.shape:
+        raise ValueError(f"the map has shape {classes.shape} and cell_index {cell_index.shape}, expected the same")
+    areas = np.ones(len(classes)) if pixel_area is None else np.maximum(np.asarray(pixel_area, np.float64), 0.0)
+    inside = (cell_index >= 0).ravel()
+    touched, place = compact(cell_index.ravel()[inside], fractions[0].size)
+    area = np.broadcast_to(areas[:, None], classes.shape).ravel()[inside]
+    # One more column for cells without a class.
+    column = np.minimum(classes.ravel()[inside], k)
+    sums = class_sums(place, column, area, touched.size, k + 1)
+    share, told = shares(fractions, np.asarray(known, bool), touched)
+    if among_known:
+        covered = np.where(told, sums[:, :k], 0.0).sum(axis=1)
+        wanted = share
+    else:
+        values = fractions.reshape(k, -1)[:, touched].T.astype(np.float64)
+        told = np.asarray(known, bool) & np.isfinite(values)
+        covered = np.where(sums[:, :k].any(axis=1), sums.sum(axis=1), 0.0)
+        wanted = np.where(told, np.maximum(values, 0.0), 0.0)
+    gaps = np.where(told, sums[:, :k] - wanted * covered[:, None], 0.0)
+    told = told & (covered > 0)[:, None]
+    gaps = np.where(told, gaps, 0.0)
+    misplaced = (np.abs(gaps).sum(axis=1) + np.abs(gaps.sum(axis=1))) / 2
+    return AreaError(
+        np.abs(gaps).sum(axis=0),
+        (told * covered[:, None]).sum(axis=0),
+        float(misplaced.sum()),
+        float(covered[told.any(axis=1)].sum()),
+    )

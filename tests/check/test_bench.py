@@ -8,9 +8,21 @@ import numpy as np
 import pytest
 
 from earthsr.backend.interface import Peaks, PhaseTimes
-from earthsr.check.bench import BenchResult, Loader, Plain, Rates, run_bench, text_table
-from earthsr.check.bench.result import significant
-from earthsr.check.bench.run import Loaded, Made, _bare_shape, peak_memory_mib, source_of, time_loader
+from earthsr.check.bench import (
+    BenchResult,
+    Loaded,
+    Loader,
+    Made,
+    Plain,
+    Rates,
+    _bare_shape,
+    peak_memory_mib,
+    run_bench,
+    source_of,
+    text_table,
+    time_loader,
+)
+from earthsr.check.bench_result import significant
 from earthsr.config import from_mapping
 from earthsr.errors import BackendError, InputError
 from earthsr.models import OptimizerSpec, Precision, initial_weights

@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
-from earthsr.check.parity.compare import BY_NAME
+from earthsr.check.parity_compare import BY_NAME
 from earthsr.config import from_mapping, load_yaml_config
 from earthsr.models import RunFolder, read_weights, resolve_checkpoint
 from earthsr.tasks import task_for

@@ -1,6 +1,6 @@
 """The public objects of earthsr, and what their docstrings owe a reader.
 
-Public is what ``earthsr.__all__`` and the ``__all__`` of its packages name, and the errors.
+Public is what ``earthsr.__all__`` and the ``__all__`` of its packages and of some modules name, and the errors.
 """
 
 import ast
@@ -26,9 +26,14 @@ _SHAPE = re.compile(r"\((?:[\w*. +/-]+|…|\.\.\.),[^()]*\)|\bscalar\b|\bany sha
 _GIVES = re.compile(r"(Return|Read|Open|Make|Whether)\b")
 
 
+#: Modules that are no packages, and say what is public in them.
+MODULES = {"earthsr.check.bench", "earthsr.check.parity", "earthsr.landuse.match_areas"}
+
+
 def packages():
-    """Names of the packages with public names."""
-    inner = [each.name for each in pkgutil.walk_packages(earthsr.__path__, "earthsr.") if each.ispkg]
+    """Names of the packages and modules with public names."""
+    walked = pkgutil.walk_packages(earthsr.__path__, "earthsr.")
+    inner = [module.name for module in walked if module.ispkg or module.name in MODULES]
     return ["earthsr", *(name for name in inner if name != "earthsr.cli")]
 
 

@@ -8,7 +8,7 @@ import h5py
 import numpy as np
 import pytest
 
-from earthsr.check.parity.measure import mirrored
+from earthsr.check.parity_record import mirrored
 from earthsr.config import from_mapping
 from earthsr.data.batch import Earlier
 from earthsr.errors import CheckpointError, ConfigError, DataError, InputError

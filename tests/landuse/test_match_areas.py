@@ -5,9 +5,9 @@ from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
 from earthsr.geo.grid import Grid
+from earthsr.landuse.area_assignment import assign, scores_of
 from earthsr.landuse.baselines import nearest_cells, target_counts
 from earthsr.landuse.match_areas import area_error, match_areas
-from earthsr.landuse.match_areas.assignment import assign, scores_of
 
 K = 4
 ALL = np.ones(K, bool)

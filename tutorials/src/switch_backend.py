@@ -66,7 +66,7 @@ from IPython.display import Image, display
 
 import earthsr
 from earthsr.check.parity import run_parity
-from earthsr.check.parity.compare import text_table
+from earthsr.check.parity_compare import text_table
 from earthsr.samples.dem import write_sample_dem
 
 here = Path.cwd()

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from earthsr.errors import InputError, geo_module, install_hint
 from earthsr.geo.grid import Grid
-from earthsr.landuse.emulator.bmi_config import BmiConfig
-from earthsr.landuse.emulator.bmi_variables import (
+from earthsr.landuse.emulator.bmi_description import (
     CLASS,
     COARSE,
     CONFIDENCE,
     FINE,
+    BmiConfig,
     NotDefinedError,
     UniformGrid,
     Variable,
@@ -29,7 +29,7 @@ from earthsr.landuse.emulator.bmi_variables import (
     variables_of,
 )
 from earthsr.landuse.emulator.emulator import Emulator
-from earthsr.landuse.emulator.steps import require_year
+from earthsr.landuse.emulator.forcing import require_year
 from earthsr.landuse.fields import FRACTION_SLACK
 
 _TYPE: Final = "uniform_rectilinear"

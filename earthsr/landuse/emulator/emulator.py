@@ -18,10 +18,17 @@ from earthsr.errors import CheckpointError, InputError
 from earthsr.geo.areas import cells_of
 from earthsr.geo.grid import Grid
 from earthsr.landuse.classes import NODATA, ClassTable
-from earthsr.landuse.emulator.forcing import MemoryScenario, coarse_grid, read_forcing
+from earthsr.landuse.emulator.forcing import (
+    MemoryScenario,
+    coarse_grid,
+    hidden_share,
+    read_forcing,
+    require_year,
+    years_between,
+    years_trained_on,
+)
 from earthsr.landuse.emulator.maps import read_map, read_protected, read_static
 from earthsr.landuse.emulator.memory import MapState, MemoryFields, MemoryMaps, MemoryWorld, dataset_of
-from earthsr.landuse.emulator.steps import hidden_share, require_year, years_between, years_trained_on
 from earthsr.landuse.reconstruct.chunk import Maker
 from earthsr.landuse.reconstruct.inputs import warn_of_cells
 from earthsr.landuse.reconstruct.ledger import add_up, yearly

@@ -16,12 +16,11 @@ from earthsr.geo.elevations import elevations
 from earthsr.geo.fields import open_dataset
 from earthsr.geo.grid import Grid, Window
 from earthsr.geo.lonlat import open_lonlat
-from earthsr.geo.memory import array_source
+from earthsr.geo.memory import Placed, array_source, cut_to, decoded, place, require_xarray, years_in
 from earthsr.geo.raster import Georeference
 from earthsr.geo.values import kept_attributes, packing_of
 from earthsr.geo.voids import require_no_common_fill
 from earthsr.landuse.classes import NODATA, ClassTable
-from earthsr.landuse.emulator.places import Placed, cut_to, decoded, place, require_xarray, years_in
 from earthsr.landuse.maps import MapsSpec
 from earthsr.landuse.maps.layout import flags
 from earthsr.landuse.sources.class_maps import open_anchor

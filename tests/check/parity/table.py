@@ -7,7 +7,7 @@ MindSpore with the float64 record.
 """
 
 from earthsr.check.parity import compare, read_record
-from earthsr.check.parity.compare import QUANTITIES
+from earthsr.check.parity_compare import QUANTITIES
 from tests.check.parity.cases import CASES, RECORDS
 from tests.check.parity.test_parity import measured
 

@@ -2,7 +2,7 @@
 
 Two backends that are given one spec, one set of weights, one optimiser and one sequence of batches compute the same
 thing: every layer's output, the loss, every gradient, Adam's moments after one step and after twenty, the course of
-the loss, a predicted raster in metres and its scores. "The same" is what ``earthsr.check.parity.compare`` says for
+the loss, a predicted raster in metres and its scores. "The same" is what ``earthsr.check.parity_compare`` says for
 each quantity, with the reason. The same holds for each backend alone against records in float64, which a NumPy program
 made that shares no code with either, so that a machine with one framework can check itself. It holds whichever
 framework is imported first, and in separate processes.
@@ -20,7 +20,7 @@ import pytest
 
 from earthsr.backend import get_backend
 from earthsr.check.parity import compare, measure, read_record, write_record
-from earthsr.check.parity.compare import QUANTITIES, text_table
+from earthsr.check.parity_compare import QUANTITIES, text_table
 from tests.check.parity.cases import CASES, RECORDS
 from tests.conftest import BACKENDS, REPOSITORY, backend_parameters, installed
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from earthsr.backend import get_backend
-from earthsr.check.parity.compare import BY_NAME
+from earthsr.check.parity_compare import BY_NAME
 from earthsr.errors import CheckpointError
 from earthsr.models import State, initial_weights
 from tests.backends.test_engine import SPEC, make_batch, ready

@@ -45,7 +45,7 @@ def write_config(path, world, backend, **more):
     ],
 )
 def test_checkpoints_are_paths_or_names_of_pretrained_models(tmp_path, given, expected):
-    from earthsr.landuse.emulator.bmi_config import BmiConfig
+    from earthsr.landuse.emulator.bmi_description import BmiConfig
 
     path = tmp_path / "bmi.yaml"
     path.write_text(f"checkpoint: {given}\nstatic: static.nc\nanchor: 1993=anchor.tif\nend_year: 1995\n")

@@ -67,14 +67,14 @@ def test_a_kill_inside_the_export_of_geotiffs_carries_on(world, grid, any_backen
     words += ["--chunk", 32, "--batch-size", 4, "--backend", any_backend, f"--bbox={bounds}", "--output"]
     script = """
 import os, signal, sys
-from earthsr.landuse.maps import geotiff
-write, left = geotiff._write, [2]
+from earthsr.landuse.maps import export
+write, left = export._write, [2]
 def killed(*arguments):
     write(*arguments)
     left[0] -= 1
     if not left[0]:
         os.kill(os.getpid(), signal.SIGKILL)
-geotiff._write = killed
+export._write = killed
 from earthsr.cli.main import main
 sys.exit(main(sys.argv[1:]))
 """

@@ -1,4 +1,8 @@
-"""A whole benchmark of a configuration: the source of its batches, the clocks, and what is measured in which order."""
+"""How fast a configuration trains here, where the time of a step goes, and how near that is to the machine's limit.
+
+Everything is measured through the engine that training uses, and in the same process as the peaks that it is
+compared with. Nothing is written but the file that is asked for.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +22,16 @@ from typing import Any
 
 import earthsr
 from earthsr.backend import Backend, TrainingEngine, choose_backend
-from earthsr.check.bench.result import BenchResult, Loader, Plain, Rates
+from earthsr.check.bench_result import BenchResult, Loader, Plain, Rates, text_table
 from earthsr.config import Config
 from earthsr.data.batch import Batch
 from earthsr.errors import DataError, InputError
 from earthsr.models import NetworkSpec, Objective, Precision, initial_weights
 from earthsr.tasks import Task, task_for
 from earthsr.training.loop import learning_rate, optimizer_spec
+
+__all__ = ["BenchResult", "Loader", "Plain", "Rates", "run_bench", "text_table"]
+
 
 _logger = logging.getLogger("earthsr")
 

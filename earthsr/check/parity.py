@@ -1,4 +1,9 @@
-"""A whole parity run for a configuration: two backends here, or one of them and a record."""
+"""Evidence that two backends compute the same thing: measured, compared, written down.
+
+A record holds what one backend computes for one model on one set of inputs: outputs of all layers, the loss, all
+gradients, Adam's moments after one and after n steps, the course of the loss, a predicted raster and its scores.
+Records are compared with each other: of two backends in one process, or of two machines that never meet.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +14,28 @@ from pathlib import Path
 from typing import Any
 
 from earthsr.backend import Backend, WeightsBackend, choose_backend, training_backends
-from earthsr.check.parity.compare import Comparison, compare, require_same_inputs, require_same_setup, write_report
-from earthsr.check.parity.measure import Record, describe_setup, input_arrays, measure, read_record, write_record
+from earthsr.check.parity_compare import Comparison, Row, compare, require_same_inputs, require_same_setup, write_report
+from earthsr.check.parity_record import Record, describe_setup, input_arrays, measure, read_record, write_record
 from earthsr.config import Config
 from earthsr.errors import BackendError, DataError, InputError
 from earthsr.models import initial_weights, read_weights, require_same_spec, resolve_checkpoint
 from earthsr.tasks import Task, task_for
 from earthsr.tasks.batches import ParityBatches
 from earthsr.training.loop import learning_rate, optimizer_spec
+
+__all__ = [
+    "Comparison",
+    "ParityRun",
+    "Record",
+    "Row",
+    "compare",
+    "measure",
+    "read_record",
+    "run_parity",
+    "write_record",
+    "write_report",
+]
+
 
 _logger = logging.getLogger("earthsr")
 

@@ -1,4 +1,8 @@
-"""Decoding probabilities into the likeliest classes that have a scenario's areas in every coarse cell."""
+"""Classes whose areas add up: from probabilities to the likeliest map that has a scenario's areas in every coarse cell.
+
+:func:`match_areas` decodes, :func:`area_error` measures what a map's areas lack, with and without it. Only NumPy is
+needed. What the areas of whole maps and years are is in :mod:`earthsr.landuse.class_areas`.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,11 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from earthsr.landuse.match_areas.assignment import NO_CLASS, UNIT, assign, scores_of, trim
+from earthsr.landuse.area_assignment import NO_CLASS, UNIT, assign, scores_of, trim
+from earthsr.landuse.class_areas import AreaError, area_error, class_sums, compact, shares
+
+__all__ = ["AreaError", "MatchStatistics", "Matched", "area_error", "match_areas"]
+
 
 #: Fine cells that are assigned at once, unless a single coarse cell has more: their scores stay in the cache.
 _BATCH: Final = 65536
@@ -123,7 +131,7 @@ def match_areas(
     outside the coarse cells, every cell keeps its likeliest class.
 
     The product of all probabilities is the largest that is possible with the numbers of cells of each class: see
-    :mod:`earthsr.landuse.match_areas.assignment`. Where the areas of a coarse cell's rows differ so much that these
+    :mod:`earthsr.landuse.area_assignment`. Where the areas of a coarse cell's rows differ so much that these
     numbers do not give the areas, single cells change after that (``trim`` there). The result in a coarse cell depends
     on its own fine cells only, so that windows which both hold it agree.
     """
@@ -267,33 +275,6 @@ def _batches(
         yield some, position[first[some, None] + within], sizes[some]
 
 
-def shares(
-    fractions: NDArray[np.floating], known: NDArray[np.bool_], touched: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """Share of each class in what the classes have that the scenario knows.
-
-    Parameters
-    ----------
-    fractions : ndarray of shape (K, h, w)
-        Of all coarse cells, 0 to 1; NaN: the class is not known there.
-    known : ndarray of shape (K,)
-        Whether the scenario knows the class at all.
-    touched : ndarray of shape (n,)
-        Coarse cells ``i * w + j``.
-
-    Returns
-    -------
-    tuple of ndarray
-        Shares (n, K), which add up to 1, or are all 0 where the scenario has no fraction above 0; and whether each
-        class is known in each coarse cell (n, K), which it is nowhere where all shares are 0.
-    """
-    values = fractions.reshape(len(fractions), -1)[:, touched].T.astype(np.float64)
-    told = known & np.isfinite(values)
-    values = np.where(told, np.maximum(values, 0.0), 0.0)
-    total = values.sum(axis=1, keepdims=True)
-    return values / np.where(total > 0, total, 1.0), told & (total > 0)
-
-
 def with_fixed(wanted: NDArray[np.float64], fixed: NDArray[np.float64]) -> NDArray[np.float64]:
     """Areas nearest to the wanted ones among those that are not below the fixed ones.
 
@@ -347,19 +328,3 @@ def whole_cells(areas: NDArray[np.float64], cells: NDArray[np.int64]) -> NDArray
     rank = np.empty_like(order)
     np.put_along_axis(rank, order, np.arange(areas.shape[1])[None], axis=1)
     return whole + (rank < (cells - whole.sum(axis=1))[:, None])
-
-
-def compact(cells: NDArray[np.int64], count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Coarse cells that occur (n,), ascending, and which of these each of ``cells`` is; all are below ``count``."""
-    touched = np.nonzero(np.bincount(cells, minlength=count))[0]
-    number = np.zeros(count, np.int64)
-    number[touched] = np.arange(touched.size)
-    return touched, number[cells]
-
-
-def class_sums(
-    place: NDArray[np.int64], classes: NDArray[np.uint8], areas: NDArray[np.float64], count: int, k: int
-) -> NDArray[np.float64]:
-    """Areas of ``k`` classes in ``count`` coarse cells (n, K), from fine cells in the order of rows."""
-    sums = np.bincount(place * k + classes, areas, minlength=count * k)
-    return np.asarray(sums, np.float64).reshape(count, k)

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from earthsr.check.parity.measure import Record
+from earthsr.check.parity_record import Record
 from earthsr.errors import InputError
 from earthsr.evaluation.figures import new_figure, save
 from earthsr.store import make_folder, write_json

@@ -170,7 +170,7 @@ def measure(
     device : str
         As the command line takes it.
     noise : bool
-        Compute everything again on the other side of two symmetries: see :func:`earthsr.check.parity.measure.mirrored`.
+        Compute everything again on the other side of two symmetries: see :func:`earthsr.check.parity_record.mirrored`.
     say : callable
         Told in words what comes next.
 

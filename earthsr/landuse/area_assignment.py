@@ -239,7 +239,7 @@ def trim(
     Parameters
     ----------
     classes : ndarray of shape (G, N)
-        Of :func:`earthsr.landuse.match_areas.assignment.assign`.
+        Of :func:`earthsr.landuse.area_assignment.assign`.
     scores : ndarray of shape (K, G, N)
         Logarithms of probabilities.
     areas : ndarray of shape (G, N)
