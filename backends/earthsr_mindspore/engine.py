@@ -21,11 +21,11 @@ from earthsr.models.weights import Weights
 from earthsr.ranks import Rank
 from earthsr_mindspore import device as process
 from earthsr_mindspore.group import AddUp, MeanOfStatistics, SharedSum, gather
-from earthsr_mindspore.networks import build, hold_norms, parameters, read, tensor, write
+from earthsr_mindspore.networks import build, hold_norms, parameters, read, write
 from earthsr_mindspore.networks import recompute as recompute_blocks
 from earthsr_mindspore.objectives import dice_loss, divisor, point_loss, require, slope_loss, weigh
 from earthsr_mindspore.optimizers import Adam
-from earthsr_mindspore.precision import FIRST_SCALE, FIXED_SCALE, GROWTH, WINDOW, Plan, lower, plan
+from earthsr_mindspore.precision import FIRST_SCALE, FIXED_SCALE, GROWTH, WINDOW, Plan, lower, plan, tensor
 
 T = TypeVar("T")
 

@@ -24,7 +24,8 @@ from earthsr.errors import BackendError, CheckpointError, install_hint
 from earthsr.models import DemSRNetSpec, NetworkSpec, UNetSpec, WeightsFile
 from earthsr_mindspore import device as process
 from earthsr_mindspore.demsrnet import DemSRNet, Surface, Upsample
-from earthsr_mindspore.networks import build, parameters, tensor, write
+from earthsr_mindspore.networks import build, parameters, write
+from earthsr_mindspore.precision import tensor
 from earthsr_mindspore.unet import Enlarge, UNet
 
 #: The one version of ONNX's operators that MindSpore 2.10 writes.

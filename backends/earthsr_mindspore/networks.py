@@ -27,12 +27,6 @@ def read(parameter: Parameter) -> NDArray[np.float32]:
     return parameter.asnumpy().copy()
 
 
-def tensor(array: NDArray) -> Tensor:
-    """Return a tensor of float32, or of int32 where the array holds classes, which come as bytes: few kernels do."""
-    kind = np.int32 if array.dtype.kind in "ui" else np.float32
-    return Tensor(np.ascontiguousarray(array, kind))
-
-
 #: MindSpore's names of a norm's parameters.
 _NORM = {"gamma": "weight", "beta": "bias", "moving_mean": "running_mean", "moving_variance": "running_var"}
 

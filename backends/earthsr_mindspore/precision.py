@@ -1,4 +1,4 @@
-"""What an ``amp_level`` means in MindSpore."""
+"""What an ``amp_level`` means in MindSpore, and the types of its tensors."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import mindspore as ms
+import numpy as np
 from mindspore import Tensor, nn
+from numpy.typing import NDArray
 
 from earthsr.errors import BackendError
 from earthsr.models import Precision
@@ -100,3 +102,9 @@ def lower(network: nn.Cell, plan: Plan) -> None:
         if plan.dtype is not None and isinstance(cell, (Convolution, TransposedConvolution)):
             cell.to_float(plan.dtype)
             cell.wide = plan.level == "O1"
+
+
+def tensor(array: NDArray) -> Tensor:
+    """Return a tensor of float32, or of int32 where the array holds classes, which come as bytes: few kernels do."""
+    kind = np.int32 if array.dtype.kind in "ui" else np.float32
+    return Tensor(np.ascontiguousarray(array, kind))

@@ -27,13 +27,6 @@ def read(parameter: Tensor) -> NDArray[np.float32]:
     return parameter.detach().to("cpu", torch.float32).contiguous().numpy().copy()
 
 
-def like(array: NDArray[np.float32], parameter: Tensor) -> Tensor:
-    """Return a float32 tensor of ``array`` in the memory layout of ``parameter``."""
-    tensor = torch.empty_like(parameter, dtype=torch.float32)
-    write(tensor, array)
-    return tensor
-
-
 def build(spec: NetworkSpec) -> nn.Module:
     """Build the network of a spec.
 

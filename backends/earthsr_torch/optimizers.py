@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from earthsr.models import OptimizerSpec
 from earthsr.models.weights import Weights
-from earthsr_torch.networks import like, read
+from earthsr_torch.networks import read, write
 
 
 class Adam:
@@ -70,6 +72,13 @@ class Adam:
             if name in first:
                 self.inner.state[parameter] = {
                     "step": torch.tensor(float(steps), device=parameter.device),
-                    "exp_avg": like(first[name], parameter),
-                    "exp_avg_sq": like(second[name], parameter),
+                    "exp_avg": _like(first[name], parameter),
+                    "exp_avg_sq": _like(second[name], parameter),
                 }
+
+
+def _like(array: NDArray[np.float32], parameter: Tensor) -> Tensor:
+    """Return a float32 tensor of ``array`` in the memory layout of ``parameter``."""
+    tensor = torch.empty_like(parameter, dtype=torch.float32)
+    write(tensor, array)
+    return tensor
