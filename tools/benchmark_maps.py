@@ -94,8 +94,7 @@ def landuse_worker(options: argparse.Namespace) -> tuple[Any, Any, Any, Any]:
     from earthsr.backend import Model
     from earthsr.landuse.maps import MapsSpec, Scratch, create_maps, open_maps
     from earthsr.landuse.reconstruct import Options
-    from earthsr.landuse.reconstruct.inputs import open_inputs
-    from earthsr.landuse.reconstruct.plan import make_plan
+    from earthsr.landuse.reconstruct.plan import make_plan, open_inputs
     from earthsr.landuse.reconstruct.run import Worker
     from earthsr.models import Precision
 

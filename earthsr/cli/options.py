@@ -39,6 +39,19 @@ def show(result: Any, as_json: bool, text: str) -> None:
     typer.echo(json.dumps(result, indent=2) if as_json else printable(text))
 
 
+def box_of(text: str | None) -> tuple[float, float, float, float] | None:
+    """Read W,S,E,N."""
+    from earthsr.errors import InputError
+
+    if text is None:
+        return None
+    try:
+        west, south, east, north = (float(part) for part in text.split(","))
+    except ValueError:
+        raise InputError(f"--bbox is {text!r}, expected four numbers: west,south,east,north") from None
+    return west, south, east, north
+
+
 def as_lines(values: dict[str, Any], indent: str = "") -> str:
     """Values as lines of text for people, those inside others indented."""
     lines = []

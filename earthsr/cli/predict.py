@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from earthsr.cli.options import Backend, Checkpoint, Device, Json, show
+from earthsr.cli.options import Backend, Checkpoint, Device, Json, box_of, show
 
 if TYPE_CHECKING:
     from earthsr.backend import Model
@@ -207,16 +207,3 @@ def _duration(seconds: float) -> str:
     if seconds < 120:
         return f"{seconds:.1f} s"
     return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
-
-
-def box_of(text: str | None) -> tuple[float, float, float, float] | None:
-    """Read W,S,E,N."""
-    from earthsr.errors import InputError
-
-    if text is None:
-        return None
-    try:
-        west, south, east, north = (float(part) for part in text.split(","))
-    except ValueError:
-        raise InputError(f"--bbox is {text!r}, expected four numbers: west,south,east,north") from None
-    return west, south, east, north

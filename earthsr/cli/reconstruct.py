@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from earthsr.cli.options import Backend, Checkpoint, Device, Json, show
+from earthsr.cli.options import Backend, Checkpoint, Device, Json, box_of, show
 
 _SCENARIO = "states.nc of LUH2, or of its form; repeat for files that follow each other: the first has the overlap."
 _FILL = "nearest: what the scenario lacks over land is that of the nearest coarse cell; an error where absent."
@@ -74,7 +74,6 @@ def reconstruct(
     folder and nothing else. Report and figures by year and decade are in OUTPUT's name with _report.
     """
     from earthsr.api import from_pretrained
-    from earthsr.cli.predict import box_of
     from earthsr.errors import InputError
     from earthsr.landuse import reconstruct as work
     from earthsr.log import set_up_logger

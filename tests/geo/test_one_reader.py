@@ -25,7 +25,7 @@ from earthsr.landuse.classes import ClassTable
 from earthsr.landuse.emulator.maps import read_map, read_protected, read_static
 from earthsr.landuse.prepare import prepare_landuse
 from earthsr.landuse.sources.class_maps import ClassMaps
-from earthsr.landuse.sources.world_inputs import open_world
+from earthsr.landuse.sources.world_inputs import Inputs, open_world
 from earthsr.landuse.write import SplitPlan
 from tests.cli.test_predict_rasters import write_model
 from tests.conftest import call_cli
@@ -194,15 +194,8 @@ def by_reconstruct(path, folder):
     scenario.time.attrs["units"] = "years"
     scenario.to_netcdf(folder / "states.nc", engine="h5netcdf")
     anchor = write_classes(folder)[0]
-    world = open_world(
-        str(anchor),
-        [f"elevation={path}"],
-        [folder / "states.nc"],
-        TABLE,
-        static_names=["elevation"],
-        coarse_channels=["a"],
-        protected=[str(path)],
-    )
+    inputs = Inputs(str(anchor), (folder / "states.nc",), (f"elevation={path}",), protected=(str(path),))
+    world = open_world(inputs, TABLE, static_names=["elevation"], coarse_channels=["a"])
     try:
         window = Window(0, 0, ROWS, COLUMNS)
         values = world.static(window)[0]

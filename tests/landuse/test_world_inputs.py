@@ -16,7 +16,7 @@ from earthsr.geo.grid import Grid, Window
 from earthsr.landuse.classes import HILDA_PLUS, ClassTable
 from earthsr.landuse.sources.class_maps import ClassMaps
 from earthsr.landuse.sources.statics import open_statics
-from earthsr.landuse.sources.world_inputs import open_world, output_grid, touched
+from earthsr.landuse.sources.world_inputs import Inputs, open_world, output_grid, touched
 from tests.cli.test_prepare_landuse import CODES, code_map, indices_of, states, write_nc, write_tif
 
 #: 5 degrees, once around the Earth.
@@ -63,11 +63,11 @@ def folder(tmp_path):
 def opened(folder):
     worlds = []
 
-    def work(*static, anchor=None, names=None, **options):
-        options = {"coarse_channels": ["urban"], **options}
+    def work(*static, anchor=None, names=None, coarse_channels=("urban",), **options):
         names = [each.partition("=")[0].partition(":")[0] for each in static] if names is None else names
         anchor = str(anchor or folder / "anchor_2000.tif")
-        worlds.append(open_world(anchor, static, [folder / "states.nc"], HILDA_PLUS, static_names=names, **options))
+        inputs = Inputs(anchor, (folder / "states.nc",), static, **options)
+        worlds.append(open_world(inputs, HILDA_PLUS, static_names=names, coarse_channels=coarse_channels))
         return worlds[-1]
 
     yield work

@@ -30,9 +30,8 @@ from earthsr.landuse.emulator.forcing import (
 from earthsr.landuse.emulator.maps import read_map, read_protected, read_static
 from earthsr.landuse.emulator.memory import MapState, MemoryFields, MemoryMaps, MemoryWorld, dataset_of
 from earthsr.landuse.reconstruct.chunk import Maker
-from earthsr.landuse.reconstruct.inputs import warn_of_cells
 from earthsr.landuse.reconstruct.ledger import add_up, yearly
-from earthsr.landuse.reconstruct.plan import CHUNK, Options, Step, make_method, require_land_use
+from earthsr.landuse.reconstruct.plan import CHUNK, Options, Step, make_method, require_land_use, warn_of_cells
 from earthsr.landuse.sources.scenario_files import channels_of_classes
 from earthsr.landuse.sources.world_inputs import BBox
 from earthsr.models import Precision

@@ -10,11 +10,11 @@ from typing import Any
 
 from earthsr.backend import Model
 from earthsr.landuse.reconstruct.chunk import WindowFields, WindowGround, scalars_of
-from earthsr.landuse.reconstruct.inputs import Inputs, open_inputs
 from earthsr.landuse.reconstruct.output import require_free
-from earthsr.landuse.reconstruct.plan import Options, Plan, make_plan
+from earthsr.landuse.reconstruct.plan import Options, Plan, make_plan, open_inputs
 from earthsr.landuse.reconstruct.run import require_kind, survey_anchor
 from earthsr.landuse.samples import stack
+from earthsr.landuse.sources.world_inputs import Inputs
 
 
 def dry_run(

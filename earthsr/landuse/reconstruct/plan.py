@@ -1,10 +1,11 @@
-"""What a reconstruction will do: which years, in which order, cut into which chunks and windows.
+"""What a reconstruction will do: from which inputs, which years in which order, cut into which chunks and windows.
 
 Nothing here depends on how many processes share the work, so that their maps are those of one.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,8 +26,11 @@ from earthsr.landuse.classes import ClassTable
 from earthsr.landuse.fields import class_fractions
 from earthsr.landuse.maps.layout import chunk_window, chunks_of
 from earthsr.landuse.reconstruct.progress import Chunk
-from earthsr.landuse.sources.world_inputs import WorldInputs
+from earthsr.landuse.sources.gaps import require_fill
+from earthsr.landuse.sources.world_inputs import Inputs, WorldInputs, open_world
 from earthsr.models import UNetSpec
+
+_logger = logging.getLogger("earthsr")
 
 #: Fine cells per side of a chunk, about. Windows that touch two chunks are predicted for both, which costs a fifth more
 #: with windows of 256 cells that overlap by a quarter; memory is about a gigabyte.
@@ -245,6 +249,49 @@ class Plan(Method):
     def years(self) -> tuple[int, ...]:
         """Years of all maps, ascending."""
         return tuple(sorted(step.year for step in self.steps))
+
+
+def open_inputs(model: Model, inputs: Inputs) -> WorldInputs:
+    """Open all files and check them against the model.
+
+    Raises
+    ------
+    InputError, DataError, CheckpointError
+        If something is missing or does not fit; the message names file, channel and year.
+    """
+    require_land_use(model)
+    require_fill(inputs.fill_scenario, "--fill-scenario")
+    source = str(model.metadata.get("source", "the model"))
+    if inputs.table is None:
+        table = ClassTable.from_json(model.metadata["class_table"], source)
+    else:
+        table = ClassTable.from_yaml(inputs.table)
+        trained = ClassTable.from_json(model.metadata["class_table"], source).names
+        if table.names != trained:
+            raise InputError(
+                f"{inputs.table}: has the classes {', '.join(table.names)}; {source} was trained on "
+                f"{', '.join(trained)}"
+            )
+    world = open_world(
+        inputs,
+        table,
+        static_names=tuple(model.metadata["static_channels"]),
+        coarse_channels=tuple(model.metadata["coarse_channels"]),
+    )
+    warn_of_cells(model, world.grid)
+    return world
+
+
+def warn_of_cells(model: Model, grid: Grid) -> None:
+    """Say where cells are of another size than those that a model was trained on."""
+    trained_deg = model.metadata.get("output_cell_size_deg")
+    cells = (grid.cell_y, grid.cell_x)
+    if trained_deg and any(abs(a / b - 1) > 0.01 for a, b in zip(cells, trained_deg, strict=True)):
+        _logger.warning(
+            "cells are %.6g x %.6g degrees, the model was trained on %.6g x %.6g: maps may be worse than its scores",
+            *cells,
+            *trained_deg,
+        )
 
 
 def make_plan(model: Model, world: WorldInputs, years: tuple[int, int], options: Options) -> Plan:

@@ -23,11 +23,11 @@ from earthsr.inference.tiling import covering, slices
 from earthsr.landuse.classes import NODATA
 from earthsr.landuse.maps import Maps, MapsSpec, Scratch, create_maps, open_maps
 from earthsr.landuse.reconstruct.chunk import ChunkInputs, ChunkMaps, Maker, marks_of
-from earthsr.landuse.reconstruct.inputs import Inputs, open_inputs
 from earthsr.landuse.reconstruct.output import KINDS, files_of, finish, require_free
-from earthsr.landuse.reconstruct.plan import Options, Plan, Step, make_plan
+from earthsr.landuse.reconstruct.plan import Options, Plan, Step, make_plan, open_inputs
 from earthsr.landuse.reconstruct.progress import Chunk, ChunkProgress, Present, SharedFolder, shares
 from earthsr.landuse.sources.gaps import Gaps, land_share
+from earthsr.landuse.sources.world_inputs import Inputs
 from earthsr.ranks import Rank
 from earthsr.store import fingerprint, require_other
 

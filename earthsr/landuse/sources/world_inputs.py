@@ -40,6 +40,32 @@ BBox = tuple[float, float, float, float]
 _ROUNDING: Final = 1e-6
 
 
+@dataclass(frozen=True)
+class Inputs:
+    """What a reconstruction reads, as the command line names it."""
+
+    anchor: str
+    """``PATH`` or ``YEAR=PATH`` of one class raster; one of several years needs the year."""
+    scenario: tuple[Path, ...]
+    """Files of LUH2's form that follow each other; of two that have a year the first gives it."""
+    static: tuple[str, ...]
+    """``NAME=PATH``, ``NAME:UNITS=PATH``, ``latitude``, ``longitude``, ``distance_to_coast`` or ``slope``."""
+    protected: tuple[str, ...] = ()
+    """Rasters of cells that may not change: those that are not 0."""
+    table: Path | None = None
+    """Class table; the checkpoint's own where absent."""
+    bbox: BBox | None = None
+    """West, south, east, north, degrees: cells that it touches are mapped. West beyond east crosses the dateline."""
+    cell_size_deg: float | None = None
+    """Size of the maps' cells; the anchor's where absent."""
+    fill_scenario: Fill | None = None
+    """``nearest``: what stands for fractions that the scenario lacks over land; an error where absent."""
+
+    def paths(self) -> list[str | Path | None]:
+        """Return the texts that name files."""
+        return [self.anchor, *self.scenario, *self.static, *self.protected, self.table]
+
+
 @dataclass(eq=False)
 class WorldInputs:
     """Open inputs on one fine grid; made by :func:`open_world`."""
@@ -149,42 +175,18 @@ def _blank(window: Window, value: float, kind: Any) -> NDArray:
 
 
 def open_world(
-    anchor: str,
-    static: Sequence[str],
-    scenario: Sequence[str | Path],
-    table: ClassTable,
-    *,
-    static_names: Sequence[str],
-    coarse_channels: Sequence[str],
-    protected: Sequence[str] = (),
-    bbox: BBox | None = None,
-    cell_size_deg: float | None = None,
-    fill_scenario: Fill | None = None,
+    inputs: Inputs, table: ClassTable, *, static_names: Sequence[str], coarse_channels: Sequence[str]
 ) -> WorldInputs:
     """Open what a reconstruction reads, and check that it fits the model and the grid.
 
     Parameters
     ----------
-    anchor : str
-        ``PATH`` or ``YEAR=PATH`` of one class raster; one of several years needs the year.
-    static : sequence of str
-        ``NAME=PATH``, ``NAME:UNITS=PATH``, ``latitude``, ``longitude``, ``distance_to_coast`` or ``slope``, in any
-        order.
-    scenario : sequence of str or Path
-        Files that follow each other; see :func:`earthsr.landuse.sources.scenario.open_scenario`.
+    inputs : Inputs
+        What is opened.
     table : ClassTable
         The checkpoint's.
     static_names, coarse_channels : sequence of str
         Channels of the model, in its order.
-    protected : sequence of str
-        Rasters of cells that may not change: those that are not 0.
-    bbox : tuple of float, optional
-        West, south, east, north in degrees; cells that it touches are mapped. See
-        :func:`earthsr.landuse.sources.world_inputs.touched`.
-    cell_size_deg : float, optional
-        Side of the maps' cells; the anchor's where absent.
-    fill_scenario : {"nearest"}, optional
-        What stands for fractions that the scenario lacks over land.
 
     Raises
     ------
@@ -198,16 +200,16 @@ def open_world(
     areas; a centre on an edge belongs to the cell south or east of it. Static fields are averaged or interpolated as
     ``earthsr prepare landuse`` does it. ``distance_to_coast`` is that on the anchor's whole grid.
     """
-    _require_fields(static, static_names)
+    _require_fields(inputs.static, static_names)
     notes: list[str] = []
     with ExitStack() as stack:
-        maps, year = open_anchor(anchor, table)
+        maps, year = open_anchor(inputs.anchor, table)
         stack.callback(maps.close)
-        grid = output_grid(maps.grid, cell_size_deg, bbox)
-        masks = tuple(_open_mask(spec, grid, stack, notes) for spec in protected)
-        forcing = open_scenario(scenario, coarse_channels, table, grid, notes)
+        grid = output_grid(maps.grid, inputs.cell_size_deg, inputs.bbox)
+        masks = tuple(_open_mask(spec, grid, stack, notes) for spec in inputs.protected)
+        forcing = open_scenario(inputs.scenario, coarse_channels, table, grid, notes)
         stack.callback(forcing.close)
-        statics = open_statics(static, maps, year, notes, grid) if static else StaticFields([], [])
+        statics = open_statics(inputs.static, maps, year, notes, grid) if inputs.static else StaticFields([], [])
         stack.callback(statics.close)
         by_name = {field.channel.name: field for field in statics.fields}
         return WorldInputs(
@@ -215,9 +217,9 @@ def open_world(
             anchor_year=year,
             scenario=forcing,
             notes=notes,
-            bbox=bbox,
-            cell_size_deg=cell_size_deg,
-            fill_scenario=fill_scenario,
+            bbox=inputs.bbox,
+            cell_size_deg=inputs.cell_size_deg,
+            fill_scenario=inputs.fill_scenario,
             maps=maps,
             fields=tuple(by_name[name] for name in static_names),
             sources=tuple(statics.fields),

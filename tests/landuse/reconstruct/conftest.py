@@ -3,7 +3,7 @@
 import pytest
 
 from earthsr.backend import Model
-from earthsr.landuse.reconstruct.inputs import open_inputs
+from earthsr.landuse.reconstruct.plan import open_inputs
 from tests.conftest import small_world
 from tests.landuse.reconstruct.cases import box, inputs_of, write_model
 

@@ -12,9 +12,8 @@ from earthsr.geo.areas import cells_of
 from earthsr.landuse.maps import open_maps
 from earthsr.landuse.reconstruct import Options, Rank, reconstruct
 from earthsr.landuse.reconstruct.chunk import begun_in, scalars_of
-from earthsr.landuse.reconstruct.inputs import open_inputs
 from earthsr.landuse.reconstruct.output import thinned
-from earthsr.landuse.reconstruct.plan import make_plan
+from earthsr.landuse.reconstruct.plan import make_plan, open_inputs
 from earthsr.landuse.reconstruct.progress import Chunk, ChunkProgress
 from earthsr.landuse.rollout import RolloutYears, predict_maps
 from earthsr.landuse.samples import Composer

@@ -13,8 +13,7 @@ from earthsr.backend import Model
 from earthsr.errors import DataError, InputError, WorkError
 from earthsr.landuse.maps import Maps, open_maps
 from earthsr.landuse.reconstruct import Options, Rank, reconstruct, run
-from earthsr.landuse.reconstruct.inputs import open_inputs
-from earthsr.landuse.reconstruct.plan import make_plan
+from earthsr.landuse.reconstruct.plan import make_plan, open_inputs
 from earthsr.landuse.reconstruct.progress import SharedFolder
 from earthsr.landuse.reconstruct.run import Worker
 from tests.landuse.reconstruct.cases import SMALL, everything, inputs_of, names

@@ -14,8 +14,7 @@ from earthsr.geo.grid import Grid
 from earthsr.landuse.maps import open_maps
 from earthsr.landuse.reconstruct import Options, Rank, dry_run, reconstruct
 from earthsr.landuse.reconstruct import chunk as chunks
-from earthsr.landuse.reconstruct.inputs import open_inputs
-from earthsr.landuse.reconstruct.plan import make_plan
+from earthsr.landuse.reconstruct.plan import make_plan, open_inputs
 from earthsr.landuse.rollout import RolloutYears, predict_maps
 from earthsr.landuse.samples import Composer
 from earthsr.landuse.split import LandUseData
