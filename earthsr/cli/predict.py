@@ -82,7 +82,7 @@ def predict(
     each field is predicted in one piece. Taken is the array named elevation, else the smallest "p_p" of a file of
     patches, else the only one.
     """
-    from earthsr.api import from_pretrained
+    from earthsr.backend import Model
     from earthsr.dem.predict.plan import PredictOptions
     from earthsr.errors import InputError
     from earthsr.log import set_up_logger
@@ -105,7 +105,7 @@ def predict(
     precision = Precision(amp_level or "O0")  # type: ignore[arg-type]
     place = device or "auto"
     models = [
-        from_pretrained(path, backend=backend, device=place, precision=precision)
+        Model.from_checkpoint(path, backend=backend, device=place, precision=precision)
         for path in (checkpoint, *(ensemble or ()))
     ]
     if target.suffix.lower() in _ARRAYS or Path(source).suffix.lower() in _ARRAYS:

@@ -73,7 +73,7 @@ def reconstruct(
     Several processes share the work, under torchrun, msrun, SLURM or with --rank and --world-size: they need a common
     folder and nothing else. Report and figures by year and decade are in OUTPUT's name with _report.
     """
-    from earthsr.api import from_pretrained
+    from earthsr.backend import Model
     from earthsr.errors import InputError
     from earthsr.landuse import reconstruct as work
     from earthsr.log import set_up_logger
@@ -100,7 +100,9 @@ def reconstruct(
     )
     options = work.Options(tile, overlap, chunk, batch_size, match_areas, tuple(fixed or ()), tuple(keep or ()))
     precision = Precision(amp_level or "O0")  # type: ignore[arg-type]
-    model = from_pretrained(checkpoint, backend=backend, device=work.device_of(device or "auto"), precision=precision)
+    model = Model.from_checkpoint(
+        checkpoint, backend=backend, device=work.device_of(device or "auto"), precision=precision
+    )
     if dry_run:
         planned = work.dry_run(model, inputs, span, output, options, world_size=place.of, overwrite=overwrite)
         show(planned, as_json, "\n".join(_planned(planned, output)))

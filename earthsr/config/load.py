@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -45,14 +46,8 @@ def _number(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> float:
     return float(node.value)
 
 
-def _resolver() -> None:
-    import re
-
-    _Loader.add_implicit_resolver("!sci", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789"))
-    _Loader.add_constructor("!sci", _number)
-
-
-_resolver()
+_Loader.add_implicit_resolver("!sci", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789"))
+_Loader.add_constructor("!sci", _number)
 
 
 def _parse(text: str, source: str) -> Any:

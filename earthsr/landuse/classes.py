@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -253,3 +253,30 @@ HILDA_PLUS: Final = ClassTable(
     ),
     nodata_codes=(0, 99),
 )
+
+
+def class_fractions(
+    values: NDArray[np.float32], channels: Sequence[str], of_class: Mapping[str, Sequence[str]], names: Sequence[str]
+) -> NDArray[np.float32]:
+    """Fractions of classes, the sums of those of their channels.
+
+    Parameters
+    ----------
+    values : ndarray of shape (..., C, h, w)
+        Of the channels.
+    channels, names : sequence of str
+        Of the C channels and the K classes.
+    of_class : mapping
+        Channels of each class that the forcing knows.
+
+    Returns
+    -------
+    ndarray of shape (..., K, h, w)
+        NaN for classes that the forcing does not know.
+    """
+    by_class = np.full((*values.shape[:-3], len(names), *values.shape[-2:]), np.nan, np.float32)
+    for k, name in enumerate(names):
+        places = [channels.index(channel) for channel in of_class.get(name, ())]
+        if places:
+            by_class[..., k, :, :] = values[..., places, :, :].sum(axis=-3)
+    return by_class

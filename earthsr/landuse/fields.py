@@ -8,7 +8,7 @@ Archives and the synthetic world both give a :class:`FineSource`; :mod:`earthsr.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Literal, Protocol
 
@@ -96,33 +96,6 @@ class Forcing:
     def _cell(self, row: int, column: int) -> str:
         latitude, longitude = self.grid.latitudes()[row], self.grid.longitudes()[column]
         return f"{abs(latitude):g} {'NS'[int(latitude < 0)]}, {abs(longitude):g} {'EW'[int(longitude < 0)]}"
-
-
-def class_fractions(
-    values: NDArray[np.float32], channels: Sequence[str], of_class: Mapping[str, Sequence[str]], names: Sequence[str]
-) -> NDArray[np.float32]:
-    """Fractions of classes, the sums of those of their channels.
-
-    Parameters
-    ----------
-    values : ndarray of shape (..., C, h, w)
-        Of the channels.
-    channels, names : sequence of str
-        Of the C channels and the K classes.
-    of_class : mapping
-        Channels of each class that the forcing knows.
-
-    Returns
-    -------
-    ndarray of shape (..., K, h, w)
-        NaN for classes that the forcing does not know.
-    """
-    by_class = np.full((*values.shape[:-3], len(names), *values.shape[-2:]), np.nan, np.float32)
-    for k, name in enumerate(names):
-        places = [channels.index(channel) for channel in of_class.get(name, ())]
-        if places:
-            by_class[..., k, :, :] = values[..., places, :, :].sum(axis=-3)
-    return by_class
 
 
 class FineSource(Protocol):

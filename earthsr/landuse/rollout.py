@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 
 from earthsr.geo.grid import Grid
 from earthsr.landuse.baselines import allocate_series, argmax_fractions, cut_cells, nearest_cells, persistence
-from earthsr.landuse.classes import NODATA
-from earthsr.landuse.fields import class_fractions
+from earthsr.landuse.classes import NODATA, class_fractions
 from earthsr.landuse.samples import Composer, stack
 from earthsr.landuse.split import LandUseData
 from earthsr.tasks.base import Predictor

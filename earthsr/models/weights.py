@@ -120,7 +120,7 @@ def check_names(arrays: Weights, expected: dict[str, tuple[int, ...]], source: s
             )
 
 
-KINDS: Final[dict[str, type[NetworkSpec]]] = {spec.kind: spec for spec in (DemSRNetSpec, UNetSpec)}
+KINDS: Final[dict[str, type[NetworkSpec]]] = {DemSRNetSpec.kind: DemSRNetSpec, UNetSpec.kind: UNetSpec}
 
 
 def spec_from_dict(values: Mapping[str, Any]) -> NetworkSpec:

@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 import earthsr
 from earthsr.errors import geo_module
 from earthsr.geo.areas import cells_of, fill
-from earthsr.geo.cf_write import CRS_VARIABLE, axis_attributes, crs_attributes
+from earthsr.geo.cf_write import CRS_VARIABLE, axis_attributes, conventions, crs_attributes
 from earthsr.geo.grid import Grid, Window
 from earthsr.landuse.class_areas import row_areas
 from earthsr.landuse.classes import NODATA, ClassTable
 from earthsr.landuse.emulator.forcing import MemoryScenario
 from earthsr.landuse.emulator.maps import CRS
 from earthsr.landuse.maps import MapsSpec
-from earthsr.landuse.maps.layout import CONVENTIONS, codes, flags, georeference, to_codes
+from earthsr.landuse.maps.layout import codes, flags, georeference, to_codes
 from earthsr.landuse.reconstruct.chunk import FREE, VOID
 
 _MAY: Final = {
@@ -201,6 +201,6 @@ def dataset_of(
         "year": ((), np.int32(state.year), {"long_name": "calendar year", "units": "1"}),
         CRS_VARIABLE: ((), np.int32(0), crs_attributes(place)),
     }
-    title = {"title": f"Land use in {state.year}", "Conventions": CONVENTIONS}
+    title = {"title": f"Land use in {state.year}", "Conventions": conventions(np.uint8)}
     source = f"earthsr {earthsr.__version__}, U-Net"
     return xarray.Dataset(variables, coordinates, {**title, "source": source, **attributes})

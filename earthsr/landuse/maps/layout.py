@@ -146,7 +146,6 @@ def _listed(values: tuple[Any, ...]) -> str:
     return ", ".join(shown if len(shown) <= 8 else [*shown[:4], "...", *shown[-2:]]) or "none"
 
 
-CONVENTIONS: Final = conventions(np.uint8)
 _EPOCH: Final = date(1850, 1, 1)
 _TIME: Final = {
     "standard_name": "time",
@@ -256,7 +255,7 @@ def root_attributes(spec: MapsSpec, attributes: Mapping[str, Any], complete: boo
     None is a boolean: NetCDF has none, and a copy of the store by xarray would stop there.
     """
     given = plain_attributes({key: _finite(value) for key, value in attributes.items()})
-    ours = {"Conventions": CONVENTIONS, DESCRIPTION: spec.to_json(), COMPLETE: int(complete)}
+    ours = {"Conventions": conventions(np.uint8), DESCRIPTION: spec.to_json(), COMPLETE: int(complete)}
     return {"title": "Annual land-use maps", **given, **ours}
 
 

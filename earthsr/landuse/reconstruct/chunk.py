@@ -17,7 +17,7 @@ from earthsr.inference.tiling import ChunkSums, Tile, batches, covering, fill, s
 from earthsr.landuse.class_areas import row_areas
 from earthsr.landuse.classes import NODATA
 from earthsr.landuse.match_areas import match_areas
-from earthsr.landuse.reconstruct.ledger import Ledger, count
+from earthsr.landuse.reconstruct.ledger import count
 from earthsr.landuse.reconstruct.plan import Method, Step
 from earthsr.landuse.reconstruct.progress import Chunk
 from earthsr.landuse.samples import Fields, scalars, stack
@@ -131,14 +131,14 @@ class Maker:
         if plan.options.match_areas:
             matched, decoded = self._matched(step, chunk, piece, probabilities, kept)
             classes = np.where(free, matched, kept)
-        ledger = self._ledger(chunk, classes, piece.before, piece.earlier, step.year)
-        record = {**ledger.to_dict(), "windows": len(piece.tiles), "seconds": time.perf_counter() - began}
+        counts = self._counts(chunk, classes, piece.before, piece.earlier, step.year)
+        record = {**counts, "windows": len(piece.tiles), "seconds": time.perf_counter() - began}
         if decoded is not None:
-            without = self._ledger(chunk, plain, None, None, step.year)
+            without = self._counts(chunk, plain, None, None, step.year)
             record["decoder"] = {
                 "cells_changed": int((classes != plain)[inside].sum()),
                 **decoded,
-                "difference_km2_before": without.difference_km2,
+                "difference_km2_before": without["difference_km2"],
             }
         return ChunkMaps(classes[inside], layers, record)
 
@@ -153,7 +153,7 @@ class Maker:
         """Blended probabilities (K, rows, columns) of an area, until the next call; 0 where no window was predicted."""
         assert step.before is not None
         plan = self.plan
-        sums = ChunkSums(plan.tiles, piece.area, 1, len(plan.world.table), self._memory)
+        sums = ChunkSums(plan.tiles, piece.area, 1, len(plan.known), self._memory)
         if self._memory is None or sums.values.size > self._memory.size:
             self._memory = sums.values.reshape(-1)
         size = plan.batch_size
@@ -180,7 +180,7 @@ class Maker:
         """Classes whose areas are the scenario's, and how many of the chunk's coarse cells have not got them."""
         plan, area = self.plan, piece.area
         if probabilities is None:  # no cell may change
-            probabilities = np.broadcast_to(np.float32(0), (len(plan.world.table), *kept.shape))
+            probabilities = np.broadcast_to(np.float32(0), (len(plan.known), *kept.shape))
         cells, fractions = self.cells(area, plan.world.scenario.fractions(step.year))
         index = _index(cells, fractions)
         matched = match_areas(
@@ -228,35 +228,34 @@ class Maker:
         """Place of a chunk in its area."""
         return slices(self.plan.window(chunk), self.plan.area(chunk))
 
-    def _ledger(
+    def _counts(
         self,
         chunk: Chunk,
         classes: NDArray[np.uint8],
         before: NDArray[np.uint8] | None,
         earlier: NDArray[np.uint8] | None,
         year: int,
-    ) -> Ledger:
+    ) -> dict[str, Any]:
         """Count a map of an area in its chunk; against the scenario where the year is one of it.
 
         Where the area holds coarse cells whole that the chunk's border cuts, they are compared whole, and once.
         """
-        plan, scenario, k = self.plan, self.plan.world.scenario, len(self.plan.world.table)
+        plan, scenario, k = self.plan, self.plan.world.scenario, len(self.plan.known)
         window, area, inside = plan.window(chunk), plan.area(chunk), self._inside(chunk)
         cells, fractions = None, None
         if year in scenario.years and (classes != NODATA).any():
             cells, fractions = self.cells(area, scenario.fractions(year))
         areas = row_areas(plan.grid, area.row, area.rows)
         if area == window:
-            return count(classes, k, areas, plan.known, cells, fractions, before, earlier)
+            return count(classes, k, areas, plan.known, cells, fractions, before, earlier).to_dict()
         own_ledger = count(classes[inside], k, areas[inside[0]], plan.known, before=before, earlier=earlier)
         if cells is None:
-            return own_ledger
+            return own_ledger.to_dict()
         assert fractions is not None
         own = begun_in(inside, _index(cells, fractions), classes != NODATA, fractions[0].size)
         told = count(classes, k, areas, plan.known, cells, np.where(own.reshape(fractions.shape[1:]), fractions, 0))
-        return replace(
-            own_ledger, forcing_km2=told.forcing_km2, difference_km2=told.difference_km2, covered_km2=told.covered_km2
-        )
+        whole = {key: getattr(told, key) for key in ("forcing_km2", "difference_km2", "covered_km2")}
+        return replace(own_ledger, **whole).to_dict()
 
 
 def marks_of(classes: NDArray[np.uint8], keeps: NDArray[np.bool_]) -> NDArray[np.float32]:

@@ -100,7 +100,7 @@ def _seconds_per_window(plan: Plan) -> float:
 def _described(plan: Plan, windows: Sequence[int]) -> dict[str, Any]:
     """What a plan comes to, for people and programs."""
     cells = plan.grid.rows * plan.grid.columns
-    layers = {"land_use": 1, "confidence": 1, "probabilities": len(plan.world.table)}
+    layers = {"land_use": 1, "confidence": 1, "probabilities": len(plan.table)}
     kept = ("land_use", *plan.options.keep)
     # Windows that touch two chunks are predicted for both.
     once = sum(1 for _ in plan.tiles.tiles(plan.whole)) if len(plan.lattice) > 1 else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,10 +15,10 @@ import earthsr
 from earthsr.errors import InputError, already_there
 from earthsr.evaluation.figures import new_figure, save
 from earthsr.evaluation.report import score_table, write_report
+from earthsr.geo.grid import Window
 from earthsr.landuse.classes import NODATA
 from earthsr.landuse.figures import area_curves, class_maps
 from earthsr.landuse.maps import Maps, export_geotiffs, export_netcdf
-from earthsr.landuse.maps.layout import all_chunks
 from earthsr.landuse.reconstruct.ledger import add_up, by_decade, worst_years, yearly
 from earthsr.landuse.reconstruct.plan import Plan
 from earthsr.landuse.reconstruct.progress import ChunkProgress, SharedFolder
@@ -82,7 +82,7 @@ def finish(
     """
     # One record at a time: all of them, of a globe over centuries, are a gigabyte.
     totals = {year: add_up(progress.records(year, plan.lattice)) for year in plan.years}
-    years = yearly(totals, plan.world.table.names)
+    years = yearly(totals, plan.table.names)
     provenance = describe(plan, manifest["identity"]["checkpoint"])
     gaps = manifest.get("gaps", {})
     provenance["coarse_cells_filled"] = int(gaps.get("filled", 0))
@@ -91,7 +91,7 @@ def finish(
     report = {
         "task": "land_use",
         "files": [path.name for path in files],
-        "classes": list(plan.world.table.names),
+        "classes": list(plan.table.names),
         "years": {str(year): values for year, values in years.items()},
         "decades": by_decade({year: figures for year, figures in years.items() if year != plan.world.anchor_year}),
         "years_with_most_change": worst_years(years),
@@ -113,7 +113,7 @@ def finish(
 def _described(plan: Plan) -> dict[str, Any]:
     """What CF asks of a file's own attributes."""
     first, last, anchor = plan.years[0], plan.years[-1], plan.world.anchor_year
-    scenario = ", ".join(path.name for path in plan.world.scenario.paths)
+    scenario = ", ".join(path.name for path in plan.world.inputs.scenario)
     return {
         "title": f"Annual land use {first} to {last}, reconstructed from the map of {anchor}",
         "source": f"earthsr {earthsr.__version__}, U-Net driven by {scenario}",
@@ -170,13 +170,13 @@ def _put(plan: Plan, maps: Maps, work: SharedFolder, overwrite: bool) -> None:
         place(work.maps, work.target, overwrite=True)
 
 
-def thinned(maps: Maps, year: int, most: int = _DRAWN) -> NDArray[np.uint8]:
-    """Every n-th cell of a map, read chunk by chunk: small enough to draw."""
+def thinned(maps: Maps, year: int, windows: Iterable[Window], most: int = _DRAWN) -> NDArray[np.uint8]:
+    """Every n-th cell of a map, read window by window: small enough to draw."""
     grid = maps.spec.grid
     step = max(1, -(-max(grid.rows, grid.columns) // most))
     rows, columns = (np.arange(step // 2, cells, step) for cells in (grid.rows, grid.columns))
     drawn = np.full((len(rows), len(columns)), NODATA, np.uint8)
-    for window in all_chunks(grid, maps.spec.chunk):
+    for window in windows:
         top, bottom = np.searchsorted(rows, (window.row, window.row + window.rows))
         left, right = np.searchsorted(columns, (window.column, window.column + window.columns))
         if top < bottom and left < right:
@@ -190,7 +190,7 @@ def thinned(maps: Maps, year: int, most: int = _DRAWN) -> NDArray[np.uint8]:
 def _write_page(
     plan: Plan, maps: Maps, report: Mapping[str, Any], years: Mapping[int, Mapping[str, Any]], folder: Path
 ) -> None:
-    names, colours = plan.world.table.names, plan.world.table.colours
+    names, colours = plan.table.names, plan.table.colours
     grid = plan.grid
     extent = (
         grid.west,
@@ -199,8 +199,9 @@ def _write_page(
         grid.north,
     )
     shown = list(dict.fromkeys((plan.years[0], plan.world.anchor_year, plan.years[-1])))
+    windows = [plan.window(chunk) for chunk in plan.lattice]
     panels = [
-        (f"{year} (anchor, given)" if year == plan.world.anchor_year else str(year), thinned(maps, year))
+        (f"{year} (anchor, given)" if year == plan.world.anchor_year else str(year), thinned(maps, year, windows))
         for year in shown
     ]
     figures = [

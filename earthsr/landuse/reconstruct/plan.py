@@ -22,11 +22,9 @@ from earthsr.geo.areas import cells_of
 from earthsr.geo.cf import spans
 from earthsr.geo.grid import Grid, Window, dateline, pieces
 from earthsr.inference.tiling import BlendedTiles, batch_size
-from earthsr.landuse.classes import ClassTable
-from earthsr.landuse.fields import class_fractions
+from earthsr.landuse.classes import ClassTable, class_fractions
 from earthsr.landuse.maps.layout import chunk_window, chunks_of
 from earthsr.landuse.reconstruct.progress import Chunk
-from earthsr.landuse.sources.gaps import require_fill
 from earthsr.landuse.sources.world_inputs import Inputs, WorldInputs, open_world
 from earthsr.models import UNetSpec
 
@@ -156,6 +154,11 @@ class Method:
         return self.world.grid
 
     @property
+    def table(self) -> ClassTable:
+        """What class indices mean."""
+        return self.world.table
+
+    @property
     def normalisation(self) -> ChannelNormalisation:
         """The model's own."""
         normalisation = self.model.normalisation
@@ -171,12 +174,12 @@ class Method:
     @cached_property
     def known(self) -> NDArray[np.bool_]:
         """(K,): whether the scenario knows the class."""
-        return np.array([name in self.world.scenario.of_class for name in self.world.table.names])
+        return np.array([name in self.world.scenario.of_class for name in self.table.names])
 
     @cached_property
     def fixed(self) -> NDArray[np.uint8]:
         """Indices of classes whose cells keep their class."""
-        names = self.world.table.names
+        names = self.table.names
         return np.array([names.index(name) for name in self.options.fixed], np.uint8)
 
     @property
@@ -224,7 +227,7 @@ class Method:
     def fractions(self, coarse: NDArray[np.float32]) -> NDArray[np.float32]:
         """Fractions (K, h, w) of the classes from those of the scenario's channels (C, h, w)."""
         scenario = self.world.scenario
-        return class_fractions(coarse, scenario.channels, scenario.of_class, self.world.table.names)
+        return class_fractions(coarse, scenario.channels, scenario.of_class, self.table.names)
 
 
 def _whole(cells: NDArray[np.int64], origin: int, first: int, count: int) -> tuple[int, int]:
@@ -260,7 +263,6 @@ def open_inputs(model: Model, inputs: Inputs) -> WorldInputs:
         If something is missing or does not fit; the message names file, channel and year.
     """
     require_land_use(model)
-    require_fill(inputs.fill_scenario, "--fill-scenario")
     source = str(model.metadata.get("source", "the model"))
     if inputs.table is None:
         table = ClassTable.from_json(model.metadata["class_table"], source)

@@ -100,7 +100,8 @@ class SharedFolder(WorkFolder):
         """Folder of report and figures, beside the output."""
         return self.target.with_name(f"{self.target.stem}_report")
 
-    def own(self, rank: Rank) -> Lock:
+    @contextlib.contextmanager
+    def own(self, rank: Rank) -> Iterator[None]:
         """Keep a second process of the same rank away.
 
         Raises
@@ -108,7 +109,11 @@ class SharedFolder(WorkFolder):
         InputError
             If there is one.
         """
-        return Lock(self.path / f"rank-{rank.number}-of-{rank.of}.lock", self.target)
+        lock = Lock(self.path / f"rank-{rank.number}-of-{rank.of}.lock", self.target)
+        try:
+            yield
+        finally:
+            lock.release()
 
     def read_manifest(self) -> dict[str, Any] | None:
         """Return what is being made here; None where nothing is."""

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from earthsr.backend import Model
@@ -26,7 +25,6 @@ from earthsr.landuse.reconstruct.chunk import ChunkInputs, ChunkMaps, Maker, mar
 from earthsr.landuse.reconstruct.output import KINDS, files_of, finish, require_free
 from earthsr.landuse.reconstruct.plan import Options, Plan, Step, make_plan, open_inputs
 from earthsr.landuse.reconstruct.progress import Chunk, ChunkProgress, Present, SharedFolder, shares
-from earthsr.landuse.sources.gaps import Gaps, land_share
 from earthsr.landuse.sources.world_inputs import Inputs
 from earthsr.ranks import Rank
 from earthsr.store import fingerprint, require_other
@@ -37,7 +35,7 @@ _logger = logging.getLogger("earthsr")
 PATIENCE_S = 3600.0
 
 
-def identity_of(plan: Plan, inputs: Inputs) -> dict[str, Any]:
+def identity_of(plan: Plan) -> dict[str, Any]:
     """What decides the maps: a reconstruction is carried on by a command with the same of all these."""
     provenance = json.dumps(plan.world.provenance, sort_keys=True, default=str)
     return {
@@ -49,8 +47,8 @@ def identity_of(plan: Plan, inputs: Inputs) -> dict[str, Any]:
         "options": {**asdict(plan.options), "tile": plan.tiles.tile, "batch_size": plan.batch_size},
         "backend": plan.model.backend.name,
         "precision": str(plan.model.precision),
-        "bbox": None if inputs.bbox is None else list(inputs.bbox),
-        "table": json.loads(plan.world.table.to_json()),
+        "bbox": plan.world.provenance["bbox"],
+        "table": json.loads(plan.table.to_json()),
     }
 
 
@@ -66,34 +64,6 @@ def survey_anchor(plan: Plan) -> tuple[list[int], list[bool]]:
         tiles = plan.tiles.tiles(area) if free.any() else ()
         windows.append(sum(bool(free[slices(tile.keep, area)].any()) for tile in tiles))
     return windows, valid
-
-
-def require_forcing(plan: Plan, share: NDArray[np.floating]) -> Gaps:
-    """Hold the scenario to having a value over land, and see whether it has: in the first and the last year to be made.
-
-    All others are looked at when they are read.
-
-    Raises
-    ------
-    DataError
-        If it has none, and none is to be filled in.
-    """
-    scenario, world = plan.world.scenario, plan.world
-    scenario.require_land(share, world.fill_scenario)
-    years = [step.year for step in plan.steps[1:]]
-    gaps = [scenario.gaps(year) for year in sorted({min(years), max(years)})] if years else [Gaps()]
-    most = max(gaps, key=lambda counted: counted.filled + counted.left)
-    notes = most.note(", ".join(path.name for path in scenario.paths))
-    world.notes += [note for note in notes if note not in world.notes]
-    return most
-
-
-def forced_land(plan: Plan) -> NDArray[np.float64]:
-    """Share (h, w) of each coarse cell that the anchor gives a class which the scenario knows; reads the anchor."""
-    known = np.zeros(256, bool)
-    known[: len(plan.known)] = plan.known
-    windows = (plan.window(chunk) for chunk in plan.lattice)
-    return land_share(plan.world.scenario.grid, plan.grid, windows, lambda window: known[plan.world.anchor(window)])
 
 
 @dataclass(frozen=True)
@@ -163,8 +133,8 @@ class Worker(Maker):
         marks = marks_of(classes, keeps)
         static = self.plan.normalisation.static(world.static(window))
         self.scratch.write(chunk.i, chunk.j, np.concatenate([static, marks[None]]))
-        ledger = self._ledger(chunk, around, None, None, world.anchor_year)
-        return ChunkMaps(classes, {}, {**ledger.to_dict(), "windows": 0, "seconds": time.perf_counter() - began})
+        counts = self._counts(chunk, around, None, None, world.anchor_year)
+        return ChunkMaps(classes, {}, {**counts, "windows": 0, "seconds": time.perf_counter() - began})
 
 
 def reconstruct(
@@ -222,18 +192,15 @@ def reconstruct(
         plan = make_plan(model, world, years, options)
         require_other(files_of(work.target, plan), inputs.paths())
         _warn(plan)
-        identity = identity_of(plan, inputs)
+        identity = identity_of(plan)
         names = [path.name for path in files_of(work.target, plan)]
         done_before = not work.path.exists() and work.finished(identity, names, since)
         manifest = None if done_before else _begun(plan, work, identity, overwrite, since)
         if manifest is None:
             return {"output": str(target), "finished": True, "carried_on": True, "chunks": 0, "seconds": 0.0}
         share = Share(plan, rank, work, manifest)
-        lock = work.own(rank)
-        try:
+        with work.own(rank):
             times, done = _roll_out(share, patience_s)
-        finally:
-            lock.release()
         result: dict[str, Any] = {
             "output": str(target),
             "rank": rank.number,
@@ -307,12 +274,12 @@ def _begun(
 def _begin(plan: Plan, work: SharedFolder, identity: Mapping[str, Any]) -> dict[str, Any]:
     """Make everything that processes share."""
     windows, valid = survey_anchor(plan)
-    share = forced_land(plan)
-    gaps = require_forcing(plan, share)
+    share = plan.world.forced_land(map(plan.window, plan.lattice))
+    gaps = plan.world.require_forcing(share, [step.year for step in plan.steps[1:]])
     if not any(valid):
         raise InputError(f"{plan.world.maps.paths([plan.world.anchor_year])[0]}: no cell of the maps has a class")
     layers = ("land_use", *plan.options.keep)
-    spec = MapsSpec(plan.grid, plan.world.crs, plan.years, plan.world.table, plan.side, layers)
+    spec = MapsSpec(plan.grid, plan.world.crs, plan.years, plan.table, plan.side, layers)
     create_maps(work.maps, spec, {"title": "earthsr reconstruct, not finished"})
     Scratch.create_or_open(work.scratch, plan.grid, len(plan.world.static_channels) + 1, plan.side)
     np.save(work.land, share)
@@ -330,7 +297,9 @@ def _roll_out(share: Share, patience_s: float) -> tuple[FlowTimes, int]:
     items = [(step, chunk) for step in plan.steps for chunk in own if not progress.done(step.year, chunk)]
     if not items:
         return FlowTimes(), 0  # others may be finishing, and have moved the maps
-    require_forcing(plan, np.load(work.land) if work.land.exists() else forced_land(plan))
+    windows = map(plan.window, plan.lattice)
+    share_of_land = np.load(work.land) if work.land.exists() else plan.world.forced_land(windows)
+    plan.world.require_forcing(share_of_land, [step.year for step in plan.steps[1:]])
     scratch = Scratch.create_or_open(work.scratch, plan.grid, len(plan.world.static_channels) + 1, plan.side)
     maps = open_maps(work.maps)
     worker, present = Worker(plan, maps, scratch), Present(progress, maps, scratch, plan.window)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -27,7 +27,7 @@ from earthsr.geo.lonlat import LonLatRaster, open_lonlat
 from earthsr.landuse.classes import NODATA, ClassTable
 from earthsr.landuse.fields import Channel
 from earthsr.landuse.sources.class_maps import ClassMaps, open_anchor
-from earthsr.landuse.sources.gaps import Fill
+from earthsr.landuse.sources.gaps import Fill, Gaps, land_share, require_fill
 from earthsr.landuse.sources.scenario import Scenario, open_scenario
 from earthsr.landuse.sources.statics import COMPUTED, StaticField, StaticFields, describe_statics, open_statics
 from earthsr.landuse.sources.statics import static_names as names_of
@@ -76,10 +76,8 @@ class WorldInputs:
     scenario: Scenario
     notes: list[str]
     """What was assumed, for the provenance."""
-    bbox: BBox | None
-    cell_size_deg: float | None
-    fill_scenario: Fill | None
-    """What stands for fractions that the scenario lacks over land."""
+    inputs: Inputs
+    """What was asked for."""
     maps: ClassMaps
     """The anchor, on its own grid."""
     fields: tuple[StaticField, ...]
@@ -141,6 +139,42 @@ class WorldInputs:
                 marked |= fill(_blank(window, False, bool), self.grid, window, self._reader(raster))
         return marked
 
+    def forced_land(self, windows: Iterable[Window]) -> NDArray[np.float64]:
+        """Share (h, w) of each coarse cell that the anchor gives a class which the scenario knows; reads the anchor.
+
+        Parameters
+        ----------
+        windows : iterable of Window
+            Parts of the grid, each cell in one of them.
+        """
+        known = np.zeros(256, bool)
+        known[: len(self.table)] = [name in self.scenario.of_class for name in self.table.names]
+        return land_share(self.scenario.grid, self.grid, windows, lambda window: known[self.anchor(window)])
+
+    def require_forcing(self, share: NDArray[np.floating], years: Sequence[int]) -> Gaps:
+        """Hold the scenario to having a value over land, and see whether it has: in the first and last year to be made.
+
+        All others are looked at when they are read.
+
+        Parameters
+        ----------
+        share : ndarray of shape (h, w)
+            Of :meth:`forced_land`.
+        years : sequence of int
+            Those that are made.
+
+        Raises
+        ------
+        DataError
+            If it has none, and none is to be filled in.
+        """
+        self.scenario.require_land(share, self.inputs.fill_scenario)
+        gaps = [self.scenario.gaps(year) for year in sorted({min(years), max(years)})] if years else [Gaps()]
+        most = max(gaps, key=lambda counted: counted.filled + counted.left)
+        notes = most.note(", ".join(path.name for path in self.scenario.paths))
+        self.notes += [note for note in notes if note not in self.notes]
+        return most
+
     def _reader(self, raster: LonLatRaster) -> Read:
         def marked(part: Window) -> NDArray[np.bool_]:
             values = raster.read(part)
@@ -160,9 +194,9 @@ class WorldInputs:
             "static": describe_statics(self.sources),
             "scenario": [fingerprint(path) for path in self.scenario.paths],
             "protected": [fingerprint(raster.path) for raster in self.masks],
-            "bbox": None if self.bbox is None else list(self.bbox),
-            "cell_size_deg": self.cell_size_deg,
-            **({"fill_scenario": self.fill_scenario} if self.fill_scenario else {}),
+            "bbox": None if self.inputs.bbox is None else list(self.inputs.bbox),
+            "cell_size_deg": self.inputs.cell_size_deg,
+            **({"fill_scenario": self.inputs.fill_scenario} if self.inputs.fill_scenario else {}),
         }
 
     def close(self) -> None:
@@ -200,6 +234,7 @@ def open_world(
     areas; a centre on an edge belongs to the cell south or east of it. Static fields are averaged or interpolated as
     ``earthsr prepare landuse`` does it. ``distance_to_coast`` is that on the anchor's whole grid.
     """
+    require_fill(inputs.fill_scenario, "--fill-scenario")
     _require_fields(inputs.static, static_names)
     notes: list[str] = []
     with ExitStack() as stack:
@@ -217,9 +252,7 @@ def open_world(
             anchor_year=year,
             scenario=forcing,
             notes=notes,
-            bbox=inputs.bbox,
-            cell_size_deg=inputs.cell_size_deg,
-            fill_scenario=inputs.fill_scenario,
+            inputs=inputs,
             maps=maps,
             fields=tuple(by_name[name] for name in static_names),
             sources=tuple(statics.fields),
