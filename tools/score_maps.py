@@ -16,7 +16,7 @@ from earthsr.errors import EarthsrError, InputError
 from earthsr.geo import Window
 from earthsr.landuse.maps import Maps, open_maps
 from earthsr.landuse.scores import MapStatistics
-from earthsr.landuse.sources.class_maps import ClassMaps
+from earthsr.landuse.sources.rasters import ClassMaps
 
 #: Rows read at once.
 BAND = 512

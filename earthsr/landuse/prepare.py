@@ -19,8 +19,8 @@ from earthsr.geo.cf import spans
 from earthsr.geo.grid import Cut, Grid, Window
 from earthsr.landuse.classes import HILDA_PLUS, OPTIONAL_STATES, ClassTable
 from earthsr.landuse.fields import ContinuousField, Forcing
-from earthsr.landuse.sources.class_maps import ClassMaps
 from earthsr.landuse.sources.gaps import Fill, Gaps, land_share, require_fill
+from earthsr.landuse.sources.rasters import ClassMaps
 from earthsr.landuse.sources.scenario import Scenario
 from earthsr.landuse.sources.scenario_files import (
     STATES,

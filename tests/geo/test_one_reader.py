@@ -24,7 +24,7 @@ from earthsr.geo import Window
 from earthsr.landuse.classes import ClassTable
 from earthsr.landuse.emulator.maps import read_map, read_protected, read_static
 from earthsr.landuse.prepare import prepare_landuse
-from earthsr.landuse.sources.class_maps import ClassMaps
+from earthsr.landuse.sources.rasters import ClassMaps
 from earthsr.landuse.sources.world_inputs import Inputs, open_world
 from earthsr.landuse.write import SplitPlan
 from tests.cli.test_predict_rasters import write_model

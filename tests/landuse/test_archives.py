@@ -13,11 +13,10 @@ from scipy.spatial.distance import cdist
 from earthsr.errors import DataError
 from earthsr.geo.cf import regular_axis, require_yearly, spans, years_of
 from earthsr.geo.grid import Bounds, Grid, Window, cut, difference, westward
-from earthsr.geo.lonlat import LonLatRaster, open_lonlat
 from earthsr.geo.memory import array_source
 from earthsr.geo.raster import Georeference
 from earthsr.landuse.classes import HILDA_PLUS
-from earthsr.landuse.sources.class_maps import ClassMaps
+from earthsr.landuse.sources.rasters import ClassMaps, LonLatRaster, open_lonlat
 from earthsr.landuse.sources.statics import KM_PER_DEGREE, open_statics, resample
 from tests.cli.test_prepare_landuse import code_map, indices_of, write_tif
 

@@ -14,7 +14,7 @@ from earthsr.geo.areas import aligned, sample
 from earthsr.geo.geotiff import GdalSource
 from earthsr.geo.grid import Grid, Window
 from earthsr.landuse.classes import HILDA_PLUS, ClassTable
-from earthsr.landuse.sources.class_maps import ClassMaps
+from earthsr.landuse.sources.rasters import ClassMaps
 from earthsr.landuse.sources.statics import open_statics
 from earthsr.landuse.sources.world_inputs import Inputs, open_world, output_grid, touched
 from tests.cli.test_prepare_landuse import CODES, code_map, indices_of, states, write_nc, write_tif

@@ -20,7 +20,7 @@ from earthsr.geo.grid import Grid, Window
 from earthsr.landuse.classes import HILDA_PLUS, NODATA, ClassTable
 from earthsr.landuse.fields import aggregate
 from earthsr.landuse.prepare import prepare_landuse, read_scenario
-from earthsr.landuse.sources.class_maps import ClassMaps
+from earthsr.landuse.sources.rasters import ClassMaps
 from earthsr.landuse.sources.scenario_files import variable_name
 from earthsr.landuse.sources.statics import open_statics
 from earthsr.landuse.write import SplitPlan

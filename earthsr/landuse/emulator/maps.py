@@ -15,7 +15,6 @@ from earthsr.geo.areas import sample
 from earthsr.geo.elevations import elevations
 from earthsr.geo.fields import open_dataset
 from earthsr.geo.grid import Grid, Window
-from earthsr.geo.lonlat import open_lonlat
 from earthsr.geo.memory import Placed, array_source, cut_to, decoded, place, require_xarray, years_in
 from earthsr.geo.raster import Georeference
 from earthsr.geo.values import kept_attributes, packing_of
@@ -23,7 +22,7 @@ from earthsr.geo.voids import require_no_common_fill
 from earthsr.landuse.classes import NODATA, ClassTable
 from earthsr.landuse.maps import MapsSpec
 from earthsr.landuse.maps.layout import flags
-from earthsr.landuse.sources.class_maps import open_anchor
+from earthsr.landuse.sources.rasters import open_anchor, open_lonlat
 from earthsr.landuse.sources.scenario_files import variable_name
 from earthsr.landuse.sources.statics import in_metres
 from earthsr.landuse.sources.world_inputs import BBox, output_grid

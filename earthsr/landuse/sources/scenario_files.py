@@ -23,9 +23,9 @@ from earthsr.errors import DataError
 from earthsr.geo.cf import require_yearly, spans
 from earthsr.geo.fields import field_of, open_dataset
 from earthsr.geo.grid import Cut, Grid, Window, cut, difference
-from earthsr.geo.lonlat import LonLatRaster
 from earthsr.geo.readers import kind_of
 from earthsr.landuse.classes import OPTIONAL_STATES, ClassTable
+from earthsr.landuse.sources.rasters import LonLatRaster
 
 STATES: Final = (
     *("primf", "primn", "secdf", "secdn", "urban"),

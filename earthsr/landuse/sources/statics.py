@@ -19,13 +19,12 @@ from numpy.typing import NDArray
 from earthsr.errors import DataError, InputError, geo_module
 from earthsr.geo.areas import aligned, fill, overlap, window_matrix
 from earthsr.geo.grid import Grid, Window, centres_of, covers, cut
-from earthsr.geo.lonlat import LonLatRaster, open_lonlat
 from earthsr.geo.memory import array_source
 from earthsr.geo.raster import Georeference
 from earthsr.geo.values import is_metres
 from earthsr.geo.voids import require_no_common_fill
 from earthsr.landuse.fields import Channel
-from earthsr.landuse.sources.class_maps import ClassMaps
+from earthsr.landuse.sources.rasters import ClassMaps, LonLatRaster, open_lonlat
 from earthsr.store import fingerprint
 
 Field = Callable[[Window], NDArray[np.float32]]

@@ -23,11 +23,10 @@ from numpy.typing import NDArray
 from earthsr.errors import DataError, InputError
 from earthsr.geo.areas import Read, fill, sample
 from earthsr.geo.grid import Bounds, Grid, Window, centres_of, covers, cut, warn_of_rest
-from earthsr.geo.lonlat import LonLatRaster, open_lonlat
 from earthsr.landuse.classes import NODATA, ClassTable
 from earthsr.landuse.fields import Channel
-from earthsr.landuse.sources.class_maps import ClassMaps, open_anchor
 from earthsr.landuse.sources.gaps import Fill, Gaps, land_share, require_fill
+from earthsr.landuse.sources.rasters import ClassMaps, LonLatRaster, open_anchor, open_lonlat
 from earthsr.landuse.sources.scenario import Scenario, open_scenario
 from earthsr.landuse.sources.statics import COMPUTED, StaticField, StaticFields, describe_statics, open_statics
 from earthsr.landuse.sources.statics import static_names as names_of
