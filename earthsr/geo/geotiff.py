@@ -1,41 +1,26 @@
-"""GeoTIFF: read, with whatever else GDAL opens as one raster file, as it lies or through a view; and written as COG."""
+"""GeoTIFF, and whatever else GDAL opens as one raster file, read as it lies or through a view."""
 
 from __future__ import annotations
 
 import contextlib
 import html
-import os
 import re
-import shutil
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
-from earthsr.errors import DataError, EarthsrError, InputError, geo_module
-from earthsr.geo.cf_write import plain_attributes
-from earthsr.geo.crs import crs_name, gdal, parse_crs, wkt_of
-from earthsr.geo.grid import Grid, Window, columns_once
-from earthsr.geo.raster import Codes, FileSink, Georeference
+from earthsr.errors import DataError, geo_module
+from earthsr.geo.crs import crs_name, gdal, wkt_of
+from earthsr.geo.grid import Window, columns_once
+from earthsr.geo.raster import Codes, Georeference
 from earthsr.geo.values import Packing, Voids, kept_attributes, unreadable, voids_of
-from earthsr.store import cannot_write
 from earthsr.store.untrusted import require_own_raster
 
-#: Blocks go into a plain tiled file first: a COG wants its overviews before its data. Not compressed, it takes
-#: blocks of any size in any order and no tile is compressed twice: 105 Mpx in blocks of 1280 x 1280 took 0.5 s on one
-#: core against 6 s (deflate 1) or 3 s (zstd 1), and made the COG in 20 s against 25; in return it needs 4 bytes
-#: a cell of disk for a while.
-_TILE: Final = 256
-_COG: Final[dict[str, Any]] = {
-    "COMPRESS": "DEFLATE",
-    "BLOCKSIZE": 512,
-    "BIGTIFF": "IF_SAFER",
-    "NUM_THREADS": min(4, os.cpu_count() or 1),
-}
 #: What to do about a file without a CRS; ``rio`` comes with rasterio.
 SET_CRS: Final = "rio edit-info --crs EPSG:4326 FILE sets it if it is that (rio comes with rasterio)"
 #: A VRT that is larger is left to GDAL.
@@ -250,160 +235,3 @@ def _band_of(file: Any, band: int | None, name: str) -> int:
     if band is not None and not 1 <= band <= file.count:
         raise DataError(f"{name}: has no band {band}, it has {file.count}; they count from 1")
     return bands[0] if band is None else band
-
-
-class GeoTiffSink(FileSink):
-    """A GeoTIFF of float32."""
-
-    void: ClassVar[float] = -9999.0  # NaN is legal, and many tools do not know it
-
-    def _begin(self, target: Path) -> None:
-        self._cog = CogFile(self.path, target, self.georeference, np.float32, self.nodata, len(self.bands))
-
-    def _put(self, window: Window, values: NDArray[np.float32]) -> None:
-        row, column, rows, columns = window
-        with self._cog.errors():
-            self._cog.file.write(values, window=((row, row + rows), (column, column + columns)))
-
-    def _end(self, target: Path, attributes: Mapping[str, Any]) -> None:
-        g, file = self.georeference, self._cog.file
-        tags = {key: value for key, value in g.attributes.items() if key not in ("long_name", "standard_name")}
-        with self._cog.errors():
-            file.update_tags(**plain_attributes({**tags, **attributes, "AREA_OR_POINT": "Area"}))
-            file.descriptions = self.bands
-            file.units = (g.units,) * len(self.bands)
-            names = {key: g.attributes[key] for key in ("long_name", "standard_name") if key in g.attributes}
-            if names:
-                file.update_tags(1, **plain_attributes(names))
-        self._cog.finish(PREDICTOR="FLOATING_POINT", OVERVIEW_RESAMPLING="AVERAGE")
-
-    def _drop(self) -> None:
-        # It is not there where creating it went wrong.
-        with contextlib.suppress(Exception):
-            self._cog.close()
-
-
-class CogFile:
-    """A cloud-optimised GeoTIFF in the making: a plain file that takes cells in any order, copied when it is whole.
-
-    Parameters
-    ----------
-    path : Path
-        Name that it will have, for messages.
-    target : Path
-        Where it is written; the plain file lies beside it.
-    grid : Grid
-        Where its cells lie.
-    dtype : dtype
-        Of its cells.
-    nodata : float
-        What stands for no value.
-    bands : int
-        How many.
-    **profile
-        Further options of the plain file, which go into the COG as well.
-
-    Raises
-    ------
-    InputError
-        If the disk is too small.
-    """
-
-    def __init__(
-        self, path: Path, target: Path, grid: Grid, dtype: DTypeLike, nodata: float, bands: int = 1, **profile: Any
-    ) -> None:
-        rasterio = geo_module("rasterio")
-        self._path, self._target, self._blocks = path, target, target.with_name("blocks.tif")
-        tiles = -(-grid.rows // _TILE) * -(-grid.columns // _TILE) * bands
-        self._bytes = tiles * _TILE**2 * np.dtype(dtype).itemsize
-        free = shutil.disk_usage(target.parent).free
-        if free < self._bytes:
-            raise cannot_write(path, f"its cells need {_size(self._bytes)} while it is made and {_size(free)} are free")
-        with self.errors():
-            self.file = rasterio.open(
-                self._blocks,
-                "w",
-                driver="GTiff",
-                width=grid.columns,
-                height=grid.rows,
-                count=bands,
-                dtype=np.dtype(dtype).name,
-                crs=parse_crs(grid.crs_wkt, path.name) if grid.crs_wkt else None,
-                transform=rasterio.Affine(*grid.transform),
-                nodata=nodata,
-                tiled=True,
-                blockxsize=_TILE,
-                blockysize=_TILE,
-                interleave="band",
-                BIGTIFF="YES",
-                **profile,
-            )
-            """Of rasterio, to be written within :meth:`errors`."""
-
-    def finish(self, **options: Any) -> None:
-        """Copy the plain file into the COG, whose ``options`` are GDAL's.
-
-        Raises
-        ------
-        InputError
-            If the disk is full.
-        """
-        with self.errors():
-            self.file.close()
-            # GDAL keeps silent about what it could not write when it closes a file.
-            if self._blocks.stat().st_size < self._bytes:
-                raise cannot_write(self._path, "No space left on device")
-            geo_module("rasterio.shutil").copy(self._blocks, self._target, driver="COG", **_COG, **options)
-            self._blocks.unlink()
-            if not is_whole(self._target):
-                raise cannot_write(self._path, "No space left on device")
-
-    def close(self) -> None:
-        """Close the plain file, whatever its state."""
-        with gdal():
-            self.file.close()
-
-    @contextlib.contextmanager
-    def errors(self) -> Iterator[None]:
-        """GDAL's settings; what it cannot write in our words, for it does not hand down the system's reason."""
-        try:
-            with gdal():
-                yield
-        except EarthsrError:
-            raise
-        except OSError as error:
-            if error.errno is not None:  # GDAL's own errors are of this kind too, and have none
-                raise
-            raise self._failed(error) from error
-        except Exception as error:
-            raise self._failed(error) from error
-
-    def _failed(self, error: BaseException) -> InputError:
-        reason = " ".join(str(error.__cause__ or error).split()).rstrip(".")
-        free = shutil.disk_usage(self._blocks.parent).free
-        return cannot_write(self._path, f"GDAL gave up with {_size(free)} free ({reason})")
-
-
-def _size(count: int) -> str:
-    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
-
-
-def is_whole(path: Path) -> bool:
-    """Whether every tile of a COG and of its overviews can be read.
-
-    On a full disk GDAL may say that all is well and leave a tile out; reading costs a tenth of the time of making.
-    """
-    rasterio = geo_module("rasterio")
-    step = 4 * int(_COG["BLOCKSIZE"])
-    try:
-        with rasterio.open(path) as file:
-            levels = len(file.overviews(1))
-        for level in range(-1, levels):
-            with rasterio.open(path, **({"overview_level": level} if level >= 0 else {})) as file:
-                for row in range(0, file.height, step):
-                    for column in range(0, file.width, step):
-                        bottom, right = min(row + step, file.height), min(column + step, file.width)
-                        file.read(window=((row, bottom), (column, right)))
-    except rasterio.errors.RasterioError:
-        return False
-    return True

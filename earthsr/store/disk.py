@@ -1,6 +1,7 @@
 """What a disk says that takes no more or may not be written on, in one line; asked before long work where it can be.
 
-And renaming as disks do it: unless something has the name, or in exchange with what has it.
+And renaming as disks do it: unless something has the name, or in exchange with what has it; and a file that keeps in mind
+what the disk said while a library wrote through it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from earthsr.errors import EarthsrError, InputError, already_there
 
@@ -170,3 +171,61 @@ def _rename2() -> Callable[[bytes, bytes, int], int] | None:
     if linux is None:
         return None
     return lambda old, new, flag: linux(_AT_FDCWD, old, _AT_FDCWD, new, ctypes.c_uint(flag))
+
+
+class GuardedFile:
+    """A file for HDF5 that keeps the first error for us.
+
+    HDF5 itself loses a block that a full disk does not take without a word, and crashes when it closes the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("w+b", buffering=0)
+        self._error: OSError | None = None
+
+    def check(self) -> None:
+        """Raise what went wrong."""
+        if self._error is not None:
+            raise self._error
+
+    def write(self, data: Any) -> int:
+        """Write all of it, or nothing more after an error."""
+        left = memoryview(data).cast("B")
+        count = len(left)
+        try:
+            while len(left) and self._error is None:
+                left = left[self._file.write(left) :]
+        except OSError as error:
+            self._error = error
+        return count
+
+    def truncate(self, size: int) -> int:
+        """Set the length."""
+        try:
+            self._file.truncate(size)
+        except OSError as error:
+            self._error = self._error or error
+        return size
+
+    def read(self, size: int = -1) -> bytes:
+        """Read back."""
+        return self._file.read(size)
+
+    def readinto(self, buffer: Any) -> int:
+        """Read back into a buffer."""
+        return self._file.readinto(buffer)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Go to a place."""
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        """Say where we are."""
+        return self._file.tell()
+
+    def flush(self) -> None:
+        """Nothing is kept back."""
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()

@@ -23,7 +23,7 @@ from earthsr.geo import (
     same_crs,
 )
 from earthsr.geo.crs import parse_crs, wkt_of
-from earthsr.geo.geotiff import is_whole
+from earthsr.geo.writers import is_whole
 from tests.geo.test_rasters import DEGREES, FORMATS, METRES, WGS84, assert_same_grid, ramp, whole
 
 

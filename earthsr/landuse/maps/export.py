@@ -15,8 +15,7 @@ import numpy as np
 
 from earthsr.errors import InputError, already_there, geo_module
 from earthsr.geo.cf_write import netcdf_attributes, plain_attributes
-from earthsr.geo.geotiff import CogFile
-from earthsr.geo.writers import GuardedFile
+from earthsr.geo.writers import CogFile
 from earthsr.landuse.classes import NODATA
 from earthsr.landuse.maps.layout import (
     COMPLETE,
@@ -31,6 +30,7 @@ from earthsr.landuse.maps.layout import (
 )
 from earthsr.landuse.maps.store import Maps
 from earthsr.store import Part, disk_errors
+from earthsr.store.disk import GuardedFile
 
 #: Attributes that say something about the store.
 _NOT_FOR_TIFF: Final = ("Conventions", DESCRIPTION, COMPLETE)

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from earthsr.errors import InputError, geo_module
 from earthsr.geo.cf_write import CRS_VARIABLE, conventions, netcdf_attributes, plain_attributes, write_place
 from earthsr.geo.crs import gdal, parse_crs, wkt_of
-from earthsr.geo.geotiff import is_whole
 from earthsr.geo.grid import Grid, Window
+from earthsr.geo.writers import is_whole
 from earthsr.landuse.classes import NODATA, ClassTable
 from earthsr.landuse.fields import FineSource
 from earthsr.landuse.sources.scenario_files import variable_name
