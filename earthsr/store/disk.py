@@ -1,7 +1,7 @@
 """What a disk says that takes no more or may not be written on, in one line; asked before long work where it can be.
 
-And renaming as disks do it: unless something has the name, or in exchange with what has it; and a file that keeps in mind
-what the disk said while a library wrote through it.
+And renaming as disks do it: unless something has the name, or in exchange with what has it; and a file that keeps
+in mind what the disk said while a library wrote through it.
 """
 
 from __future__ import annotations
