@@ -17,7 +17,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from earthsr.errors import CheckpointError
+from earthsr.errors import CheckpointError, InputError
 from earthsr.models.spec import NetworkSpec
 from earthsr.models.weights import (
     SCHEMA_VERSION,
@@ -97,15 +97,24 @@ class RunFolder:
         for folder in (self.path, self.checkpoints):
             remove_leftovers(folder)
 
-    def lock(self) -> Lock:
+    def lock(self, newest: Path | None) -> Lock:
         """Keep other trainings from the folder; release the lock when all is written.
+
+        Parameters
+        ----------
+        newest : Path or None
+            The newest checkpoint when the folder was looked at, in which nothing may have changed since.
 
         Raises
         ------
         InputError
-            If another training writes into it.
+            If another training writes into it, or has just done so.
         """
-        return Lock(self.path / ".lock", self.path)
+        lock = Lock(self.path / ".lock", self.path)
+        if self.newest() != newest:
+            lock.release()
+            raise InputError(f"{self.path}: another training wrote into it just now; start again")
+        return lock
 
     def clear(self) -> None:
         """Remove an earlier run's checkpoints and metrics, so that a fresh run cannot be taken for it."""

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,17 +19,20 @@ import earthsr
 from earthsr.backend import Backend, Model, choose_backend
 from earthsr.config import Config
 from earthsr.data.dataset import SampleSet
-from earthsr.errors import CheckpointError, ConfigError
+from earthsr.errors import CheckpointError, ConfigError, EarthsrWarning
 from earthsr.models import (
     Checkpoint,
     NetworkSpec,
     Precision,
+    RunFolder,
     initial_weights,
+    read_checkpoint,
     read_weights,
     require_same_spec,
     resolve_checkpoint,
 )
 from earthsr.tasks import Task, task_for
+from earthsr.training.loop import diverged_weight
 
 
 def initial_model(
@@ -314,6 +319,42 @@ def check_same_run(
             f"{folder}: was trained on other data (fingerprint {trained_on}, here {fingerprint}); point "
             "data.root_dir at the same data, or start a new run with train.load_ckpt"
         )
+
+
+def newest_converged(run: RunFolder, newest: Path) -> Checkpoint:
+    """Read the newest checkpoint whose weights training can go on from; warn of those that are passed over.
+
+    Raises
+    ------
+    CheckpointError
+        If every checkpoint of the run has diverged; ``newest`` is named.
+    """
+    for step in reversed(run.steps()):
+        checkpoint = read_checkpoint(run.folder(step))
+        weight = diverged_weight(checkpoint.state.weights)
+        if weight is None:
+            return checkpoint
+        warnings.warn(
+            f"{run.folder(step)}: {weight}, as a training that diverged has it; not resumed from",
+            EarthsrWarning,
+            stacklevel=2,
+        )
+    raise CheckpointError(
+        f"{newest}: every checkpoint of the run has diverged; begin anew with --overwrite, and a lower "
+        "optimizer.learning_rate"
+    )
+
+
+def mend(run: RunFolder, metrics: MetricsFile, progress: Progress, logger: logging.Logger) -> None:
+    """Bring the files that lie beside a checkpoint to where it is."""
+    interrupted = run.interrupted()
+    if interrupted is not None:
+        logger.info(f"the run was interrupted by {interrupted}")
+        run.interrupted_file.unlink()
+    metrics.cut(progress.records)
+    if progress.best_step in run.steps():
+        # A kill between a checkpoint's renaming and its pointer leaves the pointer one behind.
+        run.point("best", progress.best_step)
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,10 @@ from earthsr.backend import Model
 from earthsr.backend.interface import NativeLoss
 from earthsr.config import Config, to_yaml
 from earthsr.data.dataset import SampleSet
-from earthsr.errors import CheckpointError, EarthsrWarning, InputError, TrainingError
+from earthsr.errors import EarthsrWarning, InputError, TrainingError
 from earthsr.evaluation.figures import loss_curves, save
-from earthsr.models import Checkpoint, Objective, OptimizerSpec, RunFolder, read_checkpoint
-from earthsr.store import Lock, require_other, write_text
+from earthsr.models import Objective, OptimizerSpec, RunFolder, read_checkpoint
+from earthsr.store import require_other, write_text
 from earthsr.tasks import Task, task_for
 from earthsr.training.callbacks import Callback, Validation, default_callbacks, require_trackers
 from earthsr.training.distributed import agreed_signal, on_first, require_launch, require_same, restarted
@@ -38,6 +38,8 @@ from earthsr.training.state import (
     Progress,
     TrainingResult,
     check_same_run,
+    mend,
+    newest_converged,
     run_notes,
     training_record,
     weights_metadata,
@@ -178,20 +180,12 @@ class Trainer:
         step = 0 if newest is None else int(newest.name.rpartition("-")[2])
         require_same(engine, step, f"{self.run.path}: newest checkpoints are of different steps")
         # Whatever may be refused has been asked for by now; from here on something is written.
-        lock = on_first(engine, lambda: self._locked(newest))
+        lock = on_first(engine, lambda: self.run.lock(newest))
         try:
             return self._train(newest, resume)
         finally:
             if lock is not None:
                 lock.release()
-
-    def _locked(self, newest: Path | None) -> Lock:
-        """Keep other trainings from the run folder, in which nothing may have changed since it was looked at."""
-        lock = self.run.lock()
-        if self.run.newest() != newest:
-            lock.release()
-            raise InputError(f"{self.run.path}: another training wrote into it just now; start again")
-        return lock
 
     def _train(self, newest: Path | None, resume: bool) -> TrainingResult:
         engine = self.model.training_engine
@@ -244,12 +238,12 @@ class Trainer:
             self.model.normalisation = self.task.normalisation(self.train_dataset)
 
     def _restore(self, folder: Path) -> None:
-        checkpoint = self._newest_converged(folder)
+        checkpoint = newest_converged(self.run, folder)
         check_same_run(checkpoint, self.model.spec, self.config, self.train_dataset.order, self._fingerprint)
         self.model.metadata.update(checkpoint.weights.metadata)
         self.model.training_engine.load_state(checkpoint.state)
         self.progress = Progress.from_dict(checkpoint.notes["progress"], str(folder))
-        on_first(self.model.training_engine, self._mend)
+        on_first(self.model.training_engine, lambda: mend(self.run, self.metrics, self.progress, self.logger))
         # Epochs and patience may have been raised since.
         self.progress.finish(self.epochs, self.config.train.early_stopping_patience)
         if self.progress.finished:
@@ -259,34 +253,6 @@ class Trainer:
             )
         else:
             self.logger.info(f"resuming at step {self.progress.step} (epoch {self.progress.epoch + 1})")
-
-    def _newest_converged(self, newest: Path) -> Checkpoint:
-        """Read the newest checkpoint whose weights training can go on from; warn of those that are passed over."""
-        for step in reversed(self.run.steps()):
-            checkpoint = read_checkpoint(self.run.folder(step))
-            weight = diverged_weight(checkpoint.state.weights)
-            if weight is None:
-                return checkpoint
-            warnings.warn(
-                f"{self.run.folder(step)}: {weight}, as a training that diverged has it; not resumed from",
-                EarthsrWarning,
-                stacklevel=2,
-            )
-        raise CheckpointError(
-            f"{newest}: every checkpoint of the run has diverged; begin anew with --overwrite, and a lower "
-            "optimizer.learning_rate"
-        )
-
-    def _mend(self) -> None:
-        """Bring files that are beside a checkpoint to where it is."""
-        interrupted = self.run.interrupted()
-        if interrupted is not None:
-            self.logger.info(f"the run was interrupted by {interrupted}")
-            self.run.interrupted_file.unlink()
-        self.metrics.cut(self.progress.records)
-        if self.progress.best_step in self.run.steps():
-            # A kill between a checkpoint's renaming and its pointer leaves the pointer one behind.
-            self.run.point("best", self.progress.best_step)
 
     @property
     def _writes(self) -> bool:

@@ -107,7 +107,7 @@ def test_a_training_does_not_remove_the_weights_that_it_begins_with(tiny_file, t
 
 
 def test_two_trainings_do_not_meet_in_one_run_folder(tiny_file, tmp_path, any_backend):
-    first = RunFolder(tmp_path / "run").lock()
+    first = RunFolder(tmp_path / "run").lock(None)
     try:
         words = ("train", tiny_file(), "--overwrite", "--backend", any_backend)
         assert_refused(call_cli(*words), "run: is being written by process", str(os.getpid()))
