@@ -1,8 +1,7 @@
 """Where the cells of a raster lie: one grid for every workload, windows of it, and what is asked of both.
 
-A grid of longitude and latitude may go once round the globe, and longitudes of two grids may count from -180 or from 0:
-places are found whatever they count from. Windows may be any integers: once around the Earth where it goes, and nothing
-beyond the edges. Class maps, archives and elevations all cut them here, so that the dateline is the same to all.
+A grid may go once round the globe, and longitudes may count from -180 or from 0: places are found all the same. Windows
+may be any integers: once around the Earth where it goes, and nothing beyond the edges, for every workload alike.
 """
 
 from __future__ import annotations

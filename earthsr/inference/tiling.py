@@ -1,16 +1,14 @@
 """How a raster is cut: chunks that are written once, and windows that the network reads to fill them, blended.
 
 All sizes are coarse cells. Windows of one plan have one shape, so that one compiled graph serves them all: one that
-would reach beyond the raster is moved inwards. Nothing depends on which part of a raster is wanted, so a part comes out
-as it does in the whole.
+would reach beyond the raster is moved inwards. A part of a raster comes out as it does in the whole.
 
-Columns of a raster that goes once round the globe are periodic. There windows are not moved inwards but *unwrapped*:
-they begin at negative columns or end beyond the last one, always beside the part that they are for; columns that are a
-turn apart are the same cells. Rows end at the poles, periodic or not.
+Columns of a raster that goes once round the globe are periodic. There windows are *unwrapped*, not moved: they begin at
+negative columns or end beyond the last one, beside the part that they are for. Rows end at the poles, periodic or not.
 
 Windows that overlap are weighed by a Gaussian bell each, divided by the sum of all bells at a cell. They lie on a
-lattice, so that weights are products of one along rows and one along columns; what is added up needs no division at
-the end, and memory follows the chunk that is filled, not the raster.
+lattice, so that weights are products of one along rows and one along columns; nothing is divided at the end, and
+memory follows the chunk that is filled, not the raster.
 """
 
 from __future__ import annotations
