@@ -6,8 +6,9 @@ import numpy as np
 from mindspore import Tensor, nn, ops
 from mindspore import dtype as mstype
 
-from earthsr.geo.resample import polyphase_kernel, reach
+from earthsr.geo.resample import Method, polyphase_kernel, reach
 from earthsr.models import DemSRNetSpec
+from earthsr.models.demsrnet import RELIEF_FLOOR, RELIEF_MEAN, RELIEF_SPAN
 from earthsr_mindspore.precision import Convolution, resizable
 
 
@@ -56,14 +57,13 @@ class Upsample(nn.Cell):
 
 
 class Surface(nn.Cell):
-    """The interpolated surface that a residual network adds to, as a fixed convolution and a pixel shuffle."""
+    """An interpolated surface, which a residual network adds to, as a fixed convolution and a pixel shuffle."""
 
-    def __init__(self, spec: DemSRNetSpec) -> None:
+    def __init__(self, method: Method, scale: int) -> None:
         super().__init__()
-        assert spec.residual_over != "none"
-        self.scale, self.reach = spec.scale, reach(spec.residual_over)
+        self.scale, self.reach = scale, reach(method)
         side = 2 * self.reach + 1
-        kernel = polyphase_kernel(spec.residual_over, spec.scale).reshape(spec.scale**2, 1, side, side)
+        kernel = polyphase_kernel(method, scale).reshape(scale**2, 1, side, side)
         self.kernel = Tensor(kernel.astype(np.float32))
 
     def construct(self, x: Tensor) -> Tensor:
@@ -74,16 +74,16 @@ class Surface(nn.Cell):
         return ops.reshape(fine, (n, c, h * self.scale, w * self.scale))
 
 
-class Anomaly(nn.Cell):
-    """The input's departure from its local mean, edges replicated: a constant added to the input takes no part."""
+class LocalMean(nn.Cell):
+    """Mean over a square of cells, edges replicated."""
 
-    def __init__(self, spec: DemSRNetSpec) -> None:
+    def __init__(self, reach: int) -> None:
         super().__init__()
-        self.offsets = Tensor(np.arange(-spec.local_mean, spec.local_mean + 1, dtype=np.int32))
+        self.offsets = Tensor(np.arange(-reach, reach + 1, dtype=np.int32))
 
     def construct(self, x: Tensor) -> Tensor:
         """(N, C, h, w) to the same, in float32."""
-        return x - self._mean(self._mean(x, 2), 3)
+        return self._mean(self._mean(x, 2), 3)
 
     def _mean(self, x: Tensor, axis: int) -> Tensor:
         # Gathered and added up: what pools on an Ascend is its matrix unit, which may compute in a lower precision.
@@ -92,12 +92,38 @@ class Anomaly(nn.Cell):
         return ops.gather(x, ops.clamp(cells, 0, last), axis).mean(axis + 1)
 
 
+class Anomaly(nn.Cell):
+    """The input's departure from its local mean: a constant added to the input takes no part."""
+
+    def __init__(self, reach: int) -> None:
+        super().__init__()
+        self.mean = LocalMean(reach)
+
+    def construct(self, x: Tensor) -> Tensor:
+        """(N, C, h, w) to the same, in float32."""
+        return x - self.mean(x)
+
+
+class Relief(nn.Cell):
+    """Spread of the input's detail around each cell; no less than that of flat ground."""
+
+    def __init__(self, reach: int) -> None:
+        super().__init__()
+        self.detail, self.mean = Anomaly(RELIEF_MEAN), LocalMean(reach)
+
+    def construct(self, x: Tensor) -> Tensor:
+        """(N, C, h, w) to the same, in float32."""
+        return ops.sqrt(self.mean(ops.square(self.detail(x))) + RELIEF_FLOOR**2)
+
+
 class DemSRNet(nn.Cell):
     """DEM-SRNet; see :class:`earthsr.models.DemSRNetSpec`."""
 
     def __init__(self, spec: DemSRNetSpec) -> None:
         super().__init__()
-        self.anomaly = Anomaly(spec) if spec.local_mean else None
+        self.anomaly = Anomaly(spec.local_mean) if spec.local_mean else None
+        self.relief = Relief(spec.local_relief) if spec.local_relief else None
+        self.fine_relief = Surface("bilinear", spec.scale) if spec.local_relief else None
         self.head = _conv(spec, spec.in_channels, spec.features)
         self.blocks = nn.CellList([ResidualBlock(spec) for _ in range(spec.num_blocks)])
         self.body = _conv(spec, spec.features, spec.features)
@@ -106,12 +132,16 @@ class DemSRNet(nn.Cell):
         layers = {name: _conv(spec, inputs, outputs) for name, inputs, outputs in spec.fine_convolutions}
         self.fine = layers.get("fine")
         self.out = layers["out"]
-        self.surface = Surface(spec) if spec.residual_over != "none" else None
+        self.surface = Surface(spec.residual_over, spec.scale) if spec.residual_over != "none" else None
         self.skip_features = spec.global_skip == "features"
 
     def construct(self, elevation: Tensor) -> Tensor:
         """(N, in_channels, h, w) to (N, out_channels, h * scale, w * scale) in float32, both normalised."""
         seen = elevation if self.anomaly is None else self.anomaly(elevation)
+        relief = elevation
+        if self.relief is not None:
+            relief = self.relief(elevation)
+            seen = seen / (RELIEF_SPAN * relief)
         head = self.head(seen)
         x = head
         for block in self.blocks:
@@ -122,4 +152,6 @@ class DemSRNet(nn.Cell):
         if self.fine is not None:
             x = ops.relu(self.fine(x))
         x = self.out(x).astype(mstype.float32)
+        if self.fine_relief is not None:
+            x = x * self.fine_relief(relief)
         return x if self.surface is None else x + self.surface(elevation)

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from earthsr.backend import ExportedEngine, Pending
 from earthsr.backend.exported import exported_metadata, output_name
 from earthsr.errors import BackendError, CheckpointError, install_hint
+from earthsr.geo.resample import Method
 from earthsr.models import DemSRNetSpec, NetworkSpec, UNetSpec, WeightsFile
 from earthsr_mindspore import device as process
 from earthsr_mindspore.demsrnet import DemSRNet, Surface, Upsample
@@ -52,9 +53,9 @@ class _FreeUpsample(Upsample):
 
 
 class _FreeSurface(Surface):
-    def __init__(self, spec: DemSRNetSpec) -> None:
-        super().__init__(spec)
-        self.convolve = ops.Conv2D(spec.scale**2, 2 * self.reach + 1)
+    def __init__(self, method: Method, scale: int) -> None:
+        super().__init__(method, scale)
+        self.convolve = ops.Conv2D(scale**2, 2 * self.reach + 1)
 
     def construct(self, x: Tensor) -> Tensor:
         n, c, h, w = x.shape
@@ -101,8 +102,10 @@ def _free(network: nn.Cell, spec: NetworkSpec) -> None:
     """Put cells that take any height and width in the place of those that do not."""
     if isinstance(network, DemSRNet) and isinstance(spec, DemSRNetSpec):
         network.upsample = _FreeUpsample(spec)
-        if network.surface is not None:
-            network.surface = _FreeSurface(spec)
+        if spec.residual_over != "none":
+            network.surface = _FreeSurface(spec.residual_over, spec.scale)
+        if network.fine_relief is not None:
+            network.fine_relief = _FreeSurface("bilinear", spec.scale)
     if isinstance(network, UNet) and isinstance(spec, UNetSpec):
         for level, block in enumerate(network.up):
             block.enlarge = _FreeEnlarge(spec, spec.features(level))

@@ -9,8 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from earthsr.geo.resample import polyphase_kernel, reach
+from earthsr.geo.resample import Method, polyphase_kernel, reach
 from earthsr.models import DemSRNetSpec
+from earthsr.models.demsrnet import RELIEF_FLOOR, RELIEF_MEAN, RELIEF_SPAN
 from earthsr_torch.device import numerics
 
 
@@ -56,16 +57,15 @@ class Upsample(nn.Module):
 
 
 class Surface(nn.Module):
-    """The interpolated surface that a residual network adds to, as a fixed convolution and a pixel shuffle."""
+    """An interpolated surface, which a residual network adds to, as a fixed convolution and a pixel shuffle."""
 
     kernel: Tensor
 
-    def __init__(self, spec: DemSRNetSpec) -> None:
+    def __init__(self, method: Method, scale: int) -> None:
         super().__init__()
-        assert spec.residual_over != "none"
-        self.scale, self.reach = spec.scale, reach(spec.residual_over)
+        self.scale, self.reach = scale, reach(method)
         side = 2 * self.reach + 1
-        kernel = polyphase_kernel(spec.residual_over, spec.scale).reshape(spec.scale**2, 1, side, side)
+        kernel = polyphase_kernel(method, scale).reshape(scale**2, 1, side, side)
         self.register_buffer("kernel", torch.tensor(kernel, dtype=torch.float32), persistent=False)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
@@ -85,21 +85,43 @@ class Surface(nn.Module):
         return fine.reshape(n, c, h * self.scale, w * self.scale)
 
 
-class Anomaly(nn.Module):
-    """The input's departure from its local mean, edges replicated: a constant added to the input takes no part."""
+class LocalMean(nn.Module):
+    """Mean over a square of cells, edges replicated."""
 
-    def __init__(self, spec: DemSRNetSpec) -> None:
+    def __init__(self, reach: int) -> None:
         super().__init__()
-        self.reach = spec.local_mean
+        self.reach = reach
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, C, h, w) to the same, always in float32: pooled, since a GPU may lower a convolution to TF32."""
         width = 2 * self.reach + 1
-        x = x.float()
         with torch.autocast(x.device.type, enabled=False):
-            mean = F.pad(x, (self.reach,) * 4, mode="replicate")
-            mean = F.avg_pool2d(F.avg_pool2d(mean, (width, 1), stride=1), (1, width), stride=1)
-        return x - mean
+            mean = F.pad(x.float(), (self.reach,) * 4, mode="replicate")
+            return F.avg_pool2d(F.avg_pool2d(mean, (width, 1), stride=1), (1, width), stride=1)
+
+
+class Anomaly(nn.Module):
+    """The input's departure from its local mean: a constant added to the input takes no part."""
+
+    def __init__(self, reach: int) -> None:
+        super().__init__()
+        self.mean = LocalMean(reach)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, h, w) to the same, always in float32."""
+        return x.float() - self.mean(x)
+
+
+class Relief(nn.Module):
+    """Spread of the input's detail around each cell; no less than that of flat ground."""
+
+    def __init__(self, reach: int) -> None:
+        super().__init__()
+        self.detail, self.mean = Anomaly(RELIEF_MEAN), LocalMean(reach)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, h, w) to the same, always in float32."""
+        return (self.mean(self.detail(x).square()) + RELIEF_FLOOR**2).sqrt()
 
 
 class DemSRNet(nn.Module):
@@ -108,7 +130,9 @@ class DemSRNet(nn.Module):
     def __init__(self, spec: DemSRNetSpec) -> None:
         super().__init__()
         self.spec = spec
-        self.anomaly = Anomaly(spec) if spec.local_mean else None
+        self.anomaly = Anomaly(spec.local_mean) if spec.local_mean else None
+        self.relief = Relief(spec.local_relief) if spec.local_relief else None
+        self.fine_relief = Surface("bilinear", spec.scale) if spec.local_relief else None
         self.head = _conv(spec, spec.in_channels, spec.features)
         self.blocks = nn.ModuleList(ResidualBlock(spec) for _ in range(spec.num_blocks))
         self.body = _conv(spec, spec.features, spec.features)
@@ -117,11 +141,14 @@ class DemSRNet(nn.Module):
         layers = {name: _conv(spec, inputs, outputs) for name, inputs, outputs in spec.fine_convolutions}
         self.fine = layers.get("fine")
         self.out = layers["out"]
-        self.surface = Surface(spec) if spec.residual_over != "none" else None
+        self.surface = Surface(spec.residual_over, spec.scale) if spec.residual_over != "none" else None
 
     def forward(self, elevation: Tensor) -> Tensor:
         """(N, in_channels, h, w) to (N, out_channels, h * scale, w * scale) in float32, both normalised."""
         seen = elevation if self.anomaly is None else self.anomaly(elevation)
+        relief = None if self.relief is None else self.relief(elevation)
+        if relief is not None:
+            seen = seen / (RELIEF_SPAN * relief)
         head = self.head(seen.to(self.head.weight.dtype))
         x = head
         for block in self.blocks:
@@ -132,4 +159,6 @@ class DemSRNet(nn.Module):
         if self.fine is not None:
             x = F.relu(self.fine(x))
         x = self.out(x).float()
+        if relief is not None and self.fine_relief is not None:
+            x = x * self.fine_relief(relief)
         return x if self.surface is None else x + self.surface(elevation)

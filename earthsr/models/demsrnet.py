@@ -19,6 +19,15 @@ from numpy.typing import NDArray
 from earthsr.geo.resample import REACH, Method, axis_kernel, reach
 from earthsr.models.spec import Initialiser, InputField, NetworkSpec, Parameter
 
+#: Coarse cells to each side of the mean that local relief departs from.
+RELIEF_MEAN = 2
+
+#: Spreads of the detail by which a network of local relief divides: a square of some 20 cells has 5 to 10 of them.
+RELIEF_SPAN = 8.0
+
+#: Relief of flat ground, normalised: with the spread of land, some 300 m, a metre.
+RELIEF_FLOOR = 2.0**-8
+
 
 @dataclass(frozen=True)
 class DemSRNetSpec(NetworkSpec):
@@ -43,6 +52,7 @@ class DemSRNetSpec(NetworkSpec):
         "num_blocks": (0, 2048),
         "kernel_size": (1, 63),
         "local_mean": (0, 4096),
+        "local_relief": (0, 4096),
     }
 
     scale: int = 5
@@ -79,6 +89,14 @@ class DemSRNetSpec(NetworkSpec):
 
     The mean is that of a square of ``2 * local_mean + 1`` cells, edges replicated. The interpolated surface is still
     made of the input itself, so that a constant added to the input is added to the output, and nothing else changes.
+    """
+    local_relief: int = 0
+    """Coarse cells to each side over which relief is measured, by which the network divides what it sees and multiplies
+    what it adds; 0 leaves both as they are. Terrain is nearly self-affine: so one network serves plains and mountains.
+
+    Relief is the root of the mean square, over a square of ``2 * local_relief + 1`` cells, of the input's departure
+    from the mean of 5 x 5 cells; no less than :data:`RELIEF_FLOOR`. Like the local mean it is the same wherever a
+    window begins, so that a raster predicted by windows has no seams. It needs ``local_mean``.
     """
 
     @property
@@ -121,8 +139,9 @@ class DemSRNetSpec(NetworkSpec):
 
     @property
     def layers(self) -> tuple[str, ...]:
-        """All convolutions, blocks after their last convolution, the upsampling; anomaly and surface if there are."""
+        """All convolutions, blocks after their last one, the upsampling; anomaly, relief and surface if there are."""
         names: list[str] = ["anomaly"] if self.local_mean else []
+        names += ["relief"] if self.local_relief else []
         for name, _, _ in self.convolutions:
             names.append(name)
             if name.endswith("conv2"):
@@ -192,7 +211,8 @@ class DemSRNetSpec(NetworkSpec):
             for step in range(-fine_half, fine_half + 1):
                 cell, phase = divmod(fine + step, self.scale)
                 furthest = max(furthest, -(cell + int(lowest[phase])), cell + int(highest[phase]))
-        radius = coarse_convolutions * half + furthest + self.local_mean
+        seen = max(self.local_mean, self.local_relief + RELIEF_MEAN if self.local_relief else 0)
+        radius = coarse_convolutions * half + furthest + seen
         if self.residual_over in ("bicubic", "conservative", "mean_preserving"):
             return max(radius, reach(self.residual_over))
         return radius
@@ -200,7 +220,7 @@ class DemSRNetSpec(NetworkSpec):
     def to_dict(self) -> dict[str, Any]:
         """Return a JSON-able description; an option that is off is left out, as files older than it have it."""
         values = super().to_dict()
-        for name in ("local_mean", "fine_features"):
+        for name in ("local_mean", "local_relief", "fine_features"):
             if not values[name]:
                 del values[name]
         return values

@@ -25,6 +25,8 @@ def variants():
     yield dict(residual_over="bicubic", local_mean=2)
     yield dict(residual_over="bilinear", local_mean=1, global_skip="input")
     yield dict(residual_over="conservative", local_mean=12, in_channels=2, out_channels=2)  # wider than the field
+    yield dict(residual_over="bicubic", local_mean=2, local_relief=3)
+    yield dict(residual_over="bilinear", local_mean=9, local_relief=9, global_skip="input", resize="asymmetric")
     yield dict(fine_features=4)
     yield dict(fine_features=3, upsampler="pixel_shuffle", residual_over="mean_preserving", bias=True)
     yield dict(residual_scale=0.1)
@@ -116,6 +118,7 @@ def test_a_constant_on_the_input_is_a_constant_on_the_output(backend, level):
         {"scale": 5},
         {"residual_over": "bicubic", "local_mean": 3},
         {"residual_over": "bilinear", "local_mean": 1, "global_skip": "input", "resize": "asymmetric"},
+        {"residual_over": "bicubic", "local_mean": 2, "local_relief": 3},
     ],
     ids=identity,
 )

@@ -169,6 +169,7 @@ def test_specs_are_frozen():
         {"global_skip": "input", "in_channels": 3},
         {"kernel_size": 4},
         {"local_mean": 3},
+        {"local_relief": 3, "residual_over": "bicubic"},
         {"local_mean": -1, "residual_over": "bicubic"},
     ],
 )

@@ -58,6 +58,9 @@ def layers(spec, weights, x):
     x = field = np.asarray(x, np.float64)
     if spec.local_mean:
         field = seen["anomaly"] = forward_pass.anomaly(x, spec.local_mean)
+    if spec.local_relief:
+        seen["relief"] = forward_pass.relief(x, spec.local_relief)
+        field = seen["seen"] = field / (8 * seen["relief"])
     y = head = conv(field, "head")
     for i in range(spec.num_blocks):
         inner = np.maximum(conv(y, f"blocks.{i}.conv1"), 0)
@@ -72,6 +75,9 @@ def layers(spec, weights, x):
     if spec.fine_features:
         y = np.maximum(conv(y, "fine"), 0)
     y = conv(y, "out")
+    if spec.local_relief:
+        seen["fine_relief"] = forward_pass.bilinear(seen["relief"], spec.scale, "half_pixel")
+        y = y * seen["fine_relief"]
     whole = forward_pass.forward(spec, weights, x)
     if spec.residual_over != "none":
         seen["surface"] = whole - y
@@ -93,6 +99,8 @@ def loss_and_gradient(spec, weights, inputs, target, weight, slope=0.0):
         each = np.moveaxis(2 * slope * product * difference, axis, 0)
         np.add.at(both, after, each)
         np.subtract.at(both, before, each)
+    # Relief is the input's own, and takes no gradient.
+    derror = derror * seen.get("fine_relief", 1.0)
     gradient = {}
 
     def back(y, dy, name):
@@ -117,7 +125,7 @@ def loss_and_gradient(spec, weights, inputs, target, weight, slope=0.0):
         dy = dy + back(below, dinner, f"blocks.{i}.conv1")
     if spec.global_skip == "features":
         dy = dy + skip
-    back(seen.get("anomaly", x), dy, "head")
+    back(seen.get("seen", seen.get("anomaly", x)), dy, "head")
     return float(loss / total), {name: gradient[name] for name in weights}
 
 

@@ -78,6 +78,11 @@ CASES = {
     ),
     "two-channels": Case(variant(in_channels=2, out_channels=2, residual_over="bilinear")),
     "local-mean": Case(variant(global_skip="input", residual_over="bicubic", local_mean=2)),
+    "local-relief": Case(
+        variant(
+            residual_over="mean_preserving", local_mean=3, local_relief=2, upsampler="pixel_shuffle", fine_features=2
+        )
+    ),
     "slope": Case(
         variant(in_channels=2, out_channels=2, residual_over="bilinear", local_mean=1), objective=MSELoss(slope=2.0)
     ),
