@@ -48,7 +48,33 @@ class Batch:
         return int(np.count_nonzero(self.sample_weight))
 
 
-def make_batch(patches: Patches, normalisation: Normalisation, size: int | None = None) -> Batch:
+#: Relief in metres below which patches count for less and less: what bends there is noise, which nothing predicts.
+FLAT_M = 3.0
+
+
+def relief_of(coarse: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Root mean square of each patch's second differences along rows and columns, metres, (N,); voids take no part.
+
+    A measure of detail that no slope and no height enters.
+    """
+    squares, count = np.zeros(len(coarse)), np.zeros(len(coarse))
+    for axis in (-2, -1):
+        bend = np.diff(coarse.astype(np.float64), n=2, axis=axis)
+        known = np.isfinite(bend)
+        squares += np.square(np.where(known, bend, 0.0)).sum(axis=(1, 2, 3))
+        count += known.sum(axis=(1, 2, 3))
+    return np.sqrt(squares / np.maximum(count, 1))
+
+
+def relief_weight(coarse: NDArray[np.float32]) -> NDArray[np.float32]:
+    """One over each patch's relief, per metre, (N,); less where that is below :data:`FLAT_M`, near 0 for flat sea."""
+    relief = relief_of(coarse) + 0.001
+    return (relief / (relief**2 + FLAT_M**2)).astype(np.float32)
+
+
+def make_batch(
+    patches: Patches, normalisation: Normalisation, size: int | None = None, by_relief: bool = False
+) -> Batch:
     """Normalise patches and pad them to ``size`` samples.
 
     Coarse cells without a value are filled from their neighbours; those far from any become 0, the normalised mean.
@@ -62,6 +88,9 @@ def make_batch(patches: Patches, normalisation: Normalisation, size: int | None 
         Makes them into what the network sees.
     size : int, optional
         Samples of the batch; as many as there are where absent.
+    by_relief : bool
+        Weigh every sample by one over its relief (:func:`relief_weight`), so that an error of a plain counts as one of
+        mountains that is as much larger as they are rougher.
 
     Returns
     -------
@@ -76,6 +105,8 @@ def make_batch(patches: Patches, normalisation: Normalisation, size: int | None 
     if not patches.mask.all():
         fine *= patches.mask
     weight = (patches.indices != PADDING).astype(np.float32)
+    if by_relief:
+        weight *= relief_weight(patches.coarse)
 
     def padded(field: NDArray) -> NDArray:
         if count == size:

@@ -228,6 +228,17 @@ class SampleSet(ABC):
         return {"source": self.source} if self._file is None else self._file.about()
 
 
+class Redraw(Protocol):
+    """Makes patches anew by chance, each time that they are seen."""
+
+    @property
+    def draws(self) -> int:
+        """Random numbers that it takes for every patch."""
+
+    def __call__(self, patches: Patches, shares: NDArray[np.floating]) -> Patches:
+        """Make patches of ``shares``, (N, draws) in [0, 1); all of one shape, whatever the shares."""
+
+
 class Dataset(SampleSet):
     """A source of patches and the way its batches are made.
 
@@ -245,6 +256,10 @@ class Dataset(SampleSet):
         The eight symmetries of the square.
     shift : bool
         Coarse cells that lie elsewhere on the same terrain; for coarse cells that are block means of the truth.
+    redraw : callable, optional
+        Makes patches anew by random numbers, before they are augmented: see :class:`Redraw`.
+    by_relief : bool
+        Weigh every sample by one over its relief.
     seed : int
         Seed of order and augmentation.
     prefetch : int
@@ -268,21 +283,33 @@ class Dataset(SampleSet):
         *,
         augment: bool = False,
         shift: bool = False,
+        redraw: Redraw | None = None,
+        by_relief: bool = False,
         seed: int = 0,
         prefetch: int = 4,
     ) -> None:
         super().__init__(generator, num_workers, shuffle, augment=augment, seed=seed, prefetch=prefetch)
         self.distribute = distribute
         self.shift = shift
+        self.redraw = redraw
+        self.by_relief = by_relief
 
     def __len__(self) -> int:
         return len(self.generator)
+
+    @property
+    def order(self) -> dict[str, Any]:
+        """See the base class; what older runs did not know is left out where it is off."""
+        redraw = {} if self.redraw is None else {"redraw": repr(self.redraw)}
+        return {**redraw, **({"by_relief": True} if self.by_relief else {})}
 
     def preparation(self, epoch: int, normalisation: Normalisation, rank: int) -> Prepare:
         """See the base class; ``normalisation`` is that of one field."""
         sampler = self.sampler
         symmetries = sampler.symmetries(epoch) if self.augment else None
         shifts = sampler.shifts(epoch) if self.shift else None
+        redraw = self.redraw
+        draws = None if redraw is None else sampler.redraws(epoch, redraw.draws)
 
         def prepare(_: NDArray[np.int64], indices: NDArray[np.int64]) -> Batch:
             patches = read_patches(self.generator, indices)
@@ -290,7 +317,10 @@ class Dataset(SampleSet):
                 patches = shifted(patches, shifts[np.maximum(indices, 0)])
             if symmetries is not None:
                 patches = augmented(patches, symmetries[np.maximum(indices, 0)])
-            return make_batch(patches, normalisation)
+            # Terrain is turned, and not the product: a bell is wider along columns whichever way a valley runs.
+            if redraw is not None and draws is not None:
+                patches = redraw(patches, draws[np.maximum(indices, 0)])
+            return make_batch(patches, normalisation, by_relief=self.by_relief)
 
         return prepare
 

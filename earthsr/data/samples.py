@@ -19,7 +19,7 @@ from earthsr.errors import InputError
 from earthsr.geo.resample import block_mean
 
 # Streams of one seed; a number each, so that order and augmentation do not share random numbers.
-_ORDER, _SYMMETRY, _PRIOR, _SHIFT = 1, 2, 3, 4
+_ORDER, _SYMMETRY, _PRIOR, _SHIFT, _REDRAW = 1, 2, 3, 4, 5
 
 PADDING = -1
 
@@ -66,6 +66,11 @@ class Sampler:
         """Shares of a coarse cell, southwards and eastwards, for every sample of ``epoch``, (samples, 2), in [0, 1)."""
         generator = np.random.Generator(np.random.PCG64([self.seed, _SHIFT, epoch]))
         return generator.random((self.samples, 2))
+
+    def redraws(self, epoch: int, draws: int) -> NDArray[np.float64]:
+        """``draws`` numbers in [0, 1) for every sample of ``epoch``, (samples, draws), by which it is made anew."""
+        generator = np.random.Generator(np.random.PCG64([self.seed, _REDRAW, epoch]))
+        return generator.random((self.samples, draws))
 
     def batches(self, epoch: int, rank: int = 0, world_size: int = 1) -> NDArray[np.int64]:
         """Return this rank's share of all batches of an epoch.

@@ -55,6 +55,13 @@ class DemSRNetModel(_Network):
     local_mean: int = Field(
         0, ge=0, le=8, description="coarse cells to each side whose mean the network does not see; 0: it sees heights"
     )
+    local_relief: int = Field(
+        0,
+        ge=0,
+        le=64,
+        description="coarse cells to each side over which relief is measured, by which the network divides what it "
+        "sees and multiplies what it adds: one network for plains and mountains; 0: it does not",
+    )
 
     @model_validator(mode="after")
     def _channels_agree(self) -> Self:
@@ -68,6 +75,12 @@ class DemSRNetModel(_Network):
                 f"model.local_mean is {self.local_mean}, which hides the height from the network, and "
                 "model.residual_over is none, so that nothing adds it again; set residual_over to bicubic, "
                 "or local_mean to 0"
+            )
+        if self.local_relief and not self.local_mean:
+            raise ValueError(
+                f"model.local_relief is {self.local_relief}, which divides departures from a local mean, and "
+                "model.local_mean is 0, so that heights would be divided; set model.local_mean to 8, or "
+                "model.local_relief to 0"
             )
         if self.global_skip == "input" and self.in_channels not in (1, self.features):
             raise ValueError(
@@ -115,10 +128,64 @@ class DemDataSection(DataSection):
         description="coarse cells placed anew on the same terrain, at random by less than a cell, training split only; "
         "for coarse cells that are block means of the truth",
     )
+    degradation: Literal["file", "block_mean", "bell", "mixed", "fitted"] = Field(
+        "file",
+        description="coarse cells of the training split: the file's, or taken anew from fine cells, at a place drawn "
+        "by chance, as block means, Gaussian bells (as GEBCO's over SRTM), one of both, or by a kernel that was fitted",
+    )
+    degradation_kernel: str = Field(
+        "", description="degradation.json that prepare dem --fit-degradation wrote; for degradation fitted"
+    )
+    bell_sigma: tuple[float, float] = Field(
+        (1.7, 1.9), description="least and greatest sigma of bells along rows, fine cells; GEBCO's are 1.8"
+    )
+    bell_aspect: tuple[float, float] = Field(
+        (1.0, 1.75),
+        description="least and greatest sigma along columns over that along rows; of bells round on the ground one "
+        "over the cosine of the latitude, 1.75 at 55 degrees",
+    )
+    degradation_offset: NonNegative = Field(
+        0.0, description="most fine cells by which coarse cells made anew lie off their blocks along an axis"
+    )
+    crop: int = Field(
+        0,
+        ge=0,
+        le=4096,
+        description="coarse cells per side of what training sees of a patch whose coarse cells are made anew; 0: one "
+        "less than fit",
+    )
+
+    @model_validator(mode="after")
+    def _degradation_fits(self) -> Self:
+        for key in ("bell_sigma", "bell_aspect"):
+            low, high = getattr(self, key)
+            if not 0 < low <= high:
+                raise ValueError(f"data.{key} is [{low:g}, {high:g}], expected two above 0, the lower first")
+        if bool(self.degradation_kernel) != (self.degradation == "fitted"):
+            raise ValueError(
+                f"data.degradation is {self.degradation} and data.degradation_kernel {self.degradation_kernel!r}: a "
+                "fitted degradation takes the degradation.json that earthsr prepare dem --fit-degradation wrote, and "
+                "others none"
+            )
+        if self.shift and self.degradation != "file":
+            raise ValueError(
+                f"data.degradation is {self.degradation}, which places coarse cells anew by itself: set data.shift to "
+                "false"
+            )
+        if self.crop and self.degradation == "file":
+            raise ValueError(
+                f"data.crop is {self.crop}, and data.degradation is file, whose coarse cells stay as they are: set "
+                "data.degradation to block_mean, bell or mixed, or data.crop to 0"
+            )
+        return self
 
 
 class DemTrainSection(TrainSection):
     """Elevation: how the run is carried out."""
+
+    by_relief: bool = Field(
+        False, description="weigh every sample by one over its relief, so that plains count as mountains do"
+    )
 
     slope: NonNegative = Field(
         0.0, description="factor of the slope-aware loss that is added (squared error of the gradients)"

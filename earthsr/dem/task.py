@@ -6,7 +6,7 @@ This room calls no framework. Whoever has an engine hands in a function that pre
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
@@ -21,6 +21,7 @@ from earthsr.data.hdf5 import patch_size_of
 from earthsr.data.normalise import Normalisation
 from earthsr.data.samples import Patches
 from earthsr.dem.config import DemConfig
+from earthsr.dem.degradation import Redraw
 from earthsr.dem.evaluate import evaluation_findings
 from earthsr.dem.split import DemData
 from earthsr.errors import DataError, InputError
@@ -137,6 +138,8 @@ class DemSR(Task):
             shuffle=train,
             augment=train and data.augment,
             shift=train and data.shift,
+            redraw=Redraw.of(data, self.spec().scale) if train else None,
+            by_relief=train and self.config.train.by_relief,
             seed=self.config.train.seed,
             prefetch=data.prefetch_batches,
         ).create_dataset(data.batch_size)
@@ -163,8 +166,13 @@ class DemSR(Task):
         return {"units": "m", "input_cell_size_deg": coarse, "output_cell_size_deg": fine}
 
     def settings(self) -> dict[str, Any]:
-        """Whether coarse cells were placed anew."""
-        return {"shifted": True} if self.config.data.shift else {}
+        """How coarse cells were made anew, and what samples weighed, where that is not as the file has it."""
+        data = self.config.data
+        settings: dict[str, Any] = {"shifted": True} if data.shift else {}
+        redraw = Redraw.of(data, self.spec().scale)
+        if redraw is not None:
+            settings["degradation"] = {"kind": data.degradation, **asdict(redraw)}
+        return {**settings, **({"by_relief": True} if self.config.train.by_relief else {})}
 
     def findings(self, model: Model, split: str) -> Findings:
         """See the base class; with errors by slope and elevation, offsets, and pictures of patches and regions."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,9 @@ from earthsr.errors import CheckpointError, InputError
 from earthsr.geo.voids import REACH
 from earthsr.models import UNetSpec
 from earthsr.models.average import same_cells
+
+#: Of the eight symmetries of the square those that leave rows rows: none, half a turn, and the two reflections.
+_UPRIGHT: Final = (0, 2, 5, 7)
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,8 @@ def ensemble(models: Sequence[Model], symmetries: bool) -> tuple[Member, ...]:
     models : sequence of Model
         The first one is the reference of the others.
     symmetries : bool
-        Each under all eight symmetries.
+        Each under all eight symmetries of the square; under four of them, which leave rows rows, where the model was
+        trained on products that are blurred more along columns than along rows.
 
     Raises
     ------
@@ -77,7 +82,15 @@ def ensemble(models: Sequence[Model], symmetries: bool) -> tuple[Member, ...]:
                 f"{_name(model)} was trained on cells of {other:.6g} degrees, {_name(first)} on {cell:.6g}: an "
                 "ensemble needs one size"
             )
-    return tuple(Member(model, s) for model in models for s in (range(8) if symmetries else (0,)))
+    return tuple(Member(model, s) for model in models for s in (_symmetries(model) if symmetries else (0,)))
+
+
+def _symmetries(model: Model) -> Sequence[int]:
+    training = model.metadata.get("training")
+    settings = training.get("settings") if isinstance(training, dict) else None
+    degradation = settings.get("degradation") if isinstance(settings, dict) else None
+    upright = isinstance(degradation, dict) and degradation.get("kind") != "block_mean"
+    return _UPRIGHT if upright else range(8)
 
 
 def require_elevations(model: Model) -> None:
