@@ -39,6 +39,11 @@ _FLAT_SEA = (
     "Fine cells at exactly 0 m where --lr has the sea's floor, as SRTM beside GEBCO: mask leaves them out, fill takes "
     "the coarse product as truth, keep leaves 0 m."
 )
+_DEGRADATION = (
+    "What makes coarse cells of fine ones without --lr: block_mean, bell:SIGMA in fine cells (GEBCO's over SRTM: "
+    "bell:1.85), either with :SOUTH,EAST for an offset, or the degradation.json of a fitted one."
+)
+_FIT = "Fit what makes --lr of the terrain; write DIR/degradation.json and a picture of it."
 _CLASSES = "Raster of class codes, GeoTIFF of one year (from its name) or NetCDF of several; repeat for more years."
 _STATIC = (
     "Raster of a static field, averaged or interpolated onto the classes' grid; or latitude, longitude, "
@@ -110,6 +115,8 @@ def dem(
         str | None,
         typer.Option("--crs", metavar="CRS", help="Interpolate rasters in another CRS to this one, as EPSG:32632."),
     ] = None,
+    degradation: Annotated[str, typer.Option("--degradation", metavar="KIND", help=_DEGRADATION)] = "block_mean",
+    fit_degradation: Annotated[bool, typer.Option("--fit-degradation", help=_FIT)] = False,
     mix_cell_sizes: Annotated[
         bool, typer.Option("--mix-cell-sizes", help="Take regions with cells of different sizes, as 3 and 15 seconds.")
     ] = False,
@@ -144,6 +151,8 @@ def dem(
         coast=_numbers("--coast", coast, "0.05,0.95"),  # type: ignore[arg-type]
         flat_sea=flat_sea,  # type: ignore[arg-type]
         mix_cell_sizes=mix_cell_sizes,
+        degradation=degradation,
+        fit_degradation=fit_degradation,
     )
     set_up_logger()
     done = prepare_dem(

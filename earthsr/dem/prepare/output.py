@@ -16,6 +16,7 @@ import numpy as np
 import earthsr
 from earthsr.data.normalise import Statistics
 from earthsr.data.samples import Patches
+from earthsr.dem.degradation import Degradation
 from earthsr.dem.prepare.pairs import TOLERANCE
 from earthsr.dem.prepare.plan import DemPlan, Job, Layout, Split
 from earthsr.dem.prepare.register import Mode
@@ -53,6 +54,9 @@ class Provenance:
         for name in ("nodata", "lr_nodata"):
             # JSON has no word for some.
             parameters[name] = [number if math.isfinite(number) else str(number) for number in parameters[name]]
+        if plan.degradation.endswith(".json"):
+            # The file may be another one next time.
+            parameters["degradation_kernel"] = Degradation.parse(plan.degradation, plan.scale).to_dict()
         return cls(archive.files(), parameters, _sentence(archive, plan))
 
     @property
@@ -95,6 +99,8 @@ def _sentence(archive: Archive, plan: DemPlan) -> str:
         text = f"{some(coarse)}, interpolated (cubic convolution) at the centres of blocks of the fine cells"
     else:
         text = f"means of {plan.scale} x {plan.scale} fine cells"
+        if plan.degradation != DemPlan.degradation:
+            text = f"fine cells by the degradation {plan.degradation}"
     return f"fine cells of {some(fine)}; coarse cells: {text}"
 
 
@@ -216,7 +222,7 @@ def assemble(
         "split": split,
         "scale": plan.scale,
         "source": provenance.source,
-        "coarse": "product" if archive.coarse else "block mean",
+        "coarse": "product" if archive.coarse else plan.degradation.replace("_", " "),
         "mask_convention": "1 = valid; fine values are NaN where it is 0, and a coarse cell without a value masks its "
         "block",
         "surface_convention": f"share of valid fine cells at or below 0 m: 0 land below {plan.coast[0]:g}, 2 ocean "

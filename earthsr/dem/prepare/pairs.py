@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from earthsr.dem.degradation import Degradation
 from earthsr.dem.prepare.flat_sea import FlatSea, flat_sea_cells
 from earthsr.errors import DataError
 from earthsr.geo import Georeference, Source
 from earthsr.geo.grid import Window
-from earthsr.geo.resample import block_mean, keys
+from earthsr.geo.resample import keys
 
 #: Cell sizes may differ from what they should be by this part: archives round them.
 TOLERANCE = 0.01
@@ -141,12 +142,21 @@ class Pair:
         Fine cells per coarse cell and axis.
     flat_sea : {"mask", "fill", "keep"}
         What becomes of a sea that the fine product has at exactly 0 m (:mod:`earthsr.dem.prepare.flat_sea`).
+    degradation : Degradation, optional
+        What makes coarse cells of fine ones where there is no coarse product; block means where absent.
     """
 
     def __init__(
-        self, hr: Source, lr: Source | None, alignment: Alignment, scale: int, flat_sea: FlatSea = "keep"
+        self,
+        hr: Source,
+        lr: Source | None,
+        alignment: Alignment,
+        scale: int,
+        flat_sea: FlatSea = "keep",
+        degradation: Degradation | None = None,
     ) -> None:
         self.hr, self.lr, self.alignment, self.scale, self.flat_sea = hr, lr, alignment, scale, flat_sea
+        self.degradation = degradation or Degradation.block_mean(scale)
 
     def read(self, window: Window) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Coarse (h, w) and fine (h * scale, w * scale) elevations in metres, NaN where there is no value.
@@ -164,7 +174,7 @@ class Pair:
         )
         fine = self.hr.read(place)
         if self.lr is None:
-            coarse = block_mean(fine, s)
+            coarse = self._degraded(place, fine)
         else:
             around = interpolated(
                 self.lr,
@@ -177,6 +187,16 @@ class Pair:
                 fine[sea] = np.nan if self.flat_sea == "mask" else self._floor(window)[sea]
         fine[np.isnan(coarse).repeat(s, axis=0).repeat(s, axis=1)] = np.nan
         return coarse, fine
+
+    def _degraded(self, place: Window, fine: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Coarse cells made of the fine ones of a window, and of those around it that have a weight, metres."""
+        reach = self.degradation.reach(self.scale)
+        if not reach:
+            return self.degradation.coarse(fine, self.scale)
+        bottom, right = place.row + place.rows + reach - 1, place.column + place.columns + reach - 1
+        wide = read_padded(self.hr, place.row - reach, bottom, place.column - reach, right)
+        blocks = place.rows // self.scale, place.columns // self.scale
+        return self.degradation.coarse(wide, self.scale, (reach, reach), blocks).astype(np.float32)
 
     def _floor(self, window: Window) -> NDArray[np.float32]:
         """Return the coarse product at the centres of the fine cells of a window, metres, nowhere above the sea."""

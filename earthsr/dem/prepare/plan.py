@@ -13,6 +13,7 @@ from typing import Final, Literal
 
 import numpy as np
 
+from earthsr.dem.degradation import Degradation
 from earthsr.dem.prepare.flat_sea import FLAT_SEA, FlatSea
 from earthsr.dem.prepare.pairs import Alignment, align, own_blocks
 from earthsr.dem.prepare.sources import Archive
@@ -200,6 +201,11 @@ class DemPlan:
     out, filled with that product, or kept as they are."""
     mix_cell_sizes: bool = False
     """Allow regions of different cell sizes."""
+    degradation: str = "block_mean"
+    """What makes coarse cells of fine ones where there is no coarse product; see
+    :meth:`earthsr.dem.degradation.Degradation.parse`."""
+    fit_degradation: bool = False
+    """Fit what makes the coarse product of the terrain, and write it beside the files."""
 
     def check(self) -> None:
         """Check numbers that can be checked without data.
@@ -211,6 +217,7 @@ class DemPlan:
         """
         if not 2 <= self.scale <= 10:
             raise InputError(f"--scale is {self.scale}, expected 2 to 10 fine cells per coarse cell")
+        Degradation.parse(self.degradation, self.scale)
         if self.patch < 4:
             raise InputError(f"--patch is {self.patch}, expected at least 4 coarse cells")
         if self.stride is not None and self.stride < 1:

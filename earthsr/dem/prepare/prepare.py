@@ -17,9 +17,11 @@ from typing import Any, Final
 
 from tqdm import tqdm
 
+from earthsr.dem.degradation import Degradation
+from earthsr.dem.prepare.fit_degradation import FittedDegradation, draw_degradations, fit_degradation, mean_kernel
 from earthsr.dem.prepare.flat_sea import SeaCells
 from earthsr.dem.prepare.output import Provenance, Summary, assemble, finished, notes_of, summarise
-from earthsr.dem.prepare.pairs import Pair
+from earthsr.dem.prepare.pairs import Pair, align
 from earthsr.dem.prepare.plan import SPLITS, DemPlan, Job, Layout, Split, lay_out, shards
 from earthsr.dem.prepare.register import MODES, Mode, Registration, measure_sea, register_region
 from earthsr.dem.prepare.shards import Shards, cut, leftovers, move_into_place, write_shard
@@ -27,7 +29,7 @@ from earthsr.dem.prepare.sources import Archive, Reading, require_one_size
 from earthsr.errors import EarthsrWarning, InputError
 from earthsr.geo.elevations import Positive
 from earthsr.geo.values import Voids, voids_of
-from earthsr.store import disk_errors, finish_placing, owned, require_free, require_other, require_writable
+from earthsr.store import disk_errors, finish_placing, owned, require_free, require_other, require_writable, write_json
 
 _logger = logging.getLogger("earthsr")
 
@@ -147,6 +149,7 @@ def prepare_dem(
     require_other([root / split / f"{split}.h5" for split in SPLITS], [*hr, *lr])
     if not resume and not leftovers(root):
         require_free(root, SPLITS, overwrite)
+    _require_products(plan, lr)
     reading = Reading(voids_of(nodata), voids_of(lr_nodata), units, positive, lr_positive, tuple(keep), crs)
     archive = Archive(hr, lr, reading, plan.scale)
     if not plan.mix_cell_sizes:
@@ -165,6 +168,17 @@ def prepare_dem(
         notes=[*document["notes"], *document["warnings"]],
         bytes_on_disk=sum((root / split / f"{split}.h5").stat().st_size for split in splits),
     )
+
+
+def _require_products(plan: DemPlan, lr: Sequence[str | Path]) -> None:
+    """Raise an :class:`InputError` where it is not clear what coarse cells are made of, or nothing is there to fit."""
+    if lr and plan.degradation != DemPlan.degradation:
+        raise InputError(
+            f"--degradation {plan.degradation} makes coarse cells of fine ones, and --lr {lr[0]} brings them: leave "
+            "one of them out"
+        )
+    if plan.fit_degradation and not lr:
+        raise InputError("--fit-degradation fits a kernel to a coarse product: name one with --lr")
 
 
 def _require_no_files(root: Path) -> None:
@@ -234,6 +248,7 @@ def _prepare(work: Shards, archive: Archive, plan: DemPlan, mode: Mode, provenan
             "notes": [*registered["notes"], *layout.notes, *archive.notes(), *notes_of(summary, plan)],
             "warnings": [*registered["warnings"], *archive.warnings()],
             "flat_sea": registered["flat_sea"],
+            "degradation": registered["degradation"],
             "result": summary.result(),
         }
         document = provenance.document(archive, registered["registration"], rest)
@@ -242,14 +257,28 @@ def _prepare(work: Shards, archive: Archive, plan: DemPlan, mode: Mode, provenan
                 assemble(work, archive, plan, summary, split, len(own), provenance, document)
             work.remove_shards(split)
         work.write("commit", document)
+    _write_degradation(work.path.parent, document["degradation"], plan.scale)
     move_into_place(work, list(document["result"]["counts"]), SPLITS)
     return document
+
+
+def _write_degradation(root: Path, fits: Mapping[str, Any], scale: int) -> None:
+    """Write the fitted kernels and their picture, or remove those of a preparation before this one."""
+    kernels, picture = root / "degradation.json", root / "degradation.png"
+    if not fits:
+        kernels.unlink(missing_ok=True)
+        picture.unlink(missing_ok=True)
+        return
+    regions = {name: FittedDegradation.from_dict(fit) for name, fit in fits.items()}
+    write_json(kernels, {"scale": scale, "kernel": mean_kernel(list(regions.values())).to_dict(), "regions": fits})
+    draw_degradations(regions, scale, picture)
 
 
 def _registered(archive: Archive, plan: DemPlan, mode: Mode) -> dict[str, Any]:
     """Measure how the coarse product lies in every region, and whether the truth has a sea floor where it has one."""
     registrations: list[Registration] = []
     flat: dict[str, SeaCells] = {}
+    fits: dict[str, FittedDegradation] = {}
     if archive.coarse:
         for name in tqdm(archive.regions, desc="registration", disable=True if len(archive.regions) < 5 else None):
             with archive.open(name) as (hr, lr):
@@ -258,10 +287,17 @@ def _registered(archive: Archive, plan: DemPlan, mode: Mode) -> dict[str, Any]:
                 if sea.is_flat:
                     flat[name] = sea
                 registrations.append(register_region(name, hr, lr, plan.scale, mode, name in flat))
+                if plan.fit_degradation:
+                    alignment = align(hr.georeference, lr.georeference, plan.scale, registrations[-1].corrected)
+                    fits[name] = fit_degradation(name, hr, lr, alignment, plan.scale, name in flat)
     return {
         "registration": [registration.to_dict() for registration in registrations],
         "flat_sea": [sea.to_dict(name, plan.flat_sea) for name, sea in flat.items()],
-        "notes": [registration.words() for registration in registrations],
+        "degradation": {name: fit.to_dict() for name, fit in fits.items()},
+        "notes": [
+            *(registration.words() for registration in registrations),
+            *(fit.words(name) for name, fit in fits.items()),
+        ],
         "warnings": [
             *(sea.warning(name, plan.flat_sea) for name, sea in flat.items()),
             *(text for registration in registrations if (text := registration.warning())),
@@ -282,6 +318,7 @@ def _cut(
     flat: set[str],
 ) -> None:
     """Write the shards that are not there yet."""
+    degradation = Degradation.parse(plan.degradation, plan.scale)
     total = sum(len(jobs) for own in pieces.values() for jobs in own)
     with ExitStack() as stack, tqdm(total=total, desc="patches", disable=True if total < 50 else None) as progress:
         opened, pair = "", None
@@ -296,7 +333,7 @@ def _cut(
                             hr, lr = stack.enter_context(archive.open(job.region))
                             sea = plan.flat_sea if job.region in flat else "keep"
                             opened = job.region
-                            pair = Pair(hr, lr, layout.alignments[job.region], plan.scale, sea)
+                            pair = Pair(hr, lr, layout.alignments[job.region], plan.scale, sea, degradation)
                         cuts.append(cut(pair, job, plan))
                     write_shard(path, cuts)
                 progress.update(len(jobs))
