@@ -235,6 +235,23 @@ def test_conserving_reports_both_residuals(any_backend, mode):
     np.testing.assert_allclose(found, monolith, atol=ROUNDING_M)
 
 
+def test_conserving_adds_no_lattice():
+    """What is missing differs from cell to cell, and still no edge of coarse cells shows in what is added."""
+    from earthsr.dem.lattice import SurfaceSums
+    from earthsr.dem.predict.conserve import area_mean, conserved
+
+    scale, weights = 5, np.full((40, 5), 0.2)
+    rng = np.random.default_rng(0)
+    fine = np.zeros((200, 200), np.float32)
+    coarse = rng.normal(scale=10, size=(40, 40)).astype(np.float32)
+    shifted = conserved(fine, coarse, weights)
+    np.testing.assert_allclose(area_mean(shifted, weights), coarse, atol=1e-4)
+    inner = shifted[None, 40:-40, 40:-40].astype(np.float64)
+    bends = SurfaceSums.of(inner, np.ones(inner.shape, bool), scale).to_dict()["curvature_by_phase_m"]
+    # A surface of given means bends most within the cells; where blocks jump it bends most beside their edges (by 4).
+    assert max(bends[0], bends[-1]) < min(bends[1:-1])
+
+
 def run_with_one_chunk(model, values, mode):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "CHUNK", 1000)

@@ -57,8 +57,8 @@ def conserved(
 ) -> NDArray[np.float32]:
     """Shift a fine field so that its area mean over each coarse cell is the coarse value.
 
-    What is missing is added as a smooth surface of the same means (bicubic, conservative), so that no step appears
-    where coarse cells meet; what that leaves, the difference between area means and plain ones, is added per cell.
+    What is missing is added as a smooth surface of the same means, which has no step where coarse cells meet; what that
+    leaves, 1e-4 of it and the difference between area means and plain ones, is added per cell.
 
     Parameters
     ----------
@@ -71,7 +71,7 @@ def conserved(
     """
     scale = weights.shape[1]
     missing = np.where(np.isfinite(coarse), coarse - area_mean(fine, weights), 0.0)
-    shifted = fine + interpolate(missing, scale, "conservative")
+    shifted = fine + interpolate(missing, scale, "mean_preserving")
     rest = np.where(np.isfinite(coarse), coarse - area_mean(shifted, weights), 0.0)
     return (shifted + rest.repeat(scale, axis=0).repeat(scale, axis=1)).astype(np.float32)
 

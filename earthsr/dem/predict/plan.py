@@ -17,6 +17,7 @@ from earthsr.geo import Georeference, Source
 from earthsr.geo.elevations import Elevations, elevations
 from earthsr.geo.grid import Window
 from earthsr.geo.raster import read_window
+from earthsr.geo.resample import reach
 from earthsr.inference.tiling import BlendedTiles, ExactTiles, Tiles, batch_size, chunks, grown
 
 Mode = Literal["gaussian", "exact"]
@@ -32,7 +33,7 @@ TILE: Final = 128
 #: Coarse cells that a batch of windows holds at most, where it holds more than one.
 BATCH_CELLS: Final = 32_768
 #: Coarse cells around a chunk that the conserving surface reads.
-RING: Final = 2
+RING: Final = reach("mean_preserving")
 #: Places where a Gaussian prediction is compared with the exact one, and cells per side of each.
 SAMPLES: Final = 9
 SAMPLE_CELLS: Final = 64
