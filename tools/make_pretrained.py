@@ -31,8 +31,7 @@ from typing import Any
 
 from dem_benchmark.config import load_benchmark
 
-from earthsr.check.card import metrics_beside, model_card, packed_scores
-from earthsr.check.card_pages import card_markdown
+from earthsr.check.card import card_markdown, metrics_beside, model_card, packed_scores
 from earthsr.errors import EarthsrError, InputError
 from earthsr.models import RunFolder, WeightsFile, average_weights, read_weights, resolve_checkpoint, write_weights
 from earthsr.store import write_text
@@ -152,7 +151,7 @@ def make_dem_3s(options: argparse.Namespace) -> None:
         raise InputError("dem-3s needs --land DIR with SRTM tiles (*.tif)")
     watched = ("--patch", "48", "--shares", "1,0,0", "--valid-region", WATCHED, "--units", "m", "--resume")
     unseen = [word for name in UNSEEN for word in ("--test-region", name)]
-    config, backend = REPOSITORY / "configs" / CONFIGS["dem-3s"], ("--backend", options.backend)
+    config, backend = REPOSITORY / "configs" / CONFIGS["dem-3s"], ("--backend", str(options.backend))
     twin, run = options.runs / "dem-3s-twin", options.runs / "dem-3s"
     stages: list[tuple[Path, list[str], str, int, list[str]]] = [
         (twin, unseen, "40", TWIN_EPOCHS, []),
@@ -163,7 +162,7 @@ def make_dem_3s(options: argparse.Namespace) -> None:
         if not (data / "train" / "train.h5").is_file():
             call("prepare", "dem", data, *tiles, *watched, "--stride", stride, *own)
         keep = ("--set", "summary.save_checkpoint_epochs=2", "--set", f"summary.keep_checkpoint_max={AVERAGED}")
-        more = ("--set", f"data.root_dir={data}", "--set", f"optimizer.epochs={epochs}", *keep, *start)
+        more: tuple[str, ...] = ("--set", f"data.root_dir={data}", "--set", f"optimizer.epochs={epochs}", *keep, *start)
         call("train", config, *more, "--output", folder, *backend, *(["--resume"] if folder.exists() else []))
     call("evaluate", twin, *backend)
 

@@ -14,8 +14,7 @@ import numpy as np
 
 import earthsr
 from earthsr.backend import available_backends, is_exported, read_model
-from earthsr.check.card import metrics_beside, model_card
-from earthsr.check.card_pages import card_markdown
+from earthsr.check.card import card_markdown, metrics_beside, model_card
 from earthsr.config import load_yaml_config
 from earthsr.data.arrays import read_elevation
 from earthsr.data.hdf5 import open_h5, plain_attributes, reading

@@ -37,7 +37,7 @@ def info(
 
 
 def _described(values: dict[str, Any]) -> str:
-    from earthsr.check.card_pages import card_text
+    from earthsr.check.card import card_text
 
     if "card" not in values:
         return as_lines(values)

@@ -221,7 +221,7 @@ def test_conserving_reports_both_residuals(any_backend, mode):
     values[7, 9] = np.nan
     model = model_of(any_backend, residual_over="bicubic")
     found, outcome, plan = run(model, values, PredictOptions(mode, tile=16, conserve=True))
-    from earthsr.dem.predict.conserve import area_mean, area_weights
+    from earthsr.dem.predict.enlarge import area_mean, area_weights
 
     weights = area_weights(plan.source.georeference, 0, 41, 3)
     gaps = np.abs(area_mean(found[0], weights) - values)
@@ -238,7 +238,7 @@ def test_conserving_reports_both_residuals(any_backend, mode):
 def test_conserving_adds_no_lattice():
     """What is missing differs from cell to cell, and still no edge of coarse cells shows in what is added."""
     from earthsr.dem.lattice import SurfaceSums
-    from earthsr.dem.predict.conserve import area_mean, conserved
+    from earthsr.dem.predict.enlarge import area_mean, conserved
 
     scale, weights = 5, np.full((40, 5), 0.2)
     rng = np.random.default_rng(0)

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from earthsr.api import train
-from earthsr.check.card import NOT_RECORDED, metrics_beside, model_card, packed_scores
-from earthsr.check.card_pages import card_markdown, card_text
+from earthsr.check.card import NOT_RECORDED, card_markdown, card_text, metrics_beside, model_card, packed_scores
 from earthsr.models import (
     DemSRNetSpec,
     RunFolder,

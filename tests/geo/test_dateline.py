@@ -10,8 +10,7 @@ import earthsr
 from earthsr.backend import Model
 from earthsr.data.normalise import Normalisation
 from earthsr.dem.predict import plan as module
-from earthsr.dem.predict.conserve import area_mean, area_weights
-from earthsr.dem.predict.enlarge import enlarge
+from earthsr.dem.predict.enlarge import area_mean, area_weights, enlarge
 from earthsr.dem.predict.ensemble import halo_of
 from earthsr.dem.predict.plan import PredictOptions, make_plan, survey
 from earthsr.errors import DataError, EarthsrWarning, InputError

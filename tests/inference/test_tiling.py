@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from earthsr.data.samples import restore, transform
-from earthsr.dem.predict.conserve import Residual, area_mean, area_weights, conserved
+from earthsr.dem.predict.enlarge import Residual, area_mean, area_weights, conserved
 from earthsr.errors import InputError
 from earthsr.geo import Georeference, Window
 from earthsr.geo.resample import block_mean, interpolate

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 import earthsr
-from earthsr.check.card import model_card
-from earthsr.check.card_pages import card_markdown
+from earthsr.check.card import card_markdown, model_card
 from earthsr.errors import CheckpointError, InputError
 from earthsr.geo.resample import block_mean, interpolate
 from earthsr.models import read_weights, resolve_checkpoint, write_weights

@@ -14,8 +14,7 @@ from typing import Final, Literal
 import numpy as np
 
 from earthsr.dem.degradation import Degradation
-from earthsr.dem.prepare.flat_sea import FLAT_SEA, FlatSea
-from earthsr.dem.prepare.pairs import Alignment, align, own_blocks
+from earthsr.dem.prepare.pairs import FLAT_SEA, Alignment, FlatSea, align, own_blocks
 from earthsr.dem.prepare.sources import Archive
 from earthsr.errors import DataError, InputError, listed
 from earthsr.geo import Georeference

@@ -19,9 +19,8 @@ from tqdm import tqdm
 
 from earthsr.dem.degradation import Degradation
 from earthsr.dem.prepare.fit_degradation import FittedDegradation, draw_degradations, fit_degradation, mean_kernel
-from earthsr.dem.prepare.flat_sea import SeaCells
 from earthsr.dem.prepare.output import Provenance, Summary, assemble, finished, notes_of, summarise
-from earthsr.dem.prepare.pairs import Pair, align
+from earthsr.dem.prepare.pairs import Pair, SeaCells, align
 from earthsr.dem.prepare.plan import SPLITS, DemPlan, Job, Layout, Split, lay_out, shards
 from earthsr.dem.prepare.register import MODES, Mode, Registration, measure_sea, register_region
 from earthsr.dem.prepare.shards import Shards, cut, leftovers, move_into_place, write_shard

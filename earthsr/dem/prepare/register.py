@@ -17,8 +17,7 @@ from typing import Any, Final, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from earthsr.dem.prepare.flat_sea import SeaCells
-from earthsr.dem.prepare.pairs import Alignment, BlockAxis, Pair, align, read_padded
+from earthsr.dem.prepare.pairs import Alignment, BlockAxis, Pair, SeaCells, align, read_padded
 from earthsr.geo import Source
 from earthsr.geo.grid import Window
 from earthsr.geo.registration import Offset, OffsetSums
