@@ -3,7 +3,7 @@
 A card is made of a spec and the metadata that travel with the weights; files beside them (``state.json`` of a
 checkpoint, ``metrics.json`` of an evaluation) add what they know. What nobody recorded is said to be so. Sentences
 on use, limits and citation follow from facts in the metadata; a publisher adds others under ``about`` (``limits``,
-``intended_use``, ``data_licence``, ``weights_licence``, ``citation``). It is shown as text in a terminal, and as Markdown.
+``intended_use``, ``data_licence``, ``weights_licence``, ``citation``). It is shown as text or as Markdown.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from earthsr.dem.degradation import Degradation
 from earthsr.errors import DataError
 from earthsr.geo import Georeference, Source
 from earthsr.geo.grid import Window
-from earthsr.geo.resample import keys
+from earthsr.geo.resample import block_mean, keys
 
 FlatSea = Literal["mask", "fill", "keep"]
 FLAT_SEA: Final[tuple[FlatSea, ...]] = get_args(FlatSea)
@@ -282,7 +282,7 @@ class Pair:
         """Coarse cells made of the fine ones of a window, and of those around it that have a weight, metres."""
         reach = self.degradation.reach(self.scale)
         if not reach:
-            return self.degradation.coarse(fine, self.scale)
+            return block_mean(fine, self.scale)
         bottom, right = place.row + place.rows + reach - 1, place.column + place.columns + reach - 1
         wide = read_padded(self.hr, place.row - reach, bottom, place.column - reach, right)
         blocks = place.rows // self.scale, place.columns // self.scale
