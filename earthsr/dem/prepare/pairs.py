@@ -280,9 +280,9 @@ class Pair:
 
     def _degraded(self, place: Window, fine: NDArray[np.float32]) -> NDArray[np.float32]:
         """Coarse cells made of the fine ones of a window, and of those around it that have a weight, metres."""
-        reach = self.degradation.reach(self.scale)
-        if not reach:
+        if self.degradation == Degradation.block_mean(self.scale):
             return block_mean(fine, self.scale)
+        reach = self.degradation.reach(self.scale)
         bottom, right = place.row + place.rows + reach - 1, place.column + place.columns + reach - 1
         wide = read_padded(self.hr, place.row - reach, bottom, place.column - reach, right)
         blocks = place.rows // self.scale, place.columns // self.scale
