@@ -32,12 +32,16 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=1.0, help="how long to go on; what is begun is ended")
     parser.add_argument("--seed", type=int, default=0, help="of the first case; each next one's is one larger")
     parser.add_argument("--only", help="of the kinds of cases, those that begin so: a verb, or a format")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="kill: copy the folders of failures there, to look at")
     parser.add_argument("--json", action="store_true", help="print JSON")
     options = parser.parse_args()
     name = f"{PARTS}.{options.campaign}"
     if importlib.util.find_spec(name) is None:
         parser.error(f"{options.campaign} is not here; there is no {name.replace('.', '/')}.py")
-    tally: Tally = importlib.import_module(name).run(options.minutes, options.seed, options.only)
+    if options.keep is not None and options.campaign != "kill":
+        parser.error(f"--keep goes with kill: {options.campaign} has no folders")
+    more = () if options.keep is None else (options.keep,)
+    tally: Tally = importlib.import_module(name).run(options.minutes, options.seed, options.only, *more)
     print(json.dumps(tally.to_dict(), indent=2) if options.json else tally.table())
     return 1 if tally.failures else 0
 

@@ -125,8 +125,8 @@ def _prepare_samples(folder: Path) -> int:
     return code
 
 
-def run(minutes: float, seed: int, only: str | None) -> Tally:
-    """Kill for so long."""
+def run(minutes: float, seed: int, only: str | None, keep: Path | None = None) -> Tally:
+    """Kill for so long; copy the folders of failures below ``keep``."""
     warm()
     tally = Tally("kill")
     verbs = [verb for verb in VERBS if verb.name.startswith(only or "")]
@@ -145,7 +145,10 @@ def run(minutes: float, seed: int, only: str | None) -> Tally:
                 references[verb.name] = _reference(verb, samples, Path(name) / "reference")
             folder = Path(name) / "case"
             folder.mkdir()
-            tally.add(verb.name, seed + number, _case(verb, samples, folder, references[verb.name], seed + number))
+            fault = _case(verb, samples, folder, references[verb.name], seed + number)
+            tally.add(verb.name, seed + number, fault)
+            if fault is not None and keep is not None:
+                shutil.copytree(folder, keep / f"{verb.name.replace(' ', '-')}-{seed + number}", symlinks=True)
             shutil.rmtree(folder)
     return tally
 
@@ -183,7 +186,8 @@ def _case(verb: Verb, samples: Path, folder: Path, reference: tuple[float, dict[
     after = digests(folder)
     differ = sorted(name for name in {*after, *whole} if after.get(name) != whole.get(name))
     if differ:
-        return f"other contents than without a kill: {', '.join(differ[:4])}"
+        lacking, more = ([name for name in differ if name not in held] for held in (after, whole))
+        return f"other contents than without a kill: {', '.join(differ)}; lacking {lacking}, more {more}"
     hidden = sorted(str(path.relative_to(folder)) for path in folder.rglob(".*"))
     return f"left behind: {', '.join(hidden[:3])}" if hidden else None
 

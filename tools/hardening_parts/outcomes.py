@@ -46,8 +46,8 @@ class Tally:
 
     campaign: str
     tried: Counter[str] = field(default_factory=Counter)
-    failures: dict[str, list[tuple[str, int]]] = field(default_factory=dict)
-    """Each distinct failure, and the kinds of cases and seeds that came to it."""
+    failures: dict[str, list[tuple[str, int, str]]] = field(default_factory=dict)
+    """Each distinct failure; kind, seed and whole text of the cases that came to it."""
 
     def add(self, kind: str, seed: int, fault: str | None) -> None:
         """Note a case."""
@@ -55,7 +55,7 @@ class Tally:
         if fault is not None:
             # Numbers, addresses and names of temporary files differ between equal failures.
             same = re.sub(r"\S*/\S+|0x[0-9a-f]+|\d+", "…", fault)
-            self.failures.setdefault(f"{kind.split(' ')[0]}: {same}", []).append((kind, seed))
+            self.failures.setdefault(f"{kind.split(' ')[0]}: {same}", []).append((kind, seed, fault))
 
     def to_dict(self) -> dict[str, object]:
         """Plain values."""
@@ -71,7 +71,7 @@ class Tally:
 
     def table(self) -> str:
         """Lines for a terminal."""
-        failed = Counter(kind for cases in self.failures.values() for kind, _ in cases)
+        failed = Counter(kind for cases in self.failures.values() for kind, _, _ in cases)
         width = max(map(len, [*self.tried, "kind"]))
         lines = [f"{'kind':<{width}}  tried  survived"]
         for kind, count in sorted(self.tried.items()):
@@ -79,6 +79,6 @@ class Tally:
         total = sum(self.tried.values())
         lines.append(f"{'all':<{width}}  {total:>5}  {total - sum(failed.values()):>8}")
         for fault, cases in self.failures.items():
-            kind, seed = cases[0]
-            lines.append(f"{len(cases)} x {fault}\n    first: {kind}, seed {seed}")
+            kind, seed, text = cases[0]
+            lines.append(f"{len(cases)} x {fault}\n    first: {kind}, seed {seed}: {text}")
         return "\n".join(lines)
