@@ -345,16 +345,20 @@ def newest_converged(run: RunFolder, newest: Path) -> Checkpoint:
     )
 
 
-def mend(run: RunFolder, metrics: MetricsFile, progress: Progress, logger: logging.Logger) -> None:
-    """Bring the files that lie beside a checkpoint to where it is."""
+def mend(run: RunFolder, metrics: MetricsFile, progress: Progress, keep: int, logger: logging.Logger) -> None:
+    """Bring the files that lie beside a checkpoint to where it is; of older checkpoints ``keep`` stay with it."""
     interrupted = run.interrupted()
     if interrupted is not None:
         logger.info(f"the run was interrupted by {interrupted}")
         run.interrupted_file.unlink()
     metrics.cut(progress.records)
     if progress.best_step in run.steps():
-        # A kill between a checkpoint's renaming and its pointer leaves the pointer one behind.
+        # A kill between a checkpoint's renaming and its pointers leaves them one behind, and what was to go in place;
+        # the last checkpoint of a run has none after it that would make up for that.
         run.point("best", progress.best_step)
+    if progress.step in run.steps():
+        run.point("latest", progress.step)
+    run.prune(keep)
 
 
 @dataclass(frozen=True)

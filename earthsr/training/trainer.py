@@ -243,7 +243,8 @@ class Trainer:
         self.model.metadata.update(checkpoint.weights.metadata)
         self.model.training_engine.load_state(checkpoint.state)
         self.progress = Progress.from_dict(checkpoint.notes["progress"], str(folder))
-        on_first(self.model.training_engine, lambda: mend(self.run, self.metrics, self.progress, self.logger))
+        keep = self.config.summary.keep_checkpoint_max
+        on_first(self.model.training_engine, lambda: mend(self.run, self.metrics, self.progress, keep, self.logger))
         # Epochs and patience may have been raised since.
         self.progress.finish(self.epochs, self.config.train.early_stopping_patience)
         if self.progress.finished:

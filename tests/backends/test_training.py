@@ -6,6 +6,7 @@ numbers in the same order give the same bits.
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -237,6 +238,22 @@ def test_resuming_a_finished_run_says_that_there_is_nothing_to_do(tiny, any_back
     earthsr.train(tiny(), backend=any_backend)
     assert earthsr.train(tiny(), backend=any_backend, resume=True).result.steps == 6
     assert "the run ended at step 6 (epoch 2): nothing to do" in caplog.text
+
+
+def test_a_kill_after_the_last_checkpoint_leaves_no_pointer_behind_and_nothing_that_was_to_go(tiny, any_backend):
+    """Killed when the last checkpoint had its name, before pointers moved and older ones went: resuming mends it."""
+    config = tiny(summary={"save_checkpoint_steps": 1, "keep_checkpoint_max": 2})
+    trainer = trainer_of(config, any_backend)
+    trainer.train()
+    run = trainer.run
+    kept, last = run.steps(), run.pointed("latest").name
+    older = run.folder(kept[0] - 1)
+    shutil.copytree(run.folder(kept[0]), older)
+    run.point("latest", kept[-2])
+    resumed = trainer_of(config, any_backend)
+    resumed.train(resume=True)
+    assert run.steps() == kept
+    assert run.pointed("latest").name == last
 
 
 def test_a_batch_larger_than_the_split_is_warned_of(tiny, any_backend):
