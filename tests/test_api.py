@@ -26,6 +26,7 @@ VERBS = (
     "prepare_landuse",
     "export",
     "convert",
+    "plot",
     "from_pretrained",
 )
 

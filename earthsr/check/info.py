@@ -15,7 +15,7 @@ import numpy as np
 import earthsr
 from earthsr.backend import available_backends, is_exported, read_model
 from earthsr.check.card import card_markdown, metrics_beside, model_card
-from earthsr.config import load_yaml_config
+from earthsr.config import installed_workloads, load_yaml_config
 from earthsr.data.arrays import read_elevation
 from earthsr.data.hdf5 import open_h5, plain_attributes, reading
 from earthsr.errors import InputError, already_there, install_hint
@@ -152,7 +152,7 @@ _BLOCK, _BLOCKS = 256, 64
 
 def _describe_raster(text: str) -> dict[str, Any]:
     """Grid, CRS, units and range of a raster: of all cells, or of blocks all over a large one."""
-    source = open_layers(text)
+    source = open_layers(text, [name for workload in installed_workloads().values() for name in workload.variables])
     try:
         place = source.georeference
         years = source.years() if isinstance(source, FieldSource) else None
@@ -176,6 +176,7 @@ def _describe_raster(text: str) -> dict[str, Any]:
             "cell_size": [place.cell_y, place.cell_x],
             "round_the_globe": place.periodic,
             "units": place.units or "not said",
+            **_classes(source),
             "nodata": None if place.nodata is None else float(place.nodata),
             "cells_read": f"{len(values)} of {place.rows * place.columns}"
             + ("" if not years else " of the first year"),
@@ -185,6 +186,15 @@ def _describe_raster(text: str) -> dict[str, Any]:
         }
     finally:
         source.close()
+
+
+def _classes(source: Any) -> dict[str, Any]:
+    """What codes of a raster stand for, where its file says it."""
+    categories = getattr(source, "categories", None)
+    if categories is None or not any(categories.names):
+        return {}
+    named = zip(categories.codes, categories.names, strict=True)
+    return {"classes": [f"{code} {name}" for code, name in named if name]}
 
 
 def _is_raster(path: Path) -> bool:

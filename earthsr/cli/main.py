@@ -21,6 +21,7 @@ from earthsr.cli import evaluate as evaluate_verbs
 from earthsr.cli import export as export_verbs
 from earthsr.cli import info as info_verbs
 from earthsr.cli import parity as parity_verbs
+from earthsr.cli import plot as plot_verbs
 from earthsr.cli import predict as predict_verbs
 from earthsr.cli import prepare as prepare_verbs
 from earthsr.cli import reconstruct as reconstruct_verbs
@@ -61,6 +62,7 @@ app.command("train")(train_verbs.train)
 app.command("evaluate")(evaluate_verbs.evaluate)
 app.command("predict")(predict_verbs.predict)
 app.command("reconstruct")(reconstruct_verbs.reconstruct)
+app.command("plot")(plot_verbs.plot)
 app.add_typer(sample_verbs.app, name="sample")
 app.add_typer(prepare_verbs.app, name="prepare")
 app.add_typer(config_verbs.app, name="config")

@@ -27,6 +27,8 @@ class Workload(ABC):
     """What messages call it, such as ``land use``."""
     config: ClassVar[type[Any]]
     """Its :class:`earthsr.config.Config`: the names of its model sections choose it."""
+    variables: ClassVar[tuple[str, ...]] = ()
+    """Variables that :func:`earthsr.plot` takes of a file that has several, the first that is there."""
 
     @abstractmethod
     def task(self, config: Any) -> Any:
@@ -50,6 +52,31 @@ class Workload(ABC):
             If the folder holds no data of this workload.
         """
         return {}
+
+    def draws(self, source: Any) -> bool:
+        """Whether an open raster, a :class:`earthsr.geo.Source`, is one of this workload, which can :meth:`draw` it."""
+        return False
+
+    def draw(self, source: Any, request: Any) -> Any:
+        """Draw a raster for :func:`earthsr.plot`.
+
+        Parameters
+        ----------
+        source : Source
+            Open; whoever opened it closes it.
+        request : earthsr.evaluation.maps.MapRequest
+            Which part of it, how large, what beside it.
+
+        Returns
+        -------
+        earthsr.evaluation.maps.Drawing
+
+        Raises
+        ------
+        InputError
+            If something is asked for that this raster has not.
+        """
+        raise NotImplementedError(f"{self.name} draws no rasters")
 
 
 def section_classes(config: type[BaseModel], section: str) -> list[type[BaseModel]]:

@@ -25,7 +25,10 @@ from earthsr.dem.degradation import Redraw
 from earthsr.dem.evaluate import evaluation_findings
 from earthsr.dem.split import DemData
 from earthsr.errors import DataError, InputError
+from earthsr.evaluation.maps import Drawing, MapRequest, holds_codes
 from earthsr.evaluation.statistics import BASELINES, ErrorStatistics, baseline, patch_statistics
+from earthsr.geo.raster import Source
+from earthsr.geo.values import is_metres
 from earthsr.models import MSELoss, NetworkSpec, Objective, spec_from_dict
 from earthsr.ranks import ALONE, Rank
 from earthsr.tasks.base import Findings, PendingArray, Predictor, Task
@@ -302,6 +305,7 @@ class DemWorkload(Workload):
     name: ClassVar[str] = "dem"
     title: ClassVar[str] = "elevation"
     config: ClassVar[type[DemConfig]] = DemConfig
+    variables: ClassVar[tuple[str, ...]] = ("elevation",)
 
     def task(self, config: DemConfig) -> DemSR:
         """See the base class."""
@@ -310,3 +314,14 @@ class DemWorkload(Workload):
     def data_keys(self, spec: Mapping[str, Any], metadata: Mapping[str, Any], root: Path) -> dict[str, Any]:
         """See the base class."""
         return {"patch_size": patch_size_of(root, int(spec["scale"]))}
+
+    def draws(self, source: Source) -> bool:
+        """See the base class: metres, or no unit at all, and no codes."""
+        units = source.georeference.units.strip()
+        return (not units or is_metres(units)) and not holds_codes(source)
+
+    def draw(self, source: Source, request: MapRequest) -> Drawing:
+        """See the base class."""
+        from earthsr.dem.plot import draw_elevation
+
+        return draw_elevation(source, request)

@@ -268,3 +268,73 @@ def _cells(fine: Grid, window: Window, other: Grid) -> tuple[NDArray[np.int64], 
     if not other.periodic:
         east %= 360 / other.cell_x
     return rows, np.floor(east).astype(np.int64)
+
+
+def brought_onto(values: NDArray[np.float32], own: Grid, grid: Grid, name: str) -> tuple[NDArray[np.float32], str]:
+    """Bring values onto the cells of another grid of the same CRS, and say how.
+
+    Cells of one place are taken as they are; of finer ones the mean is taken, and between coarser ones the values are
+    interpolated linearly.
+
+    Parameters
+    ----------
+    values : ndarray of shape (h, w)
+        NaN where there is none.
+    own : Grid
+        Their cells.
+    grid : Grid
+        Where they are wanted; longitudes count alike.
+    name : str
+        Of the values, for the words.
+
+    Returns
+    -------
+    tuple
+        Values (rows, columns), NaN where there is none or ``own`` has no cell; and what was done, in words.
+    """
+    same = (own.rows, own.columns) == (grid.rows, grid.columns)
+    if same and np.allclose(own.bounds, grid.bounds, rtol=0, atol=_SAME * min(grid.cell_x, grid.cell_y)):
+        return values, "cell by cell"
+    if own.cell_x <= grid.cell_x / 1.5 and own.cell_y <= grid.cell_y / 1.5:
+        return _means(values, own, grid), f"means of the cells of {name} in each cell"
+    rows = (own.north - grid.y()) / own.cell_y - 0.5
+    columns = (grid.x() - own.west) / own.cell_x - 0.5
+    return _between(values, rows, columns), f"{name} is interpolated linearly onto each cell"
+
+
+def _means(values: NDArray[np.float32], own: Grid, grid: Grid) -> NDArray[np.float32]:
+    """Mean of the cells whose centres lie in each cell; NaN where one of them is, or none is there."""
+    i = np.floor((grid.north - own.y()) / grid.cell_y + 1e-9).astype(np.int64)
+    j = np.floor((own.x() - grid.west) / grid.cell_x + 1e-9).astype(np.int64)
+    kept = (i >= 0) & (i < grid.rows), (j >= 0) & (j < grid.columns)
+    i, j, values = i[kept[0]], j[kept[1]], values[np.ix_(*kept)]
+    place = (i[:, None] * grid.columns + j).ravel()
+    cells = grid.rows * grid.columns
+    sums = np.bincount(place, values.ravel().astype(np.float64), cells)
+    count = np.bincount(place, minlength=cells)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return (sums / count).astype(np.float32).reshape(grid.rows, grid.columns)
+
+
+def _between(
+    values: NDArray[np.float32], rows: NDArray[np.float64], columns: NDArray[np.float64]
+) -> NDArray[np.float32]:
+    """Values at places between the centres of cells, bilinear; beyond the outermost cells there are none."""
+    lines = []
+    for place, count in ((rows, values.shape[0]), (columns, values.shape[1])):
+        within = np.clip(place, 0, count - 1)
+        low = np.minimum(np.floor(within).astype(np.int64), max(count - 2, 0))
+        share = (within - low).astype(np.float32)
+        beyond = (place < -0.5 - _EDGE) | (place > count - 0.5 + _EDGE)
+        lines.append((low, np.minimum(low + 1, count - 1), share, beyond))
+    (top, bottom, down, above), (left, right, across, beside) = lines
+    down, across = down[:, None], across[None, :]
+    result = np.zeros((len(rows), len(columns)), np.float32)
+    for i, share_i in ((top, 1 - down), (bottom, down)):
+        for j, share_j in ((left, 1 - across), (right, across)):
+            # A void beside a place that is a centre itself has no weight there, and makes none of it.
+            share = share_i * share_j
+            result += np.where(share > 0, values[np.ix_(i, j)], np.float32(0)) * share
+    result[above] = np.nan
+    result[:, beside] = np.nan
+    return result

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from earthsr.errors import DataError, EarthsrWarning, InputError
 from earthsr.geo.grid import Window
-from earthsr.geo.raster import Source
+from earthsr.geo.raster import Source, sampled_inside
 from earthsr.geo.values import Packing, number_text, require_metres
 from earthsr.geo.voids import (
     STANDARD_FILLS,
@@ -54,6 +54,8 @@ _BLOCK: Final = 1024
 #: Windows, and cells per side of each, by which the sign of a field is judged.
 _SAMPLES: Final = 9
 _SAMPLE_CELLS: Final = 128
+#: Cells of a picture that hold a common fill value, at least, for it to be taken for one.
+_FEW: Final = 16
 
 
 class Elevations:
@@ -111,6 +113,32 @@ class Elevations:
         values = self._source.read(window)
         # Zero stays without a sign.
         return np.subtract(0, values, dtype=np.float32) if self._turned else values
+
+    def sampled(self, window: Window, step: int, kind: str = "read", layer: int = 0) -> NDArray[np.float32]:
+        """Read every so many cells, for a picture, under the rules of :meth:`read`; see :mod:`earthsr.geo.raster`.
+
+        Whether a number is a fill value is judged by the cells that are read, and not by the whole raster.
+        """
+        values = sampled_inside(self._source, window, step, kind, layer)
+        if self._turned:
+            values = np.subtract(0, values, dtype=np.float32)
+        place = first_implausible(values)
+        if place is not None:
+            at = window._replace(row=window.row + place[0] * step, column=window.column + place[1] * step)
+            require_plausible(values[place[0] :, place[1] :][:1, :1], self, at, self._option)
+        # Far samples of steep ground are as far apart as fill values are from it: many of a common one are needed then.
+        fewest = 1 if step == 1 else _FEW
+        for fill in undeclared_fills(values, self._known):
+            common = fill.value in STANDARD_FILLS
+            if (step > 1 and not common) or count_of(values, fill.value) < fewest:
+                continue
+            self._known.add(fill.value)
+            stored = self.packing.typed(float(fill.value))
+            words = f"holds {stored}, as a fill value that the file does not declare; {declaring(stored, self.name)}"
+            if common:
+                raise DataError(f"{self.name}: {words}")
+            self._say(words)
+        return values
 
     def _stands_alone(self, fill: Fill) -> bool:
         """Whether a number is far from all its neighbours not in one window alone, but in the whole raster."""
@@ -207,6 +235,16 @@ class Elevations:
         """
         for block in _blocks(self.georeference):
             self.read(block)
+
+    def name_heights(self) -> None:
+        """Give CF's name of what the heights are, for what is made of them, where the file has none; that is noted."""
+        attributes = self.georeference.attributes
+        if str(attributes.get("standard_name", "")).strip():
+            return
+        datum = " ".join(str(value) for key, value in attributes.items() if "datum" in key.lower())
+        name = _ABOVE["reference_ellipsoid" if "ellips" in datum.lower() else "mean_sea_level"]
+        self.georeference = replace(self.georeference, attributes={**attributes, "standard_name": name})
+        self.notes.append(f"{self.name}: has no standard_name, {name} is assumed")
 
     def release(self) -> None:
         """Close the file until the next read."""

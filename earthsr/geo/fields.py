@@ -8,7 +8,7 @@ from __future__ import annotations
 import sys
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -19,7 +19,7 @@ from earthsr.errors import DataError, EarthsrWarning, geo_module
 from earthsr.geo.cf import Axes, axes_of, grid_of, years_of
 from earthsr.geo.grid import Window
 from earthsr.geo.raster import Codes, Georeference
-from earthsr.geo.values import Packing, Voids, kept_attributes, packing_of, unreadable
+from earthsr.geo.values import Categories, Packing, Voids, categories_of, kept_attributes, packing_of, unreadable
 from earthsr.store.untrusted import probe_hdf5
 
 #: Key of the encoding under which a reader leaves what it has to say of a field.
@@ -38,10 +38,13 @@ class FieldSource:
         layer: dict[str, int],
         packing: Packing,
         layers: str | None = None,
+        categories: Categories | None = None,
     ) -> None:
         self.name, self.georeference, self.packing = name, georeference, packing
         self.layers = layers
         """Dimension of the layers; None where there is but one."""
+        self.categories = categories
+        """What codes stand for; None where nothing says that these are codes."""
         self._open, self._axes, self._layer = open_array, axes, layer
         self._opened: tuple[Any, Callable[[], None]] | None = None
 
@@ -71,6 +74,11 @@ class FieldSource:
         stored = self._stored(window, layer)
         return Codes(stored, ~self.packing.void(stored))
 
+    def sampled(self, window: Window, step: int, kind: str = "read", layer: int = 0) -> Any:
+        """Read every so many cells; see :func:`earthsr.geo.raster.sampled`."""
+        stored = self._stored(window, layer, step)
+        return self.packing.decode(stored) if kind == "read" else Codes(stored, ~self.packing.void(stored))
+
     def years(self) -> tuple[int, ...] | None:
         """Years of the layers; None where there is but one without a time.
 
@@ -89,13 +97,15 @@ class FieldSource:
         self._opened = self._opened or self._open()
         return self._opened[0]
 
-    def _stored(self, window: Window, layer: int) -> NDArray:
+    def _stored(self, window: Window, layer: int, step: int = 1) -> NDArray:
         """Read stored numbers (rows, columns) from north to south, of a type that says their sign."""
         row, column, rows, columns = window = self.georeference.check(window)
         if self._axes.ascending:
+            # Counted from the south, every so many rows begin with the last of those from the north.
+            rows = (rows - 1) // step * step + 1
             row = self.georeference.rows - row - rows
         y, x = self._axes.y, self._axes.x
-        at = {**self._layer, y: slice(row, row + rows), x: slice(column, column + columns)}
+        at = {**self._layer, y: slice(row, row + rows, step), x: slice(column, column + columns, step)}
         if self.layers is not None:
             at[self.layers] = layer
         try:
@@ -172,7 +182,7 @@ def field_source(
     for text in (array.encoding.get(_NOTE), _lost_zeros(array, packing)):
         if text:
             warnings.warn(f"{name}: {text}", EarthsrWarning, stacklevel=3)
-    return FieldSource(name, open_array, georeference, axes, layer, packing, along)
+    return FieldSource(name, open_array, georeference, axes, layer, packing, along, categories_of(array.attrs))
 
 
 def _lost_zeros(array: Any, packing: Packing) -> str:
@@ -253,7 +263,7 @@ def open_field(
     units: str | None = None,
     band: int | None = None,
     *,
-    prefer: str = "",
+    prefer: str | Sequence[str] = "",
     layers: bool = False,
 ) -> FieldSource:
     """Open one variable of a NetCDF file, or of a Zarr store of version 2 or 3, with consolidated metadata or without.
@@ -266,8 +276,8 @@ def open_field(
         Which one; the only one with two axes of space where absent.
     nodata, units, band
         As in :func:`~earthsr.geo.readers.open_source`.
-    prefer : str
-        Variable to take where several are there and none is named.
+    prefer : str or sequence of str
+        Variable to take where several are there and none is named; of several, the first that is there.
     layers : bool
         Whether it may have several layers.
     """
@@ -358,7 +368,7 @@ def _plain(attributes: Any, key: str, otherwise: float) -> float:
         return otherwise
 
 
-def _choose(dataset: Any, variable: str | None, name: str, prefer: str = "") -> str:
+def _choose(dataset: Any, variable: str | None, name: str, prefer: str | Sequence[str] = "") -> str:
     """Name the field to read: the one that is asked for or preferred, else the only one with two axes of space."""
     fields = []
     for key, array in dataset.data_vars.items():
@@ -378,8 +388,9 @@ def _choose(dataset: Any, variable: str | None, name: str, prefer: str = "") -> 
         if variable not in fields:
             raise DataError(f"{name}: has no field {variable}, it has {listed}")
         return variable
-    if prefer in fields:
-        return prefer
+    for wanted in (prefer,) if isinstance(prefer, str) else prefer:
+        if wanted in fields:
+            return wanted
     if len(fields) != 1:
         raise DataError(f"{name}: holds {len(fields)} fields ({listed}); name the one to take as {name}:VARIABLE")
     return fields[0]

@@ -7,7 +7,7 @@ import html
 import re
 import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from earthsr.errors import DataError, geo_module
 from earthsr.geo.crs import crs_name, gdal, wkt_of
 from earthsr.geo.grid import Window, columns_once
-from earthsr.geo.raster import Codes, Georeference
-from earthsr.geo.values import Packing, Voids, kept_attributes, unreadable, voids_of
+from earthsr.geo.raster import Codes, Georeference, samples
+from earthsr.geo.values import Categories, Packing, Voids, categories_of, kept_attributes, unreadable, voids_of
 from earthsr.store.untrusted import require_own_raster
 
 #: What to do about a file without a CRS; ``rio`` comes with rasterio.
@@ -51,11 +51,15 @@ class GdalSource:
         units: str | None = None,
         band: int | None = None,
         warp: Callable[[Any, int], Any] | None = None,
+        prefer: Sequence[str] = (),
     ) -> None:
         self._path, self._band, self._warp = path, 1, warp
+        self._prefer = prefer
         self._files: list[Any] = []
         self._masked, self._flipped, self.packing = False, False, Packing()
         self.name = path.name
+        self.categories: Categories | None = None
+        """What codes stand for; None where nothing says that these are codes."""
         try:
             with gdal():
                 self.georeference = self._describe(nodata, units, band)
@@ -66,7 +70,7 @@ class GdalSource:
     def _describe(self, nodata: Voids, units: str | None, band: int | None) -> Georeference:
         name = self.name
         file = self._open()
-        self._band = _band_of(file, band, name)
+        self._band = _band_of(file, band, name, self._prefer)
         index = self._band - 1
         if not file.crs:
             raise DataError(f"{name}: has no CRS; {SET_CRS}")
@@ -83,6 +87,7 @@ class GdalSource:
                 "\"import rasterio; f = rasterio.open('FILE', 'r+'); f.scales, f.offsets = [1], [0]\" takes them out"
             )
         self.packing = Packing(voids_of(file.nodatavals[index]) + voids_of(nodata), scale, offset)
+        self.categories = categories_of(tags, _names_beside(self._path, self._band), _colours(file, self._band))
         if self._warp is not None:
             file = self._warped(file)
         wkt = wkt_of(file.crs)
@@ -168,9 +173,26 @@ class GdalSource:
         void = self.packing.void(stored)
         return Codes(stored, ~(void if masked is None else void | masked))
 
-    def _stored(self, window: Window) -> tuple[NDArray, NDArray[np.bool_] | None]:
+    def sampled(self, window: Window, step: int, kind: str = "read", layer: int = 0) -> Any:
+        """Read every so many cells, from an overview where the file has one; see :func:`earthsr.geo.raster.sampled`."""
+        stored, masked = self._stored(window, step)
+        if kind == "codes":
+            void = self.packing.void(stored)
+            return Codes(stored, ~(void if masked is None else void | masked))
+        values = self.packing.decode(stored)
+        if masked is not None:
+            values[masked] = np.nan
+        return values
+
+    def _stored(self, window: Window, step: int = 1) -> tuple[NDArray, NDArray[np.bool_] | None]:
         """Read stored numbers (rows, columns) from north to south, and what a mask of the file's takes out."""
         row, column, rows, columns = window = self.georeference.check(window)
+        shape = samples(rows, step), samples(columns, step)
+        if step > 1:
+            # GDAL takes the middle of each block of cells that becomes one, and the window's first cell is a middle.
+            row, column = max(row - step // 2, 0), max(column - step // 2, 0)
+            rows = min(shape[0] * step, self.georeference.rows - row)
+            columns = min(shape[1] * step, self.georeference.columns - column)
         if self._flipped:
             row = self.georeference.rows - row - rows
         at = ((row, row + rows), (column, column + columns))
@@ -181,8 +203,8 @@ class GdalSource:
                     if self._warp is not None:
                         self._warped(opened)
                 file = self._files[-1]
-                stored = file.read(self._band, window=at)
-                void = file.read_masks(self._band, window=at) == 0 if self._masked else None
+                stored = file.read(self._band, window=at, out_shape=shape)
+                void = file.read_masks(self._band, window=at, out_shape=shape) == 0 if self._masked else None
         except DataError:
             raise
         except Exception as error:  # GDAL has many errors for a damaged block
@@ -200,6 +222,29 @@ class GdalSource:
     def close(self) -> None:
         """Close the file."""
         self.release()
+
+
+def _colours(file: Any, band: int) -> dict[int, str]:
+    """Colours of a band's table by code, without those that are not seen; none where it has no table."""
+    try:
+        table = file.colormap(band)
+    except ValueError:
+        return {}
+    return {code: f"#{red:02x}{green:02x}{blue:02x}" for code, (red, green, blue, alpha) in table.items() if alpha}
+
+
+def _names_beside(path: Path, band: int) -> dict[int, str]:
+    """Names of categories by code that GDAL and QGIS keep beside a raster, in ``NAME.tif.aux.xml``."""
+    beside = path.with_name(f"{path.name}.aux.xml")
+    try:
+        if beside.stat().st_size > _VRT_BYTES:
+            return {}
+        text = beside.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return {}
+    of_band = re.search(rf'<PAMRasterBand band="{band}">(.*?)</PAMRasterBand>', text, re.DOTALL)
+    listed = re.findall(r"<Category(?:>([^<]*)</Category>|\s*/>)", of_band[1]) if of_band else []
+    return {code: html.unescape(name) for code, name in enumerate(listed) if name.strip()}
 
 
 def _require_tiles(path: Path) -> None:
@@ -224,12 +269,15 @@ def _require_tiles(path: Path) -> None:
             )
 
 
-def _band_of(file: Any, band: int | None, name: str) -> int:
+def _band_of(file: Any, band: int | None, name: str, prefer: Sequence[str] = ()) -> int:
     bands = [
         number + 1
         for number, colour in enumerate(file.colorinterp)
         if colour.name != "alpha" or file.count == 1  # alpha is a mask, no values
     ]
+    if band is None and len(bands) > 1:
+        # Bands that are named, as those of elevation and spread are.
+        band = next((number for number in bands if file.descriptions[number - 1] in prefer), None)
     if band is None and len(bands) != 1:
         raise DataError(f"{name}: has {len(bands)} bands, expected one; rio stack IN --bidx 1 OUT.tif takes one out")
     if band is not None and not 1 <= band <= file.count:

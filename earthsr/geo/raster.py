@@ -127,6 +127,80 @@ def read_window(
     return values
 
 
+def samples(cells: int, step: int) -> int:
+    """Count of every ``step``-th of some cells, the first of them included."""
+    return -(-cells // step)
+
+
+def sampled(source: Any, window: Window, step: int, kind: str = "read", layer: int = 0) -> Any:
+    """Read every so many cells of a window, for a picture: few of a large raster are touched.
+
+    Parameters
+    ----------
+    source : Source
+        One that has a method ``sampled`` reads them its own way, as GeoTIFF from its overviews; others line by line.
+    window : Window
+        Any integers, as in :func:`read_window`.
+    step : int
+        Cells from one that is read to the next, along both axes; the first is the middle of the first ``step`` cells.
+    kind : {"read", "codes"}
+        Values, or numbers as they are stored, for classes.
+    layer : int
+        Of a source that has several.
+
+    Returns
+    -------
+    ndarray or Codes
+        Of shape (:func:`samples` of rows, of columns), or one less where the last cells have no middle.
+
+    Raises
+    ------
+    DataError
+        If the source cannot be read.
+    """
+    grid = source.georeference
+    first = Window(*(int(number) for number in window))
+    middle = min(step // 2, first.rows - 1), min(step // 2, first.columns - 1)
+    row, column, rows, columns = (
+        first.row + middle[0],
+        first.column + middle[1],
+        first.rows - middle[0],
+        first.columns - middle[1],
+    )
+    shape = samples(rows, step), samples(columns, step)
+    stored: NDArray | None = None
+    valid = np.zeros(shape, bool)
+    for part, down, across in pieces(Window(row, column, rows, columns), grid.rows, grid.columns, grid.periodic):
+        # Of a part that begins between two samples, the first one is the next.
+        skip_down, skip_across = -down % step, -across % step
+        if skip_down >= part.rows or skip_across >= part.columns:
+            continue
+        inner = Window(
+            part.row + skip_down, part.column + skip_across, part.rows - skip_down, part.columns - skip_across
+        )
+        read = sampled_inside(source, inner, step, kind, layer)
+        values, there = read if kind == "codes" else (read, np.isfinite(read))
+        if stored is None:
+            stored = np.full(shape, np.nan if kind == "read" else 0, values.dtype)
+        top, left = (down + skip_down) // step, (across + skip_across) // step
+        inside = slice(top, top + values.shape[0]), slice(left, left + values.shape[1])
+        stored[inside], valid[inside] = values, there
+    if stored is None:
+        stored = np.full(shape, np.nan, np.float32)
+    return stored if kind == "read" else Codes(stored, valid)
+
+
+def sampled_inside(source: Any, window: Window, step: int, kind: str = "read", layer: int = 0) -> Any:
+    """Read every so many cells of a window inside the raster, its first cell among them; see :func:`sampled`."""
+    if hasattr(source, "sampled"):
+        return source.sampled(window, step, kind, layer)
+    starts = range(window.row, window.row + window.rows, step)
+    lines = [getattr(source, kind)(Window(row, window.column, 1, window.columns)) for row in starts]
+    if kind == "read":
+        return np.concatenate([line[:, ::step] for line in lines])
+    return Codes(*(np.concatenate([line[place][:, ::step] for line in lines]) for place in (0, 1)))
+
+
 class FileSink(ABC):
     """A raster file that is being written; it gets its name when it is finished.
 

@@ -156,15 +156,15 @@ def open_sources(
     return mosaic(open_source(text, nodata=nodata, units=units, band=band) for text in texts)
 
 
-def open_layers(text: str | Path, prefer: str = "") -> Source:
+def open_layers(text: str | Path, prefer: str | Sequence[str] = "") -> Source:
     """Open a raster that may have several layers, which only NetCDF and Zarr have; see :func:`open_source`.
 
     Parameters
     ----------
     text : str or Path
         As in :func:`open_source`.
-    prefer : str
-        Variable to take where several are there and none is named.
+    prefer : str or sequence of str
+        Variable, or named band, to take where several are there and none is named; of several, the first that is there.
 
     Returns
     -------
@@ -175,6 +175,8 @@ def open_layers(text: str | Path, prefer: str = "") -> Source:
     kind = kind_of(path)
     if kind in SOURCES and SOURCES[kind].open is open_field:
         return open_field(path, variable, prefer=prefer, layers=True)
+    if kind == "gdal" and variable is None:
+        return GdalSource(path, prefer=(prefer,) if isinstance(prefer, str) else tuple(prefer))
     return open_source(text)
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from typing import Final
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -40,9 +43,12 @@ def slope_degrees(elevation: NDArray[np.floating], dy: Spacing, dx: Spacing) -> 
 
 
 def hillshade(
-    elevation: NDArray[np.floating], dy: float, dx: float, azimuth_deg: float = 315.0, altitude_deg: float = 45.0
+    elevation: NDArray[np.floating], dy: Spacing, dx: Spacing, azimuth_deg: float = 315.0, altitude_deg: float = 45.0
 ) -> NDArray[np.float64]:
-    """Brightness 0 to 1 under a sun in the north-west, (..., H, W); edges repeat their neighbours."""
+    """Brightness 0 to 1 under a sun in the north-west, (..., H, W); edges repeat their neighbours.
+
+    ``dy`` and ``dx`` are cell sizes in metres; an array of shape (H, 1) gives each row its own.
+    """
     padded = np.pad(np.asarray(elevation, np.float64), [(0, 0)] * (elevation.ndim - 2) + [(1, 1), (1, 1)], mode="edge")
     down, east = horn_gradient(padded, dy, dx)
     azimuth, altitude = np.deg2rad(azimuth_deg), np.deg2rad(altitude_deg)
@@ -50,6 +56,19 @@ def hillshade(
     sun_east, sun_north = np.sin(azimuth) * np.cos(altitude), np.cos(azimuth) * np.cos(altitude)
     light = (-east * sun_east + down * sun_north + np.sin(altitude)) / np.sqrt(1 + east**2 + down**2)
     return np.clip(light, 0, 1)
+
+
+#: How far light and shade change a colour.
+_DEPTH: Final = 0.62
+#: Brightness of flat ground.
+_FLAT: Final = math.sqrt(0.5)
+
+
+def lit(colours: NDArray[np.floating], light: NDArray[np.float64]) -> NDArray[np.float32]:
+    """Colours (H, W, 3), 0 to 1, under a :func:`hillshade`; flat ground, and what lies beside a void, keeps its own."""
+    change = (_DEPTH * (np.where(np.isfinite(light), light, _FLAT) / _FLAT - 1))[..., None].astype(np.float32)
+    rgb = np.asarray(colours, np.float32)
+    return np.where(change < 0, rgb * (1 + change), rgb + (1 - rgb) * np.minimum(change * 1.2, 1))
 
 
 def ssim_map(

@@ -7,7 +7,7 @@ import re
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,7 @@ _FACTORS: Final = (
     (re.compile(r"dm|decimet(er|re)s?", re.IGNORECASE), "0.1"),
     (re.compile(r"cm|centimet(er|re)s?", re.IGNORECASE), "0.01"),
 )
+_COLOUR: Final = re.compile("#[0-9a-fA-F]{6}")
 #: From here on a number is one end of float32, however few digits it is printed with.
 _ENDS: Final = 3.4028e38
 #: A number in a text, with the suffixes that NetCDF's own tools print for its type.
@@ -274,6 +275,51 @@ def _numbers(attrs: Mapping[str, Any], key: str, name: str, strict: bool = False
         elif isinstance(value, (int, float, np.integer, np.floating)):
             numbers.append(float(value))
     return numbers
+
+
+class Categories(NamedTuple):
+    """What codes of a raster stand for, as far as its file says it."""
+
+    codes: tuple[int, ...]
+    names: tuple[str, ...]
+    """Empty where the file has none."""
+    colours: tuple[str, ...]
+    """``#rrggbb``; empty where the file has none."""
+
+
+def categories_of(
+    attrs: Mapping[str, Any], names: Mapping[int, str] | None = None, colours: Mapping[int, str] | None = None
+) -> Categories | None:
+    """Read what codes stand for: CF's ``flag_values`` and ``flag_meanings``, with our ``flag_colors`` beside them.
+
+    Parameters
+    ----------
+    attrs : Mapping
+        Of the field, or tags of the band.
+    names, colours : Mapping, optional
+        Of codes, as a file has them besides; attributes go before them.
+
+    Returns
+    -------
+    Categories or None
+        None where nothing says that the numbers are codes.
+    """
+    names, colours = dict(names or {}), dict(colours or {})
+    codes = [int(number) for number in _numbers(attrs, "flag_values", "flag_values") if number == int(number)]
+    meanings, tints = (str(_scalar(attrs.get(key, ""))).split() for key in ("flag_meanings", "flag_colors"))
+    if codes and len(meanings) == len(codes):
+        names |= {code: word.replace("_", " ") for code, word in zip(codes, meanings, strict=True)}
+    if codes and len(tints) == len(codes):
+        colours |= {
+            code: tint for code, tint in zip(codes, tints, strict=True) if re.fullmatch("#[0-9a-fA-F]{6}", tint)
+        }
+    known = codes or sorted({*names, *colours})
+    if not known:
+        return None
+    known = list(dict.fromkeys(known))
+    return Categories(
+        tuple(known), tuple(names.get(code, "") for code in known), tuple(colours.get(code, "") for code in known)
+    )
 
 
 def unreadable(name: str, window: Window, error: BaseException) -> DataError:

@@ -25,7 +25,7 @@ _ROW_COLOURS: Final = {"rollout": "#08519c", "no_prior": "#6baed6", "true_prior"
 _OTHER_COLOURS: Final = ("#525252", "#e69f00", "#009e73", "#cc79a7", "#a6761d")
 _LINES: Final = ("-", "--", ":", "-.")
 
-_NODATA_COLOUR: Final = "#dcdcdc"
+NODATA_COLOUR: Final = "#dcdcdc"
 # Of Okabe and Ito (2008), distinct to colour-blind eyes; what did not change stays white so that change stands out.
 _CHANGE_COLOURS: Final = ("#ffffff", "#0072b2", "#cc79a7", "#e69f00", "#8c1515")
 _CHANGE_LABELS: Final = (
@@ -37,7 +37,7 @@ _CHANGE_LABELS: Final = (
 )
 
 
-def _indexed(values: NDArray[np.uint8], colours: Sequence[str], other: str = _NODATA_COLOUR) -> NDArray[np.float64]:
+def coloured(values: NDArray[np.uint8], colours: Sequence[str], other: str = NODATA_COLOUR) -> NDArray[np.float64]:
     """Colours (H, W, 3) of indices (H, W); ``other`` where an index has none."""
     from matplotlib.colors import to_rgb
 
@@ -66,7 +66,7 @@ def _draw(axes: Axes, image: NDArray[np.float64], extent: Extent | None, title: 
     axes.set_ylabel("latitude (°N)", fontsize=8)
 
 
-def _patches(names: Sequence[str], colours: Sequence[str], occurring: Sequence[int]) -> list[Patch]:
+def legend_patches(names: Sequence[str], colours: Sequence[str], occurring: Sequence[int]) -> list[Patch]:
     """Legend entries of the indices that occur; an index beyond the names is nodata."""
     from matplotlib.patches import Patch
 
@@ -74,7 +74,7 @@ def _patches(names: Sequence[str], colours: Sequence[str], occurring: Sequence[i
         Patch(facecolor=colours[i], edgecolor="0.4", lw=0.5, label=names[i]) for i in occurring if i < len(names)
     ]
     if any(i >= len(names) for i in occurring):
-        entries.append(Patch(facecolor=_NODATA_COLOUR, edgecolor="0.4", lw=0.5, label="no class"))
+        entries.append(Patch(facecolor=NODATA_COLOUR, edgecolor="0.4", lw=0.5, label="no class"))
     return entries
 
 
@@ -113,7 +113,7 @@ def class_maps(
     """
     columns = min(len(panels), 4 if len(panels) != 5 else 3)
     rows = -(-len(panels) // columns)
-    entries = _patches(names, colours, _occurring([values for _, values in panels]))
+    entries = legend_patches(names, colours, _occurring([values for _, values in panels]))
     edge, above = (0.75, 0.72) if extent is not None else (0.15, 0.35)
     width, height = _panel(panels[0][1], extent, 2.9, 4.0)
     figure_width = max((width + edge) * columns, 5.0)
@@ -124,7 +124,7 @@ def class_maps(
     figure.suptitle(title, fontsize=12)
     grid = figure.subplots(rows, columns, squeeze=False).ravel()
     for axes, (name, values) in zip(grid, panels, strict=False):
-        _draw(axes, _indexed(values, colours), extent, name)
+        _draw(axes, coloured(values, colours), extent, name)
     for axes in grid[len(panels) :]:
         axes.set_axis_off()
     even = -(-len(entries) // lines)
@@ -164,7 +164,7 @@ def rollout_figure(
     for axes, (name, values) in zip(
         grid[0], (("Anchor", anchor), ("Truth", truth), ("Model, rollout", prediction)), strict=True
     ):
-        _draw(axes, _indexed(values, colours), extent, name)
+        _draw(axes, coloured(values, colours), extent, name)
     changes = []
     for axes, (name, values) in zip(
         grid[1], (("Model, rollout", prediction), (baseline_name, persistence)), strict=False
@@ -174,10 +174,10 @@ def rollout_figure(
         merit, accuracy = scores["change"]["figure_of_merit"], scores["accuracy"]
         text = [f"accuracy {accuracy:.3f}"] if accuracy is not None else []
         text += [f"figure of merit {merit:.3f}"] if merit is not None else []
-        _draw(axes, _indexed(changes[-1], _CHANGE_COLOURS), extent, "\n".join((f"{name}: errors", ", ".join(text))))
+        _draw(axes, coloured(changes[-1], _CHANGE_COLOURS), extent, "\n".join((f"{name}: errors", ", ".join(text))))
     corner = grid[1, 2]
     corner.set_axis_off()
-    entries = _patches(names, colours, _occurring((anchor, truth, prediction)))
+    entries = legend_patches(names, colours, _occurring((anchor, truth, prediction)))
     classes = corner.legend(
         handles=entries,
         title="classes",
@@ -192,7 +192,7 @@ def rollout_figure(
     corner.add_artist(classes)
     below = 0.2 * (-(-len(entries) // 2) + 2)  # inches: its lines, title and a gap
     corner.legend(
-        handles=_patches(_CHANGE_LABELS, _CHANGE_COLOURS, [i for i in _occurring(changes) if i != NOT_COMPARED]),
+        handles=legend_patches(_CHANGE_LABELS, _CHANGE_COLOURS, [i for i in _occurring(changes) if i != NOT_COMPARED]),
         title="since the anchor",
         loc="upper left",
         bbox_to_anchor=(0, 1 - below / height),

@@ -20,7 +20,10 @@ from numpy.typing import NDArray
 from earthsr.backend import Model
 from earthsr.config import Workload
 from earthsr.errors import DataError
+from earthsr.evaluation.maps import Drawing, MapRequest, holds_codes
 from earthsr.evaluation.statistics import ErrorStatistics, patch_statistics
+from earthsr.geo.raster import Source
+from earthsr.geo.values import is_metres
 from earthsr.landuse.class_areas import AreaStatistics
 from earthsr.landuse.config import LandUseConfig
 from earthsr.landuse.dataset import LandUseDataset, LandUseOptions
@@ -355,6 +358,7 @@ class LandUseWorkload(Workload):
     name: ClassVar[str] = "landuse"
     title: ClassVar[str] = "land use"
     config: ClassVar[type[LandUseConfig]] = LandUseConfig
+    variables: ClassVar[tuple[str, ...]] = ("land_use", "LULC_states")
 
     def task(self, config: LandUseConfig) -> TileTask:
         """See the base class: the head of the network says which of the two."""
@@ -365,3 +369,14 @@ class LandUseWorkload(Workload):
         names = {"coarse_interpolation": "coarse_interpolation", "target": "field"}
         kept = {key: metadata[name] for key, name in names.items() if metadata.get(name)}
         return {"patch_size": tile_size_of(root), **kept}
+
+    def draws(self, source: Source) -> bool:
+        """See the base class: codes of classes, and fields in any unit but metres."""
+        units = source.georeference.units.strip()
+        return holds_codes(source) or bool(units and not is_metres(units))
+
+    def draw(self, source: Source, request: MapRequest) -> Drawing:
+        """See the base class."""
+        from earthsr.landuse.plot import draw_land
+
+        return draw_land(source, request)

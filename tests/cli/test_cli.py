@@ -13,7 +13,7 @@ from tests.conftest import CONFIGS, backend_parameters, call_cli, installed, run
 
 VERBS = [
     "train", "evaluate", "predict", "reconstruct", "parity", "bench", "sample", "sample dem", "config",
-    "config show", "info", "doctor",
+    "config show", "plot", "info", "doctor",
 ]  # fmt: skip
 
 

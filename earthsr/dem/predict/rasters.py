@@ -353,6 +353,7 @@ def _place(
 
 
 def _planned(models: list[Model], raster: Elevations, options: PredictOptions | None, bbox: Box | None) -> EnlargePlan:
+    raster.name_heights()
     plan = make_plan(models, raster, options, bbox)
     _warn_of_cells(models[0], raster)
     return plan
