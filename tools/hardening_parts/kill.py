@@ -145,7 +145,8 @@ def run(minutes: float, seed: int, only: str | None, keep: Path | None = None) -
                 references[verb.name] = _reference(verb, samples, Path(name) / "reference")
             folder = Path(name) / "case"
             folder.mkdir()
-            fault = _case(verb, samples, folder, references[verb.name], seed + number)
+            kills, fault = _case(verb, samples, folder, references[verb.name], seed + number)
+            tally.kills[verb.name] += kills
             tally.add(verb.name, seed + number, fault)
             if fault is not None and keep is not None:
                 shutil.copytree(folder, keep / f"{verb.name.replace(' ', '-')}-{seed + number}", symlinks=True)
@@ -164,8 +165,10 @@ def _reference(verb: Verb, samples: Path, folder: Path) -> tuple[float, dict[str
     return taken, contents
 
 
-def _case(verb: Verb, samples: Path, folder: Path, reference: tuple[float, dict[str, str]], seed: int) -> str | None:
-    """Kill a command once or more, look, and carry it on; says what is wrong."""
+def _case(
+    verb: Verb, samples: Path, folder: Path, reference: tuple[float, dict[str, str]], seed: int
+) -> tuple[int, str | None]:
+    """Kill a command once or more, look, and carry it on; says how often it died, and what is wrong."""
     chance = random.Random(seed)
     taken, whole = reference
     words = verb.words(samples)
@@ -173,23 +176,25 @@ def _case(verb: Verb, samples: Path, folder: Path, reference: tuple[float, dict[
     if old:
         _old_output(folder / verb.output)
     before = digests(folder)
+    kills = 0
     for kill in range(chance.choice((1, 1, 2, 3))):
         more = verb.again if kill or old else ()
         left = earthsr(*words, *more, cwd=folder, seconds=max(chance.uniform(0, 1.05) * taken, 0.01))
+        kills += left.timed_out
         if not left.timed_out and left.code:
-            return f"after {kill} kills: exit {left.code}: {left.error.strip()[-300:]}"
+            return kills, f"after {kill} kills: exit {left.code}: {left.error.strip()[-300:]}"
         if verb.single and digests(folder) not in (before, whole, *((({}),) if not old else ())):
-            return "what is there after a kill is neither the old nor the new"
+            return kills, "what is there after a kill is neither the old nor the new"
     done = earthsr(*words, *verb.again, cwd=folder, seconds=PATIENCE_S)
     if done.code:
-        return f"does not end well after a kill: exit {done.code}: {done.error.strip()[-300:]}"
+        return kills, f"does not end well after a kill: exit {done.code}: {done.error.strip()[-300:]}"
     after = digests(folder)
     differ = sorted(name for name in {*after, *whole} if after.get(name) != whole.get(name))
     if differ:
         lacking, more = ([name for name in differ if name not in held] for held in (after, whole))
-        return f"other contents than without a kill: {', '.join(differ)}; lacking {lacking}, more {more}"
+        return kills, f"other contents than without a kill: {', '.join(differ)}; lacking {lacking}, more {more}"
     hidden = sorted(str(path.relative_to(folder)) for path in folder.rglob(".*"))
-    return f"left behind: {', '.join(hidden[:3])}" if hidden else None
+    return kills, f"left behind: {', '.join(hidden[:3])}" if hidden else None
 
 
 def _old_output(path: Path) -> None:

@@ -46,6 +46,8 @@ class Tally:
 
     campaign: str
     tried: Counter[str] = field(default_factory=Counter)
+    kills: Counter[str] = field(default_factory=Counter)
+    """Of the cases that were killed, more than once some of them."""
     failures: dict[str, list[tuple[str, int, str]]] = field(default_factory=dict)
     """Each distinct failure; kind, seed and whole text of the cases that came to it."""
 
@@ -66,6 +68,7 @@ class Tally:
             "tried": total,
             "survived": total - failed,
             "kinds": dict(sorted(self.tried.items())),
+            **({"kills": dict(sorted(self.kills.items()))} if self.kills else {}),
             "failures": {fault: [list(case) for case in cases] for fault, cases in self.failures.items()},
         }
 
@@ -73,9 +76,10 @@ class Tally:
         """Lines for a terminal."""
         failed = Counter(kind for cases in self.failures.values() for kind, _, _ in cases)
         width = max(map(len, [*self.tried, "kind"]))
-        lines = [f"{'kind':<{width}}  tried  survived"]
+        lines = [f"{'kind':<{width}}  tried  survived" + "  kills" * bool(self.kills)]
         for kind, count in sorted(self.tried.items()):
-            lines.append(f"{kind:<{width}}  {count:>5}  {count - failed[kind]:>8}")
+            kills = f"  {self.kills[kind]:>5}" if self.kills else ""
+            lines.append(f"{kind:<{width}}  {count:>5}  {count - failed[kind]:>8}{kills}")
         total = sum(self.tried.values())
         lines.append(f"{'all':<{width}}  {total:>5}  {total - sum(failed.values()):>8}")
         for fault, cases in self.failures.items():
