@@ -9,7 +9,8 @@ linear filter: 7 x 7 coarse cells to the 25 fine cells of the middle one, least 
 as the test is (of a pair as ``--pair-degradation`` says). Scores are of blocks of 24 coarse cells, two cells away from
 every void and edge; intervals are of 95 %, by 1,000 bootstraps of these blocks.
 
-Writes ``scores.json`` and appends a line to ``scorings.jsonl``: how often a test was looked at, and with which models.
+Draws hillshades of bicubic interpolation, the first model and the truth. Writes ``scores.json``, and appends a line to
+``scorings.jsonl``: how often a test was looked at, and with which models.
 """
 
 from __future__ import annotations
@@ -34,9 +35,11 @@ from earthsr.dem.predict.ensemble import ensemble
 from earthsr.dem.prepare.pairs import align, read_padded
 from earthsr.dem.prepare.register import register_region
 from earthsr.errors import EarthsrError, InputError
+from earthsr.evaluation.figures import new_figure, save
 from earthsr.geo import Source, open_source
 from earthsr.geo.elevations import elevations
 from earthsr.geo.resample import interpolate
+from earthsr.geo.terrain import hillshade
 from earthsr.geo.voids import fill_voids
 from earthsr.store import make_folder, write_json
 
@@ -57,6 +60,16 @@ class Scene(NamedTuple):
 
     coarse: Field
     truth: Field
+    cell_m: tuple[float, float]
+    """North-south and east-west size of the fine cells, metres."""
+
+
+def cell_sizes(source: Source) -> tuple[float, float]:
+    """Size of the cells of a grid of latitude and longitude, at its middle, metres."""
+    grid = source.georeference
+    metres = np.pi * 6_371_008.8 / 180
+    middle = np.deg2rad(grid.north - grid.rows * grid.cell_y / 2)
+    return grid.cell_y * metres, grid.cell_x * metres * float(np.cos(middle))
 
 
 def whole(source: Source) -> Field:
@@ -66,10 +79,11 @@ def whole(source: Source) -> Field:
 
 def degraded(tile: str, degradation: Degradation) -> Scene:
     """Return the scene of a tile whose coarse cells a degradation makes."""
-    fine = whole(elevations(open_source(tile, units="m")))
+    source = elevations(open_source(tile, units="m"))
+    fine = whole(source)
     rows, columns = (size - size % SCALE for size in fine.shape)
     fine = fine[:rows, :columns]
-    return Scene(degradation.coarse(fine, SCALE), fine)
+    return Scene(degradation.coarse(fine, SCALE), fine, cell_sizes(source))
 
 
 def paired(name: str, coarse: str, tile: str) -> tuple[Scene, dict[str, Any]]:
@@ -83,7 +97,7 @@ def paired(name: str, coarse: str, tile: str) -> tuple[Scene, dict[str, Any]]:
     ends = rows.first + SCALE * rows.blocks - 1, columns.first + SCALE * columns.blocks - 1
     truth = read_padded(hr, rows.first, ends[0], columns.first, ends[1])
     truth[truth < SHORE_M] = np.nan
-    return Scene(values, truth), registration.to_dict()
+    return Scene(values, truth, cell_sizes(hr)), registration.to_dict()
 
 
 class LinearFilter:
@@ -92,7 +106,7 @@ class LinearFilter:
     def __init__(self, scenes: Sequence[Scene]) -> None:
         size = (2 * REACH + 1) ** 2
         normal, right = 1e-6 * np.eye(size), np.zeros((size, SCALE**2))
-        for coarse, truth in scenes:
+        for coarse, truth, _ in scenes:
             taps, middle = self._taps(coarse)
             height, width = coarse.shape
             fine = truth.reshape(height, SCALE, width, SCALE).transpose(0, 2, 1, 3).reshape(-1, SCALE**2) - middle
@@ -143,7 +157,7 @@ def blocks_of(field: Field, corners: Sequence[tuple[int, int]], scale: int = SCA
 
 def score(scene: Scene, methods: dict[str, Method], seed: int) -> dict[str, Any]:
     """Score every method on a scene: root mean squares, what they are below bicubic's, and the coarse grid's traces."""
-    coarse, truth = scene
+    coarse, truth = scene.coarse, scene.truth
     void = ~np.isfinite(coarse)
     near = ndimage.maximum_filter(np.pad(void, 1, constant_values=True), 2 * AWAY + 1)[1:-1, 1:-1]
     clear = np.isfinite(truth) & ~near.repeat(SCALE, axis=0).repeat(SCALE, axis=1)
@@ -179,6 +193,37 @@ def score(scene: Scene, methods: dict[str, Method], seed: int) -> dict[str, Any]
             "lattice": lattice,
         }
     return result
+
+
+def draw(scene: Scene, methods: dict[str, Method], title: str, path: Path) -> None:
+    """Draw hillshades of bicubic interpolation, a model and the truth, where a window without voids has most relief."""
+    side = min(280, *scene.truth.shape)
+    clear = np.isfinite(scene.truth)
+    corners = [
+        (row, column)
+        for row in range(0, scene.truth.shape[0] - side + 1, 4 * SCALE)
+        for column in range(0, scene.truth.shape[1] - side + 1, 4 * SCALE)
+        if clear[row : row + side, column : column + side].mean() > 0.98
+    ]
+    if not corners:
+        return
+    top, left = max(corners, key=lambda at: np.nanstd(scene.truth[at[0] : at[0] + side, at[1] : at[1] + side]))
+    window = (slice(top, top + side), slice(left, left + side))
+    filled = np.nan_to_num(fill_voids(scene.coarse[None, None].astype(np.float32))[0, 0].astype(np.float64))
+    panels = {name: method(filled)[window] for name, method in methods.items()}
+    truth = scene.truth[window]
+    figure = new_figure(4.2 * (len(panels) + 1), 4.4)
+    for axes, (name, field) in zip(
+        figure.subplots(1, len(panels) + 1), {**panels, "truth": truth}.items(), strict=True
+    ):
+        light = hillshade(np.nan_to_num(field, nan=float(np.nanmin(field))), *scene.cell_m)
+        axes.imshow(light, cmap="gray", vmin=0, vmax=1, aspect=scene.cell_m[0] / scene.cell_m[1])
+        rmse = float(np.sqrt(np.nanmean((field - truth) ** 2)))
+        axes.set_title(name if name == "truth" else f"{name}: RMSE {rmse:.1f} m", fontsize=10)
+        axes.set_xticks([])
+        axes.set_yticks([])
+    figure.suptitle(title, fontsize=10)
+    save(figure, path)
 
 
 def named(text: str, option: str) -> tuple[str, str]:
@@ -221,14 +266,18 @@ def run(words: argparse.Namespace) -> dict[str, Any]:
             **models,
         }
         row = report["scenes"][label] = score(scene, methods, words.seed)
+        shown = {name: methods[name] for name in ("bicubic", *list(models)[:1])}
+        draw(scene, shown, label, words.output / f"{label.replace(', ', '-').replace(':', '-')}.png")
         print(f"{label} ({row['blocks']} blocks, bicubic {row['bicubic']['rmse_m']:.2f} m)")
         for name in methods:
             own = row[name]
             low, high = own["interval_percent"]
-            curvature = own["lattice"]["model"]["curvature_ratio"]
+            gain = own["lattice"]["phase_filter_gain_percent"]
+            curvature = own["lattice"]["surfaces"]["model"]["curvature_ratio"]
             print(
                 f"  {name:24} {own['rmse_m']:8.2f} m {own['below_bicubic_percent']:6.1f} % ({low:.1f} to {high:.1f})"
-                + (f", curvature by phase 1 : {curvature:.2f}" if curvature else ""),
+                + (f", curvature by phase 1 : {curvature:.2f}" if curvature else "")
+                + (f", a phase filter gains {gain:.1f} %" if gain is not None else ""),
                 flush=True,
             )
     return report
