@@ -70,6 +70,7 @@ VERBS: tuple[Verb, ...] = (
         Verb(f"reconstruct {suffix}", lambda s, to=suffix: _reconstruct(s, f"o{to}"), f"o{suffix}", (), single=False)
         for suffix in (".zarr", ".nc", ".tif")
     ),
+    Verb("plot", lambda s: ("plot", s / "dem.tif", "o.png"), "o.png"),
     Verb("convert", lambda s: ("convert", s / "weights.pt", "o.safetensors"), "o.safetensors"),
     Verb("export", lambda s: ("export", s / "weights.safetensors", "o.onnx", *TORCH), "o.onnx"),
 )
