@@ -203,7 +203,12 @@ def _classes(source: Any, occurring: Sequence[int]) -> _Classes:
         names = dict(zip(categories.codes, categories.names, strict=True))
         colours = dict(zip(categories.codes, categories.colours, strict=True))
         if not any(categories.names):
-            _say(source, "the file has colours and no names of classes; the legend shows their codes")
+            of_table = {code: entry for entry in HILDA_PLUS.classes for code in entry.codes}
+            shown = [code for code in occurring if code in names]
+            if shown and all(code in of_table and colours[code] == of_table[code].colour for code in shown):
+                names |= {code: of_table[code].name for code in shown}  # the same codes in the same colours
+            else:
+                _say(source, "the file has colours and no names of classes; the legend shows their codes")
         codes = [code for code in occurring if code in names]
         unknown = [code for code in occurring if code not in names]
         if unknown:

@@ -326,6 +326,24 @@ def test_codes_that_nobody_explains_are_said_to_be_so(tmp_path):
     assert [entry["name"] for entry in shown["classes"]] == ["urban", "forest"]
 
 
+def test_colours_that_are_those_of_hilda_bring_its_names(tmp_path):
+    """A table of colours alone, as some archives have it."""
+    codes = np.array([[11, 40], [40, 77]], np.uint8).repeat(20, axis=0).repeat(20, axis=1)
+    own = {code: entry.colour for entry in HILDA_PLUS.classes for code in entry.codes}
+    for name, change in (("same", {}), ("other", {40: "#000001"})):
+        path = write_tif(tmp_path / f"{name}.tif", codes, units=None, nodata=255)
+        with rasterio.open(path, "r+") as file:
+            tints = {code: bytes.fromhex(colour[1:]) for code, colour in {**own, **change}.items()}
+            file.write_colormap(1, {code: (*tint, 255) for code, tint in tints.items()})
+        shown, heard = plotted(f"{name}.tif", cwd=tmp_path)
+        names = [entry["name"] for entry in shown["classes"]]
+        if name == "same":
+            assert (names, heard) == (["urban", "forest", "water"], "")
+        else:
+            assert names == ["code 11", "code 40", "code 77"]
+            assert "no names of classes" in heard
+
+
 def test_years_are_chosen_and_those_that_are_not_there_refused(store, tmp_path):
     shown, _ = plotted(store / "maps.zarr", "o.png", "--years", "1995,1990", cwd=tmp_path)
     assert shown["years"] == [1990, 1995]
