@@ -67,6 +67,8 @@ _SEA_SHARE: Final = 0.002
 _TINTS: Final = 1024
 _WHOLE: Final = 0.25
 _MOST_CONTOURS: Final = 300
+#: Least width of a row's cells, as they are shaded, over that of the widest.
+_SLIVER: Final = 0.2
 
 
 @dataclass(frozen=True)
@@ -211,7 +213,8 @@ def _shaded(
     colours, low, high, _ = scale
     dy, dx = cell_metres(grid)
     known = np.isfinite(values)
-    light = hillshade(values * np.float32(times), dy, dx)
+    # Near a pole, cells of a map of the globe are slivers whose least step would be a cliff.
+    light = hillshade(values * np.float32(times), dy, np.maximum(dx, _SLIVER * dx.max()))
     share = np.clip((np.where(known, values, low) - low) / (high - low), 0, 1)
     image = np.asarray(colours(share), np.float32)
     image[..., :3] = lit(image[..., :3], light)
@@ -275,9 +278,8 @@ def _single(part: _Part, request: MapRequest) -> Figure:
 
 def _titled(part: _Part, times: int, contours: float | None) -> str:
     words = [figure_text(part.view.facts())]
-    words.append("hillshade" + (f" of heights x {times}" if times > 1 else ""))
-    if contours is not None:
-        words.append(f"contours every {contours:g} m")
+    words += ["hillshade" + (f" of heights x {times}" if times > 1 else "")]
+    words += [] if contours is None else [f"contours every {contours:g} m"]
     return f"{part.name}\n{', '.join(words)}"
 
 
@@ -299,6 +301,8 @@ def _beside(raster: Any, request: MapRequest) -> Drawing:
     onto, how = brought_onto(second.values, second.view.grid, first.view.grid, other.name)
     if warped:
         how = f"{other.name} was brought from {crs_name(crs)} to {crs_name(grid.crs_wkt)}, {how}"
+    if max(first.view.step, second.view.step) > 1:
+        how += ", of the cells that are drawn"
     difference = np.subtract(first.values, onto, dtype=np.float32)
     _require_contours(first.values, request.contours)
     valid = difference[np.isfinite(difference)].astype(np.float64)
@@ -323,12 +327,17 @@ def _beside(raster: Any, request: MapRequest) -> Drawing:
     return Drawing("elevation", facts, figures)
 
 
+def _side(request: MapRequest) -> int:
+    """Pixels of the long side of one of three maps."""
+    return max(request.size // 2, 300)
+
+
 def _onto(raster: Any, request: MapRequest) -> Georeference:
     """Grid of what is drawn of the first raster, for another one to be warped onto."""
     grid = raster.georeference
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", EarthsrWarning)  # said once, when it is read
-        return Georeference.of(view_of(grid, window_of(grid, request.bbox), _FINER * request.size / 2).grid)
+        return Georeference.of(view_of(grid, window_of(grid, request.bbox), _FINER * _side(request)).grid)
 
 
 def _pair(raster: Any, other: Any, request: MapRequest) -> tuple[_Part, _Part]:
@@ -343,9 +352,7 @@ def _pair(raster: Any, other: Any, request: MapRequest) -> tuple[_Part, _Part]:
             f"{raster.name} and {other.name} do not overlap: {first} against {second} (west, south, east, north); "
             "give rasters of the same ground"
         )
-    bounds, turn = box
-    pixels = _FINER * request.size / 2
-    # Columns of a globe's window may begin beyond it, where a part's longitudes go on.
+    (bounds, turn), pixels = box, _FINER * _side(request)
     cut = inside(wanted, bounds)
     window = cut._replace(row=cut.row + start.row, column=cut.column + start.column)
     mine = view_of(ours, window, pixels)
@@ -360,16 +367,13 @@ def _three(
     first: _Part, second: _Part, difference: NDArray[np.float32], about: dict[str, Any], request: MapRequest
 ) -> Figure:
     grid = first.view.grid
-    width, height = map_inches(grid, max(request.size // 2, 300))
+    width, height = map_inches(grid, _side(request))
     row = height / width > 0.45
-    margin = 0.65
-    size = (3 * (width + margin), height + 2.0) if row else (width + 2.2, 3 * (height + margin) + 0.4)
+    size = (3 * (width + 0.65), height + 2.0) if row else (width + 2.2, 3 * (height + 0.65) + 0.4)
     figure = map_figure(*size)
     panels = figure.subplots(1, 3) if row else figure.subplots(3, 1)
-    both = np.concatenate([first.values[np.isfinite(first.values)], second.values[np.isfinite(second.values)]])
-    scale = _scale(both)
+    scale = _scale(np.concatenate([first.values.ravel(), second.values.ravel()]))
     dy, dx = cell_metres(grid)
-    # One light for both, by the ground of the finer one's picture.
     times = exaggeration(first.values, dy, float(dx.mean()))
     for axes, part in zip(panels[:2], (first, second), strict=True):
         bar = _draw(axes, part, scale, times, f"{part.name}\n{figure_text(part.view.facts())}", request.contours)

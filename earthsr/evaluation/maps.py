@@ -262,6 +262,11 @@ def shared_box(grid: Grid, other: Grid) -> tuple[Bounds, float] | None:
     None where they share nothing.
     """
     ours = grid.bounds
+    if grid.periodic or other.periodic:
+        # What goes round the globe has all longitudes, however it counts them.
+        across = ours if other.periodic else other.bounds
+        south, north = max(ours.south, other.bounds.south), min(ours.north, other.bounds.north)
+        return None if south >= north else (Bounds(across.west, south, across.east, north), 0.0)
     best: tuple[Bounds, float] | None = None
     for turn in (0.0, 360.0, -360.0) if grid.geographic else (0.0,):
         theirs = other.bounds
@@ -275,10 +280,12 @@ def shared_box(grid: Grid, other: Grid) -> tuple[Bounds, float] | None:
 
 
 def inside(grid: Grid, box: Bounds) -> Window:
-    """Cells of a grid that a box touches, none beyond its edges."""
+    """Cells of a grid that a box touches, none beyond its edges; columns go round the globe where it does."""
     slack = 1e-6
-    left = max(math.floor((box.west - grid.west) / grid.cell_x + slack), 0)
-    right = min(math.ceil((box.east - grid.west) / grid.cell_x - slack), grid.columns)
+    left = math.floor((box.west - grid.west) / grid.cell_x + slack)
+    right = math.ceil((box.east - grid.west) / grid.cell_x - slack)
+    if not grid.periodic:
+        left, right = max(left, 0), min(right, grid.columns)
     top = max(math.floor((grid.north - box.north) / grid.cell_y + slack), 0)
     bottom = min(math.ceil((grid.north - box.south) / grid.cell_y - slack), grid.rows)
     return Window(top, left, max(bottom - top, 1), max(right - left, 1))

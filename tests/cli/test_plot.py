@@ -229,15 +229,30 @@ def test_only_what_both_cover_is_compared(tmp_path):
     assert shown["difference"]["rmse"] == pytest.approx(5, abs=1e-3)
 
 
-def test_longitudes_may_count_otherwise(tmp_path):
+@pytest.mark.parametrize(
+    ("first", "second", "box", "bounds"),
+    [
+        ("from180.nc", "from0.nc", "", [-180, -90, 180, 90]),
+        ("from0.nc", "from180.nc", "", [0, -90, 360, 90]),
+        ("from180.nc", "from0.nc", "-20,10,40,50", [-20, 10, 40, 50]),
+        ("from180.nc", "from0.nc", "170,-20,-170,20", [170, -20, 190, 20]),
+        ("from180.nc", "part.nc", "", [170, -30, 190, 10]),
+        ("part.nc", "from180.nc", "", [170, -30, 190, 10]),
+        ("part.nc", "west.nc", "", [180, -30, 190, 10]),
+    ],
+)
+def test_longitudes_may_count_otherwise(tmp_path, first, second, box, bounds):
     values = hills(180, 360)
     write_nc(tmp_path / "from180.nc", values)
     write_nc(tmp_path / "from0.nc", np.roll(values, 180, axis=1), west=0.0)
-    box = ("--bbox", "-20,10,40,50")
-    shown, _ = plotted("from180.nc", "a.png", "--beside", "from0.nc", "--bbox=5,10,40,50", cwd=tmp_path)
+    both = np.concatenate([values, values], axis=1)
+    write_nc(tmp_path / "part.nc", both[80:120, 350:370], west=170.0, north=10.0)
+    write_nc(tmp_path / "west.nc", values[80:120, :30], north=10.0)
+    words = ("--bbox=" + box,) if box else ()
+    shown, _ = plotted(first, "a.png", "--beside", second, *words, cwd=tmp_path)
+    assert shown["bounds"] == bounds
     assert shown["difference"]["largest"] == 0
-    with_box, _ = plotted("from180.nc", "b.png", f"{box[0]}={box[1]}", cwd=tmp_path)
-    assert with_box["bounds"] == [-20, 10, 40, 50]
+    assert shown["difference"]["how"] == "cell by cell"
 
 
 def test_another_projection_is_brought_along(tmp_path):

@@ -378,9 +378,19 @@ def test_metres_that_are_assumed_are_written(weights, any_backend, tmp_path):
     assert "bare.tif: has no units; metres are assumed" in done.stderr
     with xarray.open_dataset(tmp_path / "o.nc") as dataset:
         assert dataset.elevation.attrs["units"] == "m"
+        assert dataset.elevation.attrs["standard_name"] == "height_above_mean_sea_level"
         assert "has no units, metres are assumed" in dataset.attrs["input_notes"]
+        assert "has no standard_name, height_above_mean_sea_level is assumed" in dataset.attrs["input_notes"]
     again = predict(weights, any_backend, tmp_path / "o.nc", tmp_path / "again.tif")
     assert "units" not in again.stderr
+    with rasterio.open(tmp_path / "again.tif") as file:
+        assert (file.units, file.tags(1)["standard_name"]) == (("m",), "height_above_mean_sea_level")
+        assert "standard_name" not in file.tags().get("input_notes", "")
+    ellipsoidal = write_tif(tmp_path / "wgs.tif", hills(), units="", vertical_datum="WGS 84 ellipsoid")
+    predict(weights, any_backend, ellipsoidal, tmp_path / "o.zarr")
+    with xarray.open_zarr(tmp_path / "o.zarr") as dataset:
+        assert dataset.elevation.attrs["standard_name"] == "height_above_reference_ellipsoid"
+        assert dataset.elevation.attrs["units"] == "m"
 
 
 def test_what_is_written_is_held_to_what_is_read(any_backend, tmp_path):
