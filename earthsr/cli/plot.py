@@ -70,10 +70,9 @@ def _years_of(text: str | None) -> list[int] | None:
 
 def _described(result: dict[str, Any]) -> str:
     """What was drawn, for people."""
-    rows, columns = result["cells"]
-    words = f"{result['output']}: {result['kind']}, {rows} x {columns} cells"
-    if result["cells_per_pixel"] > 1:
-        words += f", every {result['cells_per_pixel']} cells"
+    from earthsr.evaluation.maps import figure_text
+
+    words = f"{result['output']}: {result['kind']}, {figure_text(result)}"
     if result.get("years"):
         words += f", {len(result['years'])} years" if len(result["years"]) > 1 else f", {result['years'][0]}"
     if "units" in result and result["minimum"] is not None:

@@ -6,7 +6,6 @@ import math
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -22,6 +21,7 @@ from earthsr.evaluation.maps import (
     cell_metres,
     colour_bar,
     draw_map,
+    entitle,
     figure_text,
     inside,
     map_figure,
@@ -269,8 +269,8 @@ def _single(part: _Part, request: MapRequest) -> Figure:
     times = exaggeration(part.values, dy, float(dx.mean()))
     scale = _scale(part.values)
     axes = figure.subplots()
-    title = _titled(part, times, request.contours)
-    bar = _draw(axes, part, scale, times, title, request.contours)
+    entitle(figure, _titled(part, times, request.contours))
+    bar = _draw(axes, part, scale, times, "", request.contours)
     colour_bar(figure, bar, [axes], "elevation (m)", scale[3], below=wide)
     note_voids(figure, [part.values])
     return figure
@@ -393,7 +393,7 @@ def _three(
     )
     ends = "both" if float(valid.max()) > limit * 1.001 else "neither"
     light = "" if times == 1 else f"; hillshades of heights x {times}"
-    figure.suptitle(f"{Path(first.name).name} and {Path(second.name).name}: {about['how']}{light}", fontsize=9)
+    entitle(figure, f"{first.name} and {second.name}: {about['how']}{light}", 9)
     colour_bar(figure, bar, list(panels[:2]), "elevation (m)", scale[3], below=row)
     colour_bar(figure, image, [panels[2]], "difference (m)", ends, below=row)
     note_voids(figure, [first.values, second.values, difference])

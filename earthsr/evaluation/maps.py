@@ -6,6 +6,7 @@ What is drawn on them is the workloads' own.
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -33,6 +34,10 @@ SUFFIXES: Final = (".png", ".gif", ".mp4", ".csv")
 METRES_PER_DEGREE: Final = math.pi * 6_371_008.8 / 180
 #: Milliseconds that each picture of an animation stands, and the last one.
 _STANDS_MS, _ENDS_MS = 500, 1500
+#: Length of a colour bar over its width.
+_BAR: Final = 45
+#: Letters of a title on an inch.
+_LETTERS: Final = 13
 #: A degree of longitude gets no narrower than this share of one of latitude.
 _NARROWEST: Final = 0.05
 
@@ -222,13 +227,23 @@ def blank_voids(axes: Axes) -> None:
     axes.patch.set(hatch="////", edgecolor="0.8", linewidth=0)
 
 
+def entitle(figure: Figure, text: str, size: float = 10.0) -> None:
+    """Write a title above all maps, in as many lines as the figure's width asks for."""
+    letters = max(int(figure.get_size_inches()[0] * _LETTERS * 10 / size), 12)
+    lines = [part for line in text.splitlines() for part in textwrap.wrap(line, letters)]
+    figure.suptitle("\n".join(lines), fontsize=size)
+
+
 def colour_bar(
     figure: Figure, image: Any, axes: Sequence[Axes], label: str, extend: Any = "neither", below: bool = False
 ) -> None:
     """Draw the colour bar of some maps, beside or below them; ``extend`` says which of its ends go on."""
     place: Any = "bottom" if below else "right"
+    width, height = figure.get_size_inches()
+    # As thick as it takes for the bar to be as long as the figure, however narrow that is.
+    share = min(max((width / height if below else height / width) / _BAR, 0.05), 0.3)
     bar = figure.colorbar(
-        image, ax=axes, location=place, extend=extend, extendfrac=0.02, aspect=45, pad=0.02, fraction=0.06
+        image, ax=axes, location=place, extend=extend, extendfrac=0.02, aspect=_BAR, pad=0.02, fraction=share
     )
     bar.set_label(label, fontsize=9)
     bar.ax.tick_params(labelsize=8)
@@ -381,6 +396,5 @@ def _write_mp4(drawing: Drawing, path: Path) -> None:
 
 def figure_text(facts: Mapping[str, Any]) -> str:
     """What is shown, in a line for people."""
-    rows, columns = facts["cells"]
-    every = "" if facts["cells_per_pixel"] == 1 else f", every {facts['cells_per_pixel']} cells"
-    return f"{rows} x {columns} cells{every}"
+    (rows, columns), step = facts["cells"], facts["cells_per_pixel"]
+    return f"{rows} x {columns} cells" + (f", every {step} cells" if step > 1 else "")

@@ -20,6 +20,7 @@ from earthsr.evaluation.maps import (
     blank_voids,
     colour_bar,
     draw_map,
+    entitle,
     figure_text,
     holds_codes,
     map_figure,
@@ -308,7 +309,7 @@ def _class_figure(
     for axes in panels[len(maps) :]:
         axes.set_axis_off()
     _label_outside(panels, len(maps), columns)
-    figure.suptitle(f"{name}\n{figure_text(view.facts())}", fontsize=9.5)
+    entitle(figure, f"{name}\n{figure_text(view.facts())}", 9.5)
     place: Any = "outside lower center" if wide else "outside right center"
     figure.legend(handles=entries, loc=place, ncols=across if wide else 1, fontsize=9, frameon=False)
     return figure
@@ -357,7 +358,7 @@ def _field(
         _label_outside(panels, len(shown), shape[1])
         colour_bar(figure, image, panels, label)
         note_voids(figure, list(shown.values()))
-        figure.suptitle(f"{source.name}\n{figure_text(view.facts())}", fontsize=9.5)
+        entitle(figure, f"{source.name}\n{figure_text(view.facts())}", 9.5)
         return figure
 
     def figures() -> Iterator[Figure]:
