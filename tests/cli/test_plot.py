@@ -610,6 +610,35 @@ def test_a_failure_while_drawing_leaves_what_was_there(tmp_path, monkeypatch):
     assert (tmp_path / "alps.png").read_bytes() == b"mine"
 
 
+class Echo:
+    """A workload of somebody's own, which draws rasters of decibels."""
+
+    title, variables = "sound", ("loudness",)
+
+    def draws(self, source):
+        return source.georeference.units == "dB"
+
+    def draw(self, source, request):
+        from earthsr.evaluation.figures import new_figure
+        from earthsr.evaluation.maps import Drawing, view_of, window_of
+
+        grid = source.georeference
+        view = view_of(grid, window_of(grid, request.bbox), request.size)
+        return Drawing("sound", view.facts(), lambda: iter([new_figure(2, 2)]))
+
+
+def test_a_workload_of_ones_own_draws_its_rasters(tmp_path, monkeypatch):
+    import earthsr.api
+
+    write_tif(tmp_path / "loud.tif", hills(), units="dB")
+    write_tif(tmp_path / "alps.tif", hills())
+    monkeypatch.setattr(earthsr.api, "installed_workloads", lambda: {"echo": Echo()})
+    assert earthsr.plot(tmp_path / "loud.tif", tmp_path / "loud.png")["kind"] == "sound"
+    assert pixels(tmp_path / "loud.png").shape == (220, 220, 3)
+    with pytest.raises(InputError, match=r"alps\.tif: holds values in m.*sound"):
+        earthsr.plot(tmp_path / "alps.tif", tmp_path / "alps.png")
+
+
 # What is written says what it is
 
 
