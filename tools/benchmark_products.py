@@ -158,12 +158,14 @@ def blocks_of(field: Field, corners: Sequence[tuple[int, int]], scale: int = SCA
 def score(scene: Scene, methods: dict[str, Method], seed: int) -> dict[str, Any]:
     """Score every method on a scene: root mean squares, what they are below bicubic's, and the coarse grid's traces."""
     coarse, truth = scene.coarse, scene.truth
-    void = ~np.isfinite(coarse)
+    # A product over a steep shore has the sea's floor in its cells, which land cannot be told from.
+    height, width = coarse.shape
+    lacking = np.isnan(truth).reshape(height, SCALE, width, SCALE).any(axis=(1, 3))
+    void = ~np.isfinite(coarse) | lacking
     near = ndimage.maximum_filter(np.pad(void, 1, constant_values=True), 2 * AWAY + 1)[1:-1, 1:-1]
     clear = np.isfinite(truth) & ~near.repeat(SCALE, axis=0).repeat(SCALE, axis=1)
     filled = np.nan_to_num(fill_voids(coarse[None, None].astype(np.float32))[0, 0].astype(np.float64))
-    rows, columns = coarse.shape
-    corners = [(r, c) for r in range(0, rows - BLOCK + 1, BLOCK) for c in range(0, columns - BLOCK + 1, BLOCK)]
+    corners = [(r, c) for r in range(0, height - BLOCK + 1, BLOCK) for c in range(0, width - BLOCK + 1, BLOCK)]
     valid = blocks_of(clear.astype(np.float64), corners) > 0
     some = valid.mean(axis=(1, 2)) > 0.2
     corners, valid = [corner for corner, use in zip(corners, some, strict=True) if use], valid[some]

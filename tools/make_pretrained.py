@@ -192,11 +192,13 @@ def require_no_paths(values: Any, where: str) -> None:
 
 
 def averaged(run: Path) -> WeightsFile:
-    """Mean of the weights of a run's checkpoints, with the record of the last one."""
+    """Mean of the weights of a run's newest checkpoints, with the record of the last one."""
     folder = RunFolder(run)
-    checkpoints = [folder.folder(step) for step in folder.steps()]
+    checkpoints = [folder.folder(step) for step in folder.steps()[-AVERAGED:]]
     mean = average_weights(checkpoints)
-    return replace(mean, metadata={**read_weights(checkpoints[-1]).metadata, "averaged": len(checkpoints)})
+    return replace(
+        mean, metadata={**read_weights(resolve_checkpoint(checkpoints[-1])).metadata, "averaged": len(checkpoints)}
+    )
 
 
 def pack(name: str, run: Path, target: Path) -> tuple[Path, Path]:
