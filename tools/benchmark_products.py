@@ -219,6 +219,7 @@ def draw(scene: Scene, methods: dict[str, Method], title: str, path: Path) -> No
         figure.subplots(1, len(panels) + 1), {**panels, "truth": truth}.items(), strict=True
     ):
         light = hillshade(np.nan_to_num(field, nan=float(np.nanmin(field))), *scene.cell_m)
+        light = np.where(ndimage.maximum_filter(np.isnan(field), 3), np.nan, light)
         axes.imshow(light, cmap="gray", vmin=0, vmax=1, aspect=scene.cell_m[0] / scene.cell_m[1])
         rmse = float(np.sqrt(np.nanmean((field - truth) ** 2)))
         axes.set_title(name if name == "truth" else f"{name}: RMSE {rmse:.1f} m", fontsize=10)
