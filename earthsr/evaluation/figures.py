@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthsr.geo.terrain import hillshade, slope_degrees
-from earthsr.store import atomic_file
+from earthsr.store import atomic_file, remove_leftovers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,8 +34,9 @@ def new_figure(width: float, height: float, gap: float = 0.02) -> Figure:
 
 
 def save(figure: Figure, path: str | Path) -> Path:
-    """Write a figure as PNG, atomically."""
+    """Write a figure as PNG, atomically; what a killed process left of it goes."""
     path = Path(path)
+    remove_leftovers(path.parent, path.name)
     with atomic_file(path) as temporary:
         figure.savefig(temporary, format="png", dpi=DPI)
     return path

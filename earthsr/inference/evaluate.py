@@ -11,7 +11,7 @@ from earthsr.backend import Model
 from earthsr.config import Config
 from earthsr.evaluation.figures import loss_curves, save
 from earthsr.evaluation.report import Columns, write_report
-from earthsr.store import make_folder, write_json
+from earthsr.store import owned, remove_leftovers, write_json
 from earthsr.tasks import Task, task_for
 
 
@@ -56,24 +56,27 @@ def evaluate_split(model: Model, config: Config, split: str, output: Path) -> Ev
     ------
     DataError
         If the split is missing or damaged; nothing is written then.
+    InputError
+        If another process writes into the folder.
     """
     task = task_for(config)
-    findings = task.findings(model, split)
-    metrics = {**findings.metrics, "provenance": findings.provenance}
-    make_folder(output)
-    pictures, more_tables = findings.draw(output / "figures")
-    curves = _run_curves(task, model, output / "figures" / "loss.png")
-    if curves is not None:
-        pictures = [*pictures, (curves, findings.curves)]
-    write_json(output / "metrics.json", metrics)
-    report = write_report(
-        output / "report.html",
-        findings.title,
-        findings.headline,
-        [*findings.tables, *more_tables],
-        pictures,
-        {**findings.provenance, **(findings.protocol or {})},
-    )
+    with owned(output, inside=True):
+        findings = task.findings(model, split)
+        metrics = {**findings.metrics, "provenance": findings.provenance}
+        remove_leftovers(output / "figures")
+        pictures, more_tables = findings.draw(output / "figures")
+        curves = _run_curves(task, model, output / "figures" / "loss.png")
+        if curves is not None:
+            pictures = [*pictures, (curves, findings.curves)]
+        write_json(output / "metrics.json", metrics)
+        report = write_report(
+            output / "report.html",
+            findings.title,
+            findings.headline,
+            [*findings.tables, *more_tables],
+            pictures,
+            {**findings.provenance, **(findings.protocol or {})},
+        )
     figures = [path for path, _ in pictures]
     return Evaluation(metrics, output, figures, report, findings.headline, findings.columns)
 

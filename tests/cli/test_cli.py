@@ -9,6 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
+from earthsr.store import owned
 from tests.conftest import CONFIGS, backend_parameters, call_cli, installed, run_cli
 
 VERBS = [
@@ -192,3 +193,24 @@ def test_every_backend_evaluates_a_run(trained, tmp_path, backend_name):
     best = json.loads(call_cli("info", trained, "--json", check=0).stdout)
     assert best["progress"]["best_score"] > 0
     assert metrics["scores"]["model"]["rmse"] < metrics["scores"]["bicubic"]["rmse"]
+
+
+@pytest.mark.slow
+def test_an_evaluation_keeps_others_out_and_clears_what_killed_ones_left(trained, tmp_path, any_backend):
+    words = ("evaluate", trained, "--backend", any_backend, "--output", tmp_path)
+    with owned(tmp_path, inside=True):
+        done = call_cli(*words)
+        assert done.returncode == 2
+        assert str(tmp_path) in done.stderr
+        assert not (tmp_path / "report.html").exists()
+    (tmp_path / "figures").mkdir()
+    # Names that a process of this machine would write to, which has ended.
+    code = "import sys; from pathlib import Path; from earthsr.store.whole import part_name\n"
+    code += (
+        "for word in sys.argv[1:]: path = Path(word); path.with_name(part_name(path) + path.suffix).write_text('half')"
+    )
+    unfinished = (tmp_path / "metrics.json", tmp_path / "report.html", tmp_path / "figures" / "patch-00001.png")
+    subprocess.run([sys.executable, "-c", code, *map(str, unfinished)], check=True)
+    assert len([path for path in tmp_path.rglob(".*") if path.is_file()]) == 3
+    call_cli(*words, check=0)
+    assert not [path for path in tmp_path.rglob(".*") if path.is_file()]

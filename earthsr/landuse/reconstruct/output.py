@@ -104,6 +104,7 @@ def finish(
     }
     maps.finish({**_described(plan), "provenance": provenance})
     make_folder(work.report)
+    remove_leftovers(work.report)
     write_json(work.report / "reconstruct.json", report)
     _write_page(plan, maps, report, years, work.report)
     _put(plan, maps, work, overwrite)
