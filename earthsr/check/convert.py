@@ -87,7 +87,7 @@ def mindearth_spec(weights: Mapping[str, np.ndarray], scale: int = 5) -> DemSRNe
 
 
 def _is_mindearth(spec: NetworkSpec) -> bool:
-    return isinstance(spec, DemSRNetSpec) and spec == mindearth_spec(
+    return spec.kind == DemSRNetSpec.kind and spec == mindearth_spec(
         {p.name: np.empty(p.shape, np.bool_) for p in spec.parameters}, spec.scale
     )
 
