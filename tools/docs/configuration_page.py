@@ -120,6 +120,8 @@ def _type(annotation: Any, bounds: str = "") -> str:
         return " or ".join(_type(member, "" if member is NoneType else bounds) for member in inner)
     if origin is list:
         text = f"list of {_type(inner[0])}"
+    elif origin is tuple:
+        text = f"list of {len(inner)}: {', '.join(_type(member) for member in inner)}"
     else:
         text = {int: "integer", float: "number", str: "text", bool: "`true` or `false`", NoneType: "`null`"}[annotation]
     return f"{text}, {plain(bounds)}" if bounds else text
