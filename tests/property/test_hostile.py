@@ -64,5 +64,7 @@ def test_equal_failures_are_counted_as_one():
     tally.add("dem.tif info", 10, None)
     values = tally.to_dict()
     assert (values["tried"], values["survived"]) == (3, 1)
-    assert list(values["failures"].values()) == [[["dem.tif info", 3], ["dem.tif info", 9]]]
+    (cases,) = values["failures"].values()
+    assert [(kind, seed) for kind, seed, _ in cases] == [("dem.tif info", 3), ("dem.tif info", 9)]
+    assert cases[0][2] == "error: /tmp/x1/a.tif at 77", "the text of each is there, as it was"
     assert "2 x dem.tif" in tally.table()
