@@ -228,7 +228,7 @@ class SampleSet(ABC):
         return {"source": self.source} if self._file is None else self._file.about()
 
 
-class Redraw(Protocol):
+class PatchDraw(Protocol):
     """Makes patches anew by chance, each time that they are seen."""
 
     @property
@@ -257,7 +257,7 @@ class Dataset(SampleSet):
     shift : bool
         Coarse cells that lie elsewhere on the same terrain; for coarse cells that are block means of the truth.
     redraw : callable, optional
-        Makes patches anew by random numbers, before they are augmented: see :class:`Redraw`.
+        Makes patches anew by random numbers, before they are augmented: see :class:`PatchDraw`.
     by_relief : bool
         Weigh every sample by one over its relief.
     seed : int
@@ -283,7 +283,7 @@ class Dataset(SampleSet):
         *,
         augment: bool = False,
         shift: bool = False,
-        redraw: Redraw | None = None,
+        redraw: PatchDraw | None = None,
         by_relief: bool = False,
         seed: int = 0,
         prefetch: int = 4,

@@ -59,12 +59,12 @@ def test_what_a_campaign_takes_for_a_failure(outcome, fault):
 
 def test_equal_failures_are_counted_as_one():
     tally = Tally("fuzz")
-    tally.add("dem.tif info", 3, "error: /tmp/x1/a.tif at 77")
-    tally.add("dem.tif info", 9, "error: /tmp/x2/a.tif at 5")
+    tally.add("dem.tif info", 3, "error: /data/x1/a.tif at 77")
+    tally.add("dem.tif info", 9, "error: /data/x2/a.tif at 5")
     tally.add("dem.tif info", 10, None)
     values = tally.to_dict()
     assert (values["tried"], values["survived"]) == (3, 1)
     (cases,) = values["failures"].values()
     assert [(kind, seed) for kind, seed, _ in cases] == [("dem.tif info", 3), ("dem.tif info", 9)]
-    assert cases[0][2] == "error: /tmp/x1/a.tif at 77", "the text of each is there, as it was"
+    assert cases[0][2] == "error: /data/x1/a.tif at 77", "the text of each is there, as it was"
     assert "2 x dem.tif" in tally.table()

@@ -38,7 +38,7 @@ _LEAST_CELLS: Final = 1000
 
 
 class _Piece(NamedTuple):
-    """Terrain and product, metres, less the mean of each block: what weights that add up to 1 leave out."""
+    """Terrain and product over some blocks, metres."""
 
     fine: NDArray[np.float64]
     """(h * scale + 2 * reach, w * scale + 2 * reach), NaN for voids."""
