@@ -4,10 +4,12 @@
     python tools/benchmark_products.py --output DIR --fit TILE… --pair NAME=COARSE,TILE --model M=RUN
 
 ``--degradation`` makes coarse cells of the ``--test`` tiles; a ``--pair`` has them from a product, which is registered
-first and scored on land alone. Rivals are bicubic and cubic spline interpolation, the surface that keeps means, and the
-linear filter: 7 x 7 coarse cells to the 25 fine cells of the middle one, least squares on the ``--fit`` tiles, degraded
-as the test is (of a pair as ``--pair-degradation`` says). Scores are of blocks of 24 coarse cells, two cells away from
-every void and edge; intervals are of 95 %, by 1,000 bootstraps of these blocks.
+first and scored on land alone. Rivals are interpolations (nearest to cubic spline), the back-projected surface that
+keeps means, and the linear filter: 7 x 7 coarse cells to the 25 fine cells of the middle one, least squares on the
+``--fit`` tiles, degraded as the test is (of a pair as ``--pair-degradation`` says). Scores are of blocks of 24 coarse
+cells, two cells away from every void and edge; intervals are of 95 %, by 1,000 bootstraps of these blocks. Runs of one
+model that differ in their seed are scored as one (``M=RUN,RUN``): its score is the mean of theirs, its interval draws
+seeds as it draws blocks.
 
 Draws hillshades of bicubic interpolation, the first model and the truth. Writes ``scores.json``, and appends a line to
 ``scorings.jsonl``: how often a test was looked at, and with which models.
@@ -20,6 +22,7 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -155,8 +158,11 @@ def blocks_of(field: Field, corners: Sequence[tuple[int, int]], scale: int = SCA
     )
 
 
-def score(scene: Scene, methods: dict[str, Method], seed: int) -> dict[str, Any]:
-    """Score every method on a scene: root mean squares, what they are below bicubic's, and the coarse grid's traces."""
+def score(scene: Scene, methods: dict[str, list[Method]], seed: int) -> dict[str, Any]:
+    """Score every method, each with one or more seeds, on a scene.
+
+    Root mean squares, what they are below bicubic's, and the coarse grid's traces (those of the first seed).
+    """
     coarse, truth = scene.coarse, scene.truth
     # A product over a steep shore has the sea's floor in its cells, which land cannot be told from.
     height, width = coarse.shape
@@ -172,26 +178,32 @@ def score(scene: Scene, methods: dict[str, Method], seed: int) -> dict[str, Any]
     if not corners:
         raise InputError("no block of a scene has land in a fifth of its cells: take another tile")
     target = np.nan_to_num(blocks_of(truth, corners))
-    fields = {name: blocks_of(np.nan_to_num(method(filled)), corners) for name, method in methods.items()}
-    squares = {name: np.where(valid, (field - target) ** 2, 0).sum(axis=(1, 2)) for name, field in fields.items()}
     cells = valid.sum(axis=(1, 2))
-    picks = np.random.default_rng(seed).integers(0, len(corners), (1000, len(corners)))
+    draws = np.random.default_rng(seed)
+    picks = draws.integers(0, len(corners), (1000, len(corners)))
     result: dict[str, Any] = {"blocks": len(corners), "cells": int(cells.sum())}
-    for name, square in squares.items():
-
-        def below(pick: NDArray[np.int64], square: NDArray[np.float64] = square) -> NDArray[np.float64]:
-            ratio = square[pick].sum(axis=-1) / squares["bicubic"][pick].sum(axis=-1)
-            return 100 * (1 - np.sqrt(ratio))
-
-        low, high = np.percentile(below(picks), [2.5, 97.5])
+    reference = np.zeros(0)
+    for name, members in methods.items():
+        squares, first = np.zeros((len(members), len(corners))), np.zeros(0)
+        for place, member in enumerate(members):
+            field = blocks_of(np.nan_to_num(member(filled)), corners)
+            squares[place] = np.where(valid, (field - target) ** 2, 0).sum(axis=(1, 2))
+            first = field if place == 0 else first
+        # Bicubic comes first, and is what the others are below.
+        reference = squares[0] if name == "bicubic" else reference
+        below = 100 * (1 - np.sqrt(squares.sum(axis=1) / reference.sum()))
+        runs = draws.integers(0, len(members), (len(picks), len(members)))
+        ratios = squares[runs[:, :, None], picks[:, None, :]].sum(axis=2) / reference[picks].sum(axis=1)[:, None]
+        low, high = np.percentile(100 * (1 - np.sqrt(ratios)).mean(axis=1), [2.5, 97.5])
         lattice = lattice_of(
-            {"model": fields[name][:, None]}, target[:, None], valid[:, None].astype(np.uint8),
+            {"model": first[:, None]}, target[:, None], valid[:, None].astype(np.uint8),
             np.arange(len(corners)), scale=SCALE, border=0,
         ).to_dict()  # fmt: skip
         result[name] = {
-            "rmse_m": float(np.sqrt(square.sum() / cells.sum())),
-            "below_bicubic_percent": float(below(np.arange(len(corners)))),
+            "rmse_m": float(np.sqrt(squares.sum(axis=1) / cells.sum()).mean()),
+            "below_bicubic_percent": float(below.mean()),
             "interval_percent": [float(low), float(high)],
+            "seeds_percent": [float(value) for value in below],
             "lattice": lattice,
         }
     return result
@@ -238,13 +250,13 @@ def named(text: str, option: str) -> tuple[str, str]:
 
 def run(words: argparse.Namespace) -> dict[str, Any]:
     """Score all scenes with all methods."""
-    models = {}
+    models: dict[str, list[Method]] = {}
     for text in words.model:
-        name, checkpoint = named(text, "--model")
-        model = from_pretrained(checkpoint, backend=words.backend)
-        models[name] = network(model, False)
+        name, checkpoints = named(text, "--model")
+        runs = [from_pretrained(checkpoint, backend=words.backend) for checkpoint in checkpoints.split(",")]
+        models[name] = [network(model, False) for model in runs]
         if words.symmetries:
-            models[f"{name}, symmetries"] = network(model, True)
+            models[f"{name}, symmetries"] = [network(model, True) for model in runs]
     scenes: dict[str, tuple[Scene, str]] = {}
     report: dict[str, Any] = {"scenes": {}, "registration": {}}
     for text in words.test:
@@ -261,15 +273,17 @@ def run(words: argparse.Namespace) -> dict[str, Any]:
         if degradation not in filters:
             parsed = Degradation.parse(degradation, SCALE)
             filters[degradation] = LinearFilter([degraded(tile, parsed) for tile in words.fit])
-        methods: dict[str, Method] = {
-            "bicubic": lambda coarse: interpolate(coarse, SCALE, "bicubic"),
-            "spline": spline,
-            "keeps means": lambda coarse: interpolate(coarse, SCALE, "mean_preserving"),
-            "linear filter": filters[degradation],
+        methods: dict[str, list[Method]] = {
+            "bicubic": [partial(interpolate, scale=SCALE, method="bicubic")],
+            "nearest": [partial(interpolate, scale=SCALE, method="nearest")],
+            "bilinear": [partial(interpolate, scale=SCALE, method="bilinear")],
+            "spline": [spline],
+            "keeps means": [partial(interpolate, scale=SCALE, method="mean_preserving")],
+            "linear filter": [filters[degradation]],
             **models,
         }
         row = report["scenes"][label] = score(scene, methods, words.seed)
-        shown = {name: methods[name] for name in ("bicubic", *list(models)[:1])}
+        shown = {name: methods[name][0] for name in ("bicubic", *list(models)[:1])}
         draw(scene, shown, label, words.output / f"{label.replace(', ', '-').replace(':', '-')}.png")
         print(f"{label} ({row['blocks']} blocks, bicubic {row['bicubic']['rmse_m']:.2f} m)")
         for name in methods:
@@ -279,6 +293,11 @@ def run(words: argparse.Namespace) -> dict[str, Any]:
             curvature = own["lattice"]["surfaces"]["model"]["curvature_ratio"]
             print(
                 f"  {name:24} {own['rmse_m']:8.2f} m {own['below_bicubic_percent']:6.1f} % ({low:.1f} to {high:.1f})"
+                + (
+                    f", seeds {', '.join(f'{value:.1f}' for value in own['seeds_percent'])}"
+                    if len(methods[name]) > 1
+                    else ""
+                )
                 + (f", curvature by phase 1 : {curvature:.2f}" if curvature else "")
                 + (f", a phase filter gains {gain:.1f} %" if gain is not None else ""),
                 flush=True,
@@ -298,7 +317,7 @@ def main() -> int:
     parser.add_argument(
         "--pair-degradation", default="bell:1.8x2.1", help="what the linear filter of pairs is fitted to"
     )
-    parser.add_argument("--model", nargs="+", default=[], metavar="NAME=CHECKPOINT")
+    parser.add_argument("--model", nargs="+", default=[], metavar="NAME=CHECKPOINT[,CHECKPOINT…]")
     parser.add_argument("--symmetries", action="store_true", help="score each model's mean over the symmetries too")
     parser.add_argument("--backend", default="torch")
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap")

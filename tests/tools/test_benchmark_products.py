@@ -38,7 +38,7 @@ def test_models_and_rivals_are_scored_with_intervals_and_scorings_are_counted(ti
     assert done.returncode == 0, done.stderr
     scores = json.loads((tmp_path / "scores.json").read_text())["scenes"]["made, bell:1.8"]
     assert scores["bicubic"]["below_bicubic_percent"] == 0
-    for name in ("spline", "keeps means", "linear filter", "demo"):
+    for name in ("nearest", "bilinear", "spline", "keeps means", "linear filter", "demo"):
         low, high = scores[name]["interval_percent"]
         assert low < scores[name]["below_bicubic_percent"] < high
     # What was fitted to the very degradation leaves nothing for a filter behind it; interpolation does.
@@ -46,9 +46,13 @@ def test_models_and_rivals_are_scored_with_intervals_and_scorings_are_counted(ti
     assert scores["linear filter"]["lattice"]["phase_filter_gain_percent"] < 2
     assert scores["bicubic"]["lattice"]["phase_filter_gain_percent"] > 10
     assert (tmp_path / "made-bell-1.8.png").read_bytes().startswith(b"\x89PNG")
-    assert run(*words).returncode == 0
+    twice = run(*words, "--model", "demo=demo-dem,demo-dem")
+    assert twice.returncode == 0, twice.stderr
+    seeds = json.loads((tmp_path / "scores.json").read_text())["scenes"]["made, bell:1.8"]["demo"]
+    assert seeds["seeds_percent"] == [scores["demo"]["below_bicubic_percent"]] * 2
+    assert seeds["rmse_m"] == pytest.approx(scores["demo"]["rmse_m"], rel=1e-12)
     lines = [json.loads(line) for line in (tmp_path / "scorings.jsonl").read_text().splitlines()]
-    assert [line["models"] for line in lines] == [["demo=demo-dem"], []]
+    assert [line["models"] for line in lines] == [["demo=demo-dem"], ["demo=demo-dem,demo-dem"]]
 
 
 @pytest.mark.slow
