@@ -170,13 +170,14 @@ def run_fold(protocol: Protocol, path: Path, options: argparse.Namespace) -> Non
     times = {name: json.loads((output / f"{name}.json").read_text(encoding="utf-8")) for name in names}
     write_json(output / "training.json", times)
     models = [f"{name}=" + ",".join(str(output / f"{name}-{seed}") for seed in own) for name, own in seeds.items()]
+    tests = [f"{name}={tile(land, source)}" for name, source in fold.tests.items()]
+    pairs = [f"{name}={tile(products, lr)},{tile(land, hr)}" for name, (lr, hr) in fold.pairs.items()]
     call(
         *(TOOLS / "benchmark_products.py", "--output", output / "scores", "--backend", options.backend),
-        *("--fit", *(tile(land, name) for name in learnt)),
-        *("--test", *(f"{name}={tile(land, source)}" for name, source in fold.tests.items())),
+        *("--fit", *(tile(land, name) for name in learnt), *(("--test", *tests) if tests else ())),
         *(word for degradation in protocol.degradations for word in ("--degradation", degradation)),
-        *("--pair", *(f"{name}={tile(products, lr)},{tile(land, hr)}" for name, (lr, hr) in fold.pairs.items())),
-        *("--pair-degradation", "bell:1.77x2.67", "--symmetries", "--model", *models),
+        *(("--pair", *pairs, "--pair-degradation", "bell:1.77x2.67") if pairs else ()),
+        *("--symmetries", "--model", *models),
     )
 
 
