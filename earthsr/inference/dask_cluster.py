@@ -21,7 +21,7 @@ from typing import Any, Final, NamedTuple, Self
 
 from earthsr.errors import InputError, WorkError, install_hint
 from earthsr.inference.journal import Faults, Guard, Journal, Key, Sums, Written
-from earthsr.inference.scheduler import Frontier, Piece, Pieces, Place, Recipe, Stages, WorkTimes, progress_bar
+from earthsr.inference.pieces import Frontier, Piece, Pieces, Place, Recipe, Stages, WorkTimes, progress_bar
 
 _logger = logging.getLogger("earthsr")
 
@@ -208,7 +208,7 @@ class DaskScheduler:
     def run(
         self, recipe: Recipe, pieces: Pieces, journal: Journal, *, stages: Stages | None = None, label: str = ""
     ) -> WorkTimes:
-        """Do the pieces that are not done yet (see :class:`earthsr.inference.scheduler.Scheduler`)."""
+        """Do the pieces that are not done yet (see :class:`earthsr.inference.pieces.Scheduler`)."""
         from distributed import CancelledError, wait
 
         frontier, times, began = Frontier(pieces, journal), WorkTimes(), time.perf_counter()

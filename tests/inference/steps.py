@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from earthsr.inference.journal import Journal, Key, Written
-from earthsr.inference.scheduler import Piece
+from earthsr.inference.pieces import Piece
 
 STEPS, CELLS = 6, 4
 

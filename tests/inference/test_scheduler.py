@@ -8,7 +8,8 @@ import pytest
 
 from earthsr.errors import DataError, InputError
 from earthsr.inference.journal import Guard, Key
-from earthsr.inference.scheduler import LocalScheduler, Place, make_scheduler
+from earthsr.inference.pieces import Place
+from earthsr.inference.scheduler import LocalScheduler, make_scheduler
 from tests.inference.steps import STEPS, Sums, expected, journal_of, key_of, made, pieces
 
 
