@@ -13,7 +13,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from earthsr.geo.crs import parse_crs
 from earthsr.geo.grid import Grid
-from earthsr.geo.raster import Georeference
+from earthsr.geo.raster import SOURCE_BAND, Georeference
 
 #: Name of the variable that holds the CRS; the attribute ``grid_mapping`` of values names it.
 CRS_VARIABLE: Final = "crs"
@@ -133,7 +133,9 @@ def value_attributes(georeference: Georeference, band: str, first: bool) -> dict
         attributes.pop("standard_name", None)
         attributes["long_name"] = band
     attributes.setdefault("long_name", band)
-    if georeference.units:
+    if band == SOURCE_BAND:
+        attributes["units"] = "1"
+    elif georeference.units:
         attributes["units"] = georeference.units
     if georeference.crs_wkt:
         attributes["grid_mapping"] = CRS_VARIABLE

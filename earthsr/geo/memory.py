@@ -18,7 +18,7 @@ from earthsr.geo.cf import axes_of, grid_mapping_name, regular_axis, years_of
 from earthsr.geo.cf_write import CRS_VARIABLE, axis_attributes, axis_names, crs_attributes
 from earthsr.geo.fields import FieldSource, field_source
 from earthsr.geo.grid import Grid, Window
-from earthsr.geo.raster import Codes, Georeference
+from earthsr.geo.raster import SOURCE_BAND, Codes, Georeference
 from earthsr.geo.values import Packing, Voids, packing_of, voids_of
 
 
@@ -204,7 +204,9 @@ def to_dataarray(
         value_attributes["crs"] = like.attrs["crs"]
     arrays = {}
     for number, band in enumerate(bands):
-        names = {} if number == 0 else {"long_name": band, "standard_name": None}
+        names: dict[str, Any] = {} if number == 0 else {"long_name": band, "standard_name": None}
+        if band == SOURCE_BAND:
+            names["units"] = "1"
         kept = {k: v for k, v in {**value_attributes, **names, **(attributes or {})}.items() if v is not None}
         array = xarray.DataArray(values[number], coordinates, (y, x), band, kept)
         arrays[band] = array.transpose(*order)

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Protocol, Self
+from typing import Any, ClassVar, Final, NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +51,10 @@ class Codes(NamedTuple):
     """(rows, columns), of the file's own type."""
     valid: NDArray[np.bool_]
     """(rows, columns), where they are values."""
+
+
+#: Name of a band of codes that say where each cell comes from: no number of it is a mean of others.
+SOURCE_BAND: Final = "source"
 
 
 class Source(Protocol):
@@ -232,7 +236,7 @@ class FileSink(ABC):
         overwrite: bool = False,
     ) -> None:
         self.path, self.georeference, self.bands, self.block = path, georeference, tuple(bands), block
-        self.nodata = _representable(georeference.nodata, self.void)
+        self.nodata = representable(georeference.nodata, self.void)
         self._part = Part(path, overwrite, self.store)
         try:
             with disk_errors(path):
@@ -298,7 +302,8 @@ class FileSink(ABC):
             self._part.discard()
 
 
-def _representable(nodata: float | None, otherwise: float) -> float:
+def representable(nodata: float | None, otherwise: float) -> float:
+    """A declared void value where float32 has it, else another one."""
     if nodata is None:
         return otherwise
     with np.errstate(over="ignore"):

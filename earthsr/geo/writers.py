@@ -27,6 +27,7 @@ from earthsr.geo.cf_write import (
     value_attributes,
     write_place,
 )
+from earthsr.geo.cog import describe_bands
 from earthsr.geo.crs import gdal, parse_crs
 from earthsr.geo.grid import Grid, Window
 from earthsr.geo.raster import FileSink, Georeference, Sink
@@ -98,31 +99,8 @@ class ZarrSink(FileSink):
     store: ClassVar[bool] = True
 
     def _begin(self, target: Path) -> None:
-        zarr = geo_module("zarr")
-        codecs = geo_module("zarr.codecs")
-        g = self.georeference
-        self._group = zarr.open_group(target, mode="w", zarr_format=3)
-        y, x = axis_names(g)
-        for name, centres, axis in zip((y, x), (g.y(), g.x()), axis_attributes(g), strict=True):
-            self._group.create_array(name, data=centres, chunks=centres.shape, dimension_names=(name,), attributes=axis)
-        if g.crs_wkt:
-            crs = np.array(0, np.int32)
-            self._group.create_array(CRS_VARIABLE, data=crs, dimension_names=(), attributes=crs_attributes(g))
-        # xarray's way to say it in JSON, which has no NaN.
-        fill = base64.standard_b64encode(struct.pack("<d", self.nodata)).decode()
-        self._arrays = [
-            self._group.create_array(
-                band,
-                shape=(g.rows, g.columns),
-                chunks=(min(self.block[0], g.rows), min(self.block[1], g.columns)),
-                dtype=np.float32,
-                fill_value=np.float32(self.nodata),
-                dimension_names=(y, x),
-                compressors=codecs.BloscCodec(cname="zstd", clevel=3, shuffle="shuffle"),
-                attributes={**plain_attributes(value_attributes(g, band, number == 0)), "_FillValue": fill},
-            )
-            for number, band in enumerate(self.bands)
-        ]
+        self._group = make_store(target, self.georeference, self.bands, self.block, self.nodata)
+        self._arrays = [self._group[band] for band in self.bands]
 
     def _put(self, window: Window, values: NDArray[np.float32]) -> None:
         row, column, rows, columns = window
@@ -130,15 +108,51 @@ class ZarrSink(FileSink):
             array[row : row + rows, column : column + columns] = band
 
     def _end(self, target: Path, attributes: Mapping[str, Any]) -> None:
-        zarr = geo_module("zarr")
-        self._group.attrs.update({"Conventions": conventions(np.float32), **plain_attributes(attributes)})
-        with warnings.catch_warnings():
-            # Version 3 does not describe it yet, and readers that do not know it do without.
-            warnings.simplefilter("ignore")
-            zarr.consolidate_metadata(self._group.store)
+        finish_store(target, attributes)
 
     def _drop(self) -> None:
         """Nothing stays open."""
+
+
+def make_store(
+    target: Path, georeference: Georeference, bands: Sequence[str], block: tuple[int, int], nodata: float
+) -> Any:
+    """Make a Zarr store of float32 without a chunk, as xarray writes it; gives its group."""
+    zarr = geo_module("zarr")
+    codecs = geo_module("zarr.codecs")
+    g = georeference
+    group = zarr.open_group(target, mode="w", zarr_format=3)
+    y, x = axis_names(g)
+    for name, centres, axis in zip((y, x), (g.y(), g.x()), axis_attributes(g), strict=True):
+        group.create_array(name, data=centres, chunks=centres.shape, dimension_names=(name,), attributes=axis)
+    if g.crs_wkt:
+        crs = np.array(0, np.int32)
+        group.create_array(CRS_VARIABLE, data=crs, dimension_names=(), attributes=crs_attributes(g))
+    # xarray's way to say it in JSON, which has no NaN.
+    fill = base64.standard_b64encode(struct.pack("<d", nodata)).decode()
+    for number, band in enumerate(bands):
+        group.create_array(
+            band,
+            shape=(g.rows, g.columns),
+            chunks=(min(block[0], g.rows), min(block[1], g.columns)),
+            dtype=np.float32,
+            fill_value=np.float32(nodata),
+            dimension_names=(y, x),
+            compressors=codecs.BloscCodec(cname="zstd", clevel=3, shuffle="shuffle"),
+            attributes={**plain_attributes(value_attributes(g, band, number == 0)), "_FillValue": fill},
+        )
+    return group
+
+
+def finish_store(target: Path, attributes: Mapping[str, Any]) -> None:
+    """Write provenance into a Zarr store, and its metadata once more in one place."""
+    zarr = geo_module("zarr")
+    group = zarr.open_group(target, mode="r+")
+    group.attrs.update({"Conventions": conventions(np.float32), **plain_attributes(attributes)})
+    with warnings.catch_warnings():
+        # Version 3 does not describe it yet, and readers that do not know it do without.
+        warnings.simplefilter("ignore")
+        zarr.consolidate_metadata(group.store)
 
 
 class GeoTiffSink(FileSink):
@@ -155,15 +169,8 @@ class GeoTiffSink(FileSink):
             self._cog.file.write(values, window=((row, row + rows), (column, column + columns)))
 
     def _end(self, target: Path, attributes: Mapping[str, Any]) -> None:
-        g, file = self.georeference, self._cog.file
-        tags = {key: value for key, value in g.attributes.items() if key not in ("long_name", "standard_name")}
         with self._cog.errors():
-            file.update_tags(**plain_attributes({**tags, **attributes, "AREA_OR_POINT": "Area"}))
-            file.descriptions = self.bands
-            file.units = (g.units,) * len(self.bands)
-            names = {key: g.attributes[key] for key in ("long_name", "standard_name") if key in g.attributes}
-            if names:
-                file.update_tags(1, **plain_attributes(names))
+            describe_bands(self._cog.file, self.georeference, self.bands, attributes)
         self._cog.finish(PREDICTOR="FLOATING_POINT", OVERVIEW_RESAMPLING="AVERAGE")
 
     def _drop(self) -> None:
