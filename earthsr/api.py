@@ -208,7 +208,6 @@ def evaluate(
     device: str = "auto",
     output: str | Path | None = None,
     amp_level: str | None = None,
-    degradation: str | None = None,
 ) -> Evaluation:
     """Score a checkpoint on a split and write ``metrics.json``, figures and ``report.html``.
 
@@ -228,9 +227,6 @@ def evaluate(
     amp_level : str, optional
         Precision; that of training where absent, so that scores agree with those seen then. An exported model has
         its own, O0.
-    degradation : str, optional
-        Of elevations: how coarse cells are taken anew from the fine ones, such as ``bell:1.8x2.7``; the file's own
-        where absent.
 
     Returns
     -------
@@ -246,8 +242,7 @@ def evaluate(
     BackendError
         If the backend or device is not there.
     InputError
-        If the model is part of the package and ``output`` names no folder to write into, or there is no such
-        degradation.
+        If the model is part of the package and ``output`` names no folder to write into.
 
     Examples
     --------
@@ -259,10 +254,6 @@ def evaluate(
     'report.html'
     """
     config = config_of(checkpoint, data)
-    if degradation is not None:
-        values = config.model_dump(mode="json", exclude_unset=True)
-        own = {**values["data"], "scored_degradation": degradation}
-        config = from_mapping({**values, "data": own}, source=f"{checkpoint} with --degradation")
     weights = resolve_checkpoint(checkpoint)
     # An exported model computes in its own precision and on what runs it, whatever the run was trained in and on.
     exported = is_exported(weights)

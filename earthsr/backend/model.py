@@ -118,6 +118,11 @@ class Model:
         )
 
     @property
+    def exported(self) -> Path | None:
+        """File of an exported model; None of a checkpoint."""
+        return self._exported
+
+    @property
     def engine(self) -> Engine:
         """The engine; made on first use."""
         if self._engine is None:

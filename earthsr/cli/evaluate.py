@@ -25,13 +25,6 @@ def evaluate(
         ),
     ] = None,
     amp_level: AmpLevel = None,
-    degradation: Annotated[
-        str | None,
-        typer.Option(
-            "--degradation",
-            help="Of elevations: take coarse cells anew from fine ones: block_mean, bell:1.8x2.7, a degradation.json.",
-        ),
-    ] = None,
     as_json: Json = False,
 ) -> None:
     """Score a model and its baselines in physical units; write metrics.json, figures and report.html."""
@@ -53,7 +46,6 @@ def evaluate(
         device=device or "auto",
         output=output,
         amp_level=amp_level,
-        degradation=degradation,
     )
     metrics = result.metrics
     lines = [text_table(metrics["scores"], result.columns), result.headline]

@@ -14,7 +14,17 @@ if TYPE_CHECKING:
     from earthsr.dem.predict.plan import PredictOptions
 
 _INPUT = "Elevation in metres: GeoTIFF, NetCDF (FILE.nc:VARIABLE), Zarr; or .npz and .h5 of bare arrays."
-_OUTPUT = "Where to write: .tif (Cloud Optimized GeoTIFF), .nc or .zarr; .npz or .h5 for arrays."
+_OUTPUT = "Where to write: .tif (Cloud Optimized GeoTIFF), .nc or .zarr; .npz or .h5 for arrays; with --tiles a folder."
+_KEEP = (
+    "Finer raster that stays where it has values, or a quoted pattern of its tiles; the model fills the rest, and a "
+    "band says which cell is from where. A NUMBER is a repeated one that is ground and no undeclared fill value. May "
+    "be repeated."
+)
+_FEATHER = "Cells of OUTPUT over which the model is shifted towards what is kept beside it; 32 where absent."
+_TILES = "Write a folder of GeoTIFFs of so many degrees, N46E008.tif, with a VRT and a STAC catalogue over them."
+_SCHEDULER = "Who does the work: this process (local), or workers of Dask."
+_ADDRESS = "Dask: scheduler of a running cluster, tcp://HOST:PORT or its file."
+_WORKERS = "Dask: worker processes to start on this machine."
 _BBOX = "Part to enlarge, in units of the raster's CRS; of a global raster, W > E goes across the dateline."
 _EXACT = "Windows with a halo, one normalisation for the whole raster: what a prediction in one piece gives."
 _OFFSET = (
@@ -59,11 +69,18 @@ def predict(
         typer.Option("--positive", metavar="up|down", help="Which way values count, whatever it says; depths: down."),
     ] = None,
     keep: Annotated[
-        list[float] | None,
-        typer.Option("--keep", help="A repeated number that is ground and no undeclared fill value; may be repeated."),
+        list[str] | None,
+        typer.Option("--keep", metavar="FINER|NUMBER", help=_KEEP),
     ] = None,
+    feather: Annotated[int | None, typer.Option("--feather", metavar="CELLS", help=_FEATHER)] = None,
     offset: Annotated[str | None, typer.Option("--offset", metavar="EAST,NORTH", help=_OFFSET)] = None,
     register: Annotated[str | None, typer.Option("--register", metavar="FINER", help=_REGISTER)] = None,
+    tiles: Annotated[float | None, typer.Option("--tiles", metavar="DEGREES", help=_TILES)] = None,
+    scheduler: Annotated[str | None, typer.Option("--scheduler", metavar="local|dask", help=_SCHEDULER)] = None,
+    scheduler_address: Annotated[
+        str | None, typer.Option("--scheduler-address", metavar="ADDRESS", help=_ADDRESS)
+    ] = None,
+    workers: Annotated[int | None, typer.Option("--workers", help=_WORKERS)] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say tiles, time and disk space, and write nothing.")
     ] = False,
@@ -75,8 +92,9 @@ def predict(
 ) -> None:
     """Enlarge a raster of elevation by the model's scale; its corner, CRS and units stay.
 
-    Memory does not grow with the raster. Windows overlap and are blended with bell-shaped weights, each normalised as
-    training patches were; the largest difference from --exact is reported. A void stays one.
+    Memory does not grow with the raster. Killed at any moment, the same command carries on: what is finished lies
+    beside OUTPUT and is looked at before it is used. Windows overlap and are blended with bell-shaped weights, each
+    normalised as training patches were; the largest difference from --exact is reported. A void stays one.
 
     INPUT may also be .npz or .h5 with elevation as (H, W), (N, H, W) or (N, C, H, W), NaN where there is no value;
     each field is predicted in one piece. Taken is the array named elevation, else the smallest "p_p" of a file of
@@ -85,6 +103,7 @@ def predict(
     from earthsr.backend import Model
     from earthsr.dem.predict.plan import PredictOptions
     from earthsr.errors import InputError
+    from earthsr.inference.scheduler import make_scheduler
     from earthsr.log import set_up_logger
     from earthsr.models import Precision
 
@@ -118,8 +137,13 @@ def predict(
             batch_size,
             positive,
             keep or None,
+            feather,
             offset,
             register,
+            tiles,
+            scheduler,
+            scheduler_address,
+            workers,
         ]
         if (
             any(value is not None for value in other)
@@ -136,9 +160,13 @@ def predict(
             )
         _arrays(models[0], source, target, overwrite, as_json)
         return
-    reading = {"nodata": nodata, "units": units, "positive": positive, "keep": keep or ()}
-    reading |= {"offset": offset, "register": register}
-    _raster(models, source, target, options, box_of(bbox), reading, dry_run, overwrite, as_json)
+    reading: dict[str, Any] = {"nodata": nodata, "units": units, "positive": positive, "keep": keep or ()}
+    reading |= {"offset": offset, "register": register, "tiles": tiles}
+    if feather is not None:
+        reading["feather"] = feather
+    with make_scheduler(scheduler, scheduler_address, workers) as who:
+        reading |= {} if dry_run else {"scheduler": who}
+        _raster(models, source, target, options, box_of(bbox), reading, dry_run, overwrite, as_json)
 
 
 def _arrays(model: Model, source: str, target: Path, overwrite: bool, as_json: bool) -> None:

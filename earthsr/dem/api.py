@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from earthsr.backend import Model
 from earthsr.data.arrays import SUFFIXES
 from earthsr.dem.predict.arrays import predict_array, predict_file
+from earthsr.dem.predict.keep import FEATHER
 from earthsr.dem.predict.plan import Mode, PredictOptions
 from earthsr.dem.predict.rasters import Box, predict_dataarray, predict_raster
 from earthsr.errors import InputError
@@ -21,6 +22,8 @@ from earthsr.geo.values import Voids
 
 if TYPE_CHECKING:
     from xarray import DataArray, Dataset
+
+    from earthsr.inference.pieces import Scheduler
 
 
 @overload
@@ -43,7 +46,8 @@ def predict(
     nodata: Voids = None,
     units: str | None = None,
     positive: Positive | None = None,
-    keep: Sequence[float] = (),
+    keep: Sequence[float | str | Path] = (),
+    feather: int = FEATHER,
     offset: str | tuple[float, float] | None = None,
     register: str | Path | None = None,
 ) -> DataArray: ...
@@ -65,7 +69,8 @@ def predict(
     nodata: Voids = None,
     units: str | None = None,
     positive: Positive | None = None,
-    keep: Sequence[float] = (),
+    keep: Sequence[float | str | Path] = (),
+    feather: int = FEATHER,
     offset: str | tuple[float, float] | None = None,
     register: str | Path | None = None,
 ) -> DataArray | Dataset: ...
@@ -88,9 +93,12 @@ def predict(
     nodata: Voids = None,
     units: str | None = None,
     positive: Positive | None = None,
-    keep: Sequence[float] = (),
+    keep: Sequence[float | str | Path] = (),
+    feather: int = FEATHER,
     offset: str | tuple[float, float] | None = None,
     register: str | Path | None = None,
+    tiles: float | None = None,
+    scheduler: Scheduler | None = None,
     overwrite: bool = False,
 ) -> dict[str, object]: ...
 
@@ -111,9 +119,12 @@ def predict(
     nodata: Voids = None,
     units: str | None = None,
     positive: Positive | None = None,
-    keep: Sequence[float] = (),
+    keep: Sequence[float | str | Path] = (),
+    feather: int = FEATHER,
     offset: str | tuple[float, float] | None = None,
     register: str | Path | None = None,
+    tiles: float | None = None,
+    scheduler: Scheduler | None = None,
     overwrite: bool = False,
 ) -> NDArray[np.float32] | DataArray | Dataset | dict[str, object]:
     """Enlarge elevations by the model's scale.
@@ -150,13 +161,21 @@ def predict(
         Of a raster, in place of its own.
     positive : {"up", "down"}, optional
         Which way a raster's values count, in place of what it says; depths are turned into heights.
-    keep : sequence of float
-        Numbers that are ground although they are repeated and far from all their neighbours.
+    keep : sequence of float, str or Path
+        Numbers that are ground although they are repeated and far from all their neighbours. Names of finer rasters, or
+        patterns of the tiles of one: where they have a value it stays, and a band ``source`` says which cell is from
+        where.
+    feather : int
+        Cells of the output over which the model is shifted towards what is kept beside it.
     offset : str or tuple of float, optional
         Fine cells to the east and to the north by which a raster is moved before it is enlarged; ``"46m,46m"`` are
         metres.
     register : str or Path, optional
         A finer raster of some of the same ground, against which that offset is measured.
+    tiles : float, optional
+        Of a file: write a folder of GeoTIFFs of so many degrees a side, with a VRT and a STAC catalogue over them.
+    scheduler : Scheduler, optional
+        Of a file: who does the work (:func:`earthsr.inference.scheduler.make_scheduler`).
     overwrite : bool
         Replace ``target`` where it is there.
 
@@ -189,12 +208,13 @@ def predict(
     reading = [
         name for name, value in (("nodata", nodata), ("units", units), ("positive", positive)) if value is not None
     ]
-    reading += ["keep"] * bool(keep)
+    reading += ["keep"] * bool(keep) + ["feather"] * (feather != FEATHER)
     reading += [name for name, value in (("offset", offset), ("register", register)) if value is not None]
     if isinstance(elevation, (str, Path)):
         if target is None:
             raise InputError(f"{elevation}: its prediction needs a target, such as fine.tif")
         if {Path(elevation).suffix.lower(), Path(target).suffix.lower()} & set(SUFFIXES):
+            of_rasters += [name for name, value in (("tiles", tiles), ("scheduler", scheduler)) if value is not None]
             _refuse([*of_rasters, *reading], "of a raster file; a file of arrays is predicted in one piece")
             return predict_file(_one(model), elevation, target, overwrite=overwrite)
         return predict_raster(
@@ -207,11 +227,15 @@ def predict(
             units=units,
             positive=positive,
             keep=keep,
+            feather=feather,
             offset=offset,
             register=register,
+            tiles=tiles,
+            scheduler=scheduler,
             overwrite=overwrite,
         )
     of_files = ["target"] * (target is not None) + ["overwrite"] * overwrite
+    of_files += [name for name, value in (("tiles", tiles), ("scheduler", scheduler)) if value is not None]
     words = "of files; the prediction of an array is returned"
     if hasattr(elevation, "dims"):
         _refuse(of_files, words)
@@ -224,6 +248,7 @@ def predict(
             units=units,
             positive=positive,
             keep=keep,
+            feather=feather,
             offset=offset,
             register=register,
         )

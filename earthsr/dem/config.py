@@ -136,11 +136,6 @@ class DemDataSection(DataSection):
     degradation_kernel: str = Field(
         "", description="degradation.json that prepare dem --fit-degradation wrote; for degradation fitted"
     )
-    scored_degradation: str = Field(
-        "file",
-        description="coarse cells that evaluate scores on: the file's, or taken anew from fine cells by block_mean, "
-        "bell:SIGMA, bell:ROWSxCOLUMNS, each with :SOUTH,EAST for an offset, or a degradation.json",
-    )
     bell_sigma: tuple[float, float] = Field(
         (1.7, 1.9), description="least and greatest sigma of bells along rows, fine cells; GEBCO's are 1.8"
     )

@@ -126,19 +126,12 @@ def evaluation_findings(model: Model, source: DemData, dataset: Dataset, score: 
 
     scores = score(model, dataset, observe=observe)
     metrics = {**scores.to_dict(), **errors.to_dict(), "lattice": lattice.to_dict()}
-    if source.degradation is not None:
-        metrics["degradation"] = source.degradation.words
     provenance = {
         **provenance_of(model, source, source.layout.attributes.get("source", "not stated in the file")),
         "definitions": "nearest: every fine cell has its coarse cell's value; bilinear, bicubic (cubic convolution, "
         "a = -1/2): between the centres of coarse cells; conservative: bicubic with a smooth surface added, so that "
         f"the mean over each coarse cell is its value; a border of {model.spec.scale} fine cells of each patch is left "
         "out of every score; bias is prediction minus truth",
-        **(
-            {}
-            if source.degradation is None
-            else {"coarse cells": f"taken anew from the truth of the split: {source.degradation.words}"}
-        ),
     }
 
     def draw(folder: Path) -> tuple[Pictures, Tables]:
@@ -179,10 +172,7 @@ def _headline(metrics: dict[str, Any]) -> str:
     rmse, reduction = metrics["scores"]["model"]["rmse"], metrics.get("rmse_reduction_vs_bicubic_percent")
     gain = "" if reduction is None else f", {reduction:.2f} % below bicubic"
     shown = "–" if rmse is None else f"{rmse:.3f}"
-    made = f", coarse cells made by {metrics['degradation']}" if "degradation" in metrics else ""
-    return (
-        f"RMSE {shown} m{gain} on {metrics['samples']} patches of the {metrics['split']} split{made}{_shift(metrics)}"
-    )
+    return f"RMSE {shown} m{gain} on {metrics['samples']} patches of the {metrics['split']} split{_shift(metrics)}"
 
 
 def _shift(metrics: dict[str, Any]) -> str:
@@ -288,13 +278,10 @@ def view(source: DemData, index: int) -> View:
         )
         to = tuple(slice(s.start - first, s.stop - first) for s, first in zip(inside, start, strict=True))
         of = tuple(slice(s.start - at, s.stop - at) for s, at in zip(inside, places[i], strict=True))
-        # Patches overlap, and one may lack at its rim what its neighbour has.
-        values = patch.coarse[0][..., *of]
-        np.copyto(coarse[:, to[0], to[1]], values, where=np.isfinite(values))
+        coarse[..., *to] = patch.coarse[0][..., *of]
         fine_to, fine_of = (tuple(slice(s.start * scale, s.stop * scale) for s in cut) for cut in (to, of))
-        known = patch.mask[0, 0][fine_of] != 0
-        np.copyto(truth[:, fine_to[0], fine_to[1]], patch.fine[0][..., *fine_of], where=known)
-        valid[fine_to] |= known
+        truth[..., *fine_to] = patch.fine[0][..., *fine_of]
+        valid[fine_to] = patch.mask[0, 0][fine_of] != 0
     return View(coarse, truth, valid)
 
 

@@ -24,7 +24,6 @@ from earthsr.data.hdf5 import (
 )
 from earthsr.data.normalise import Statistics
 from earthsr.data.samples import PADDING, ROUNDING_M, Patches, furthest_from_means
-from earthsr.dem.degradation import Degradation
 from earthsr.errors import DataError
 from earthsr.geo.elevations import PLAUSIBLE_M
 from earthsr.geo.voids import STANDARD_FILLS, undeclared_fills
@@ -49,9 +48,6 @@ class DemData(SplitFile):
         The split: ``root_dir/run_mode/run_mode.h5``.
     scale : int, optional
         Fine cells per coarse cell; read from the file where absent.
-    degradation : Degradation, optional
-        Takes coarse cells anew from fine ones; those that it cannot make, at the rim of a patch and beside voids, are
-        masked. The file's where absent.
 
     Raises
     ------
@@ -67,15 +63,8 @@ class DemData(SplitFile):
     ((1, 16, 16), (1, 80, 80))
     """
 
-    def __init__(
-        self,
-        data_params: Params,
-        run_mode: str = "train",
-        scale: int | None = None,
-        degradation: Degradation | None = None,
-    ) -> None:
+    def __init__(self, data_params: Params, run_mode: str = "train", scale: int | None = None) -> None:
         self.split = run_mode
-        self.degradation = degradation
         path = Path(data_params["root_dir"]) / run_mode / f"{run_mode}.h5"
         self.layout: DemLayout = read_layout(path, int(data_params["patch_size"]), scale)
         self.units = units_of(self.layout)
@@ -152,11 +141,6 @@ class DemData(SplitFile):
             else:
                 mask[real] = 1
         self._check_values(coarse, fine, mask, indices)
-        if self.degradation is not None:
-            heights = np.where(mask, fine, np.float32(np.nan))
-            coarse = self.degradation.coarse(heights, layout.scale).astype(np.float32, copy=False)
-            known = np.isfinite(coarse).all(axis=1, keepdims=True)
-            mask &= known.repeat(layout.scale, axis=-2).repeat(layout.scale, axis=-1)
         if not mask.all():
             fine[np.broadcast_to(mask == 0, fine.shape)] = 0.0
         return Patches(coarse, fine, mask, wanted)

@@ -21,7 +21,7 @@ from earthsr.data.hdf5 import patch_size_of
 from earthsr.data.normalise import Normalisation
 from earthsr.data.samples import Patches
 from earthsr.dem.config import DemConfig
-from earthsr.dem.degradation import Degradation, Redraw
+from earthsr.dem.degradation import Redraw
 from earthsr.dem.evaluate import evaluation_findings
 from earthsr.dem.split import DemData
 from earthsr.errors import DataError, InputError
@@ -181,8 +181,6 @@ class DemSR(Task):
         """See the base class; with errors by slope and elevation, offsets, and pictures of patches and regions."""
         data = self.config.data
         source = self.data(split)
-        if data.scored_degradation != "file":
-            source.degradation = Degradation.parse(data.scored_degradation, self.spec().scale)
         dataset = Dataset(source, num_workers=data.num_workers, shuffle=False, prefetch=data.prefetch_batches)
         return evaluation_findings(model, source, dataset.create_dataset(data.batch_size), self.score)
 

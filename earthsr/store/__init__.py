@@ -10,18 +10,21 @@ folder in which long work grows, and knows the files that it reads.
 from earthsr.store.disk import cannot_write, disk_errors, make_folder, require_room, require_writable
 from earthsr.store.file_sets import files_together, finish_placing, place_together, require_free, require_placed
 from earthsr.store.lock import Lock
-from earthsr.store.resume import WorkFolder, fingerprint, require_other
+from earthsr.store.resume import WorkFolder, fingerprint, glance, require_other
 from earthsr.store.whole import (
     Part,
     atomic_file,
     atomic_folder,
+    flush,
     flush_folder,
     is_zarr,
     owned,
     place,
     remove_leftovers,
     remove_whole,
+    require_replaceable,
     restore,
+    work_name,
     write_json,
     write_text,
 )

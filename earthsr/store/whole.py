@@ -43,7 +43,8 @@ def flush_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Bring a file, or all files of a folder, to the disk."""
     for file in path.rglob("*") if path.is_dir() else (path,):
         if file.is_file():
             with file.open("rb") as handle:
@@ -61,6 +62,11 @@ def _stem(path: Path) -> str:
 def part_name(path: Path) -> str:
     """Return a name for something that will be ``path``."""
     return f"{_stem(path)}.part-{process_mark()}-{secrets.token_hex(3)}"
+
+
+def work_name(path: Path) -> Path:
+    """Where long work on an output grows: beside it."""
+    return path.with_name(f"{_stem(path)}.work")
 
 
 def previous_name(path: Path) -> Path:
@@ -130,7 +136,7 @@ def atomic_file(path: str | Path) -> Iterator[Path]:
         with disk_errors(path):
             yield temporary
             temporary.chmod(0o644)  # safetensors makes files that only their owner reads
-            _flush(temporary)
+            flush(temporary)
             os.replace(temporary, path)
             flush_folder(path.parent)
     finally:
@@ -167,6 +173,26 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         part.discard()
 
 
+def require_replaceable(
+    path: Path, overwrite: bool, store: bool = False, replaced: Callable[[Path], bool] | None = None
+) -> None:
+    """Check that a destination is not there, or may be replaced; parameters are those of :class:`Part`.
+
+    Raises
+    ------
+    InputError
+        If it may not.
+    """
+    restore(path)
+    if path.exists() and not overwrite:
+        raise already_there(path)
+    may = replaced or (lambda folder: store and (is_zarr(folder) or not any(folder.iterdir())))
+    if path.is_dir() and not may(path):
+        raise InputError(f"{path} is a folder of something else and is not replaced; choose another name")
+    if (store or replaced) and path.exists() and not path.is_dir():
+        raise InputError(f"{path} is a file where a folder is to be; choose another name")
+
+
 class Part:
     """A file or a folder that is being written in a folder of its own beside its destination.
 
@@ -201,14 +227,7 @@ class Part:
         replaced: Callable[[Path], bool] | None = None,
         lock: bool = True,
     ) -> None:
-        restore(path)
-        if path.exists() and not overwrite:
-            raise already_there(path)
-        may = replaced or (lambda folder: store and (is_zarr(folder) or not any(folder.iterdir())))
-        if path.is_dir() and not may(path):
-            raise InputError(f"{path} is a folder of something else and is not replaced; choose another name")
-        if (store or replaced) and path.exists() and not path.is_dir():
-            raise InputError(f"{path} is a file where a folder is to be; choose another name")
+        require_replaceable(path, overwrite, store, replaced)
         self.path, self._overwrite = path, overwrite
         new_folders = missing_folders(path.parent)
         make_folder(path.parent)
@@ -240,7 +259,7 @@ class Part:
             If the disk does not take it, or another process was faster where nothing may be replaced.
         """
         with disk_errors(self.path):
-            _flush(self.target)
+            flush(self.target)
             place(self.target, self.path, self._overwrite)
         self.discard()
 

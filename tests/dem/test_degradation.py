@@ -1,7 +1,5 @@
 """Degradations: what coarse cells are made of, and patches whose coarse cells are drawn anew."""
 
-import json
-
 import numpy as np
 import pytest
 
@@ -10,10 +8,8 @@ from earthsr.data.normalise import Normalisation
 from earthsr.data.samples import PADDING, Patches
 from earthsr.dem.config import DemDataSection
 from earthsr.dem.degradation import Degradation, Redraw
-from earthsr.dem.split import DemData
 from earthsr.errors import ConfigError, InputError
 from earthsr.geo.resample import block_mean
-from tests.conftest import call_cli, write_patches
 
 
 def terrain(rows, columns, seed=0):
@@ -147,36 +143,3 @@ def test_samples_weigh_one_over_their_relief_and_flat_ones_hardly():
     assert weight[0] / weight[1] == pytest.approx(10, rel=0.1)
     assert weight[2] < 0.01 * weight[0]
     assert weight[3] == 0
-
-
-def test_a_split_scores_coarse_cells_made_anew_and_masks_what_has_none(tmp_path):
-    data = write_patches(tmp_path, (("train", 2), ("valid", 1), ("test", 3)), patch=16)
-    section = {"root_dir": str(data), "patch_size": 16}
-    bell = Degradation.bell(5, (1.2, 2.0))
-    own, anew = DemData(section, "test"), DemData(section, "test", degradation=bell)
-    stored, made = own.read(np.arange(3)), anew.read(np.arange(3))
-    expected = bell.coarse(stored.fine, 5)
-    assert np.isfinite(expected).sum() == 3 * 14 * 12, "a rim of one row and two columns"
-    np.testing.assert_array_equal(made.coarse, expected)
-    known = np.isfinite(expected).repeat(5, axis=-2).repeat(5, axis=-1)
-    np.testing.assert_array_equal(made.mask, known)
-    np.testing.assert_array_equal(made.fine, np.where(known, stored.fine, 0))
-    again = DemData(section, "test", degradation=Degradation.block_mean(5)).read(np.arange(3))
-    np.testing.assert_allclose(again.coarse, stored.coarse, rtol=1e-5)
-    assert again.mask.all()
-
-
-@pytest.mark.slow
-def test_evaluate_scores_what_degradation_asks_for_and_says_so(tmp_path):
-    pytest.importorskip("torch")
-    data = write_patches(tmp_path / "data", (("train", 1), ("valid", 1), ("test", 2)), patch=16)
-    words = ("evaluate", "demo-dem", "--backend", "torch", "--data", data, "--output", tmp_path / "out")
-    own = json.loads(call_cli(*words, "--json", check=0).stdout)
-    made = json.loads(call_cli(*words, "--json", "--degradation", "bell:1.2x2", check=0).stdout)
-    assert "degradation" not in own
-    assert made["degradation"] == "bell:1.2x2"
-    assert made["scores"]["bicubic"]["rmse"] > own["scores"]["bicubic"]["rmse"], "a bell keeps less of the terrain"
-    assert "bell:1.2x2" in (tmp_path / "out" / "report.html").read_text()
-    refused = call_cli(*words, "--degradation", "bell:wide", check=2)
-    assert "bell:SIGMA" in refused.stderr
-    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["degradation"] == "bell:1.2x2"

@@ -11,8 +11,9 @@ its columns begin.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import astuple, dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -151,6 +152,17 @@ class EnlargeResult:
     """Coarse cells over which they were."""
     times: FlowTimes = field(default_factory=FlowTimes)
 
+    def add(self, counts: Mapping[str, Any]) -> None:
+        """Add what was counted in a chunk."""
+        self.valid += counts["valid"]
+        if counts["span"]:
+            self.minimum = min(self.minimum, counts["span"][0])
+            self.maximum = max(self.maximum, counts["span"][1])
+        self.before, self.after = self.before + Residual(*counts["before"]), self.after + Residual(*counts["after"])
+        if counts["difference"] is not None:
+            self.difference = max(self.difference or 0.0, counts["difference"])
+            self.compared += counts["compared"]
+
 
 @dataclass(frozen=True)
 class _ChunkInput:
@@ -162,15 +174,82 @@ class _ChunkInput:
     values: NDArray[np.float32]
     sample: Window | None
     """Coarse cells over which the Gaussian prediction is compared with the exact one."""
+    kept: tuple[NDArray[np.float32], NDArray[np.float32]] | None
+    """Elevations of finer rasters on the fine cells of the area, and which they are of; None where there are none."""
 
 
 @dataclass(frozen=True)
-class _ChunkResult:
+class ChunkResult:
+    """A chunk of the output, and what was counted in it."""
+
     bands: NDArray[np.float32]
     before: Residual
     after: Residual
     difference: float | None
     compared: int
+
+    def counts(self) -> dict[str, Any]:
+        """What was counted, JSON-able; :meth:`EnlargeResult.add` takes it."""
+        elevation = self.bands[0]
+        if not np.isfinite(elevation.sum(dtype=np.float64)):
+            elevation = elevation[np.isfinite(elevation)]
+        span = [float(elevation.min()), float(elevation.max())] if elevation.size else None
+        return {
+            "valid": int(elevation.size),
+            "span": span,
+            "before": list(astuple(self.before)),
+            "after": list(astuple(self.after)),
+            "difference": self.difference,
+            "compared": self.compared,
+        }
+
+
+class ChunkStages:
+    """Reads what a chunk needs, and computes it; what becomes of it is others' business.
+
+    Parameters
+    ----------
+    plan : EnlargePlan
+        Of :func:`make_plan`.
+    offset : float, optional
+        Mean of the whole raster, metres (:func:`survey`); the exact mode of a model that takes off each patch's own
+        mean needs it.
+    compare : bool
+        Gaussian: compare with the exact prediction at some places, or everywhere as the options say.
+    """
+
+    def __init__(self, plan: EnlargePlan, offset: float | None = None, compare: bool = True) -> None:
+        self._plan, self._offset = plan, offset
+        self._samples = plan.samples() if compare else {}
+
+    def read(self, chunk: Window) -> _ChunkInput:
+        """Read the input around a chunk, and the finer rasters that stay there."""
+        plan = self._plan
+        kept, area = None, plan.area(chunk)
+        if plan.kept is not None:
+            wide = plan.area(chunk, plan.kept.margin(plan.scale))
+            around = plan.kept.read(plan.source, wide, plan.scale)
+            if around is not None:
+                kept, area = around, wide
+        tiles = list(plan.tiles.tiles(area))
+        wanted = [*tiles, Tile(area, area)]
+        sample = self._samples.get(chunk)
+        if sample is not None:
+            wanted += list(plan.exact.tiles(sample))
+        cover = covering(wanted)
+        return _ChunkInput(area, tiles, cover, read_window(plan.source, cover), sample, kept)
+
+    def compute(self, chunk: Window, piece: _ChunkInput) -> ChunkResult:
+        """Predict a chunk.
+
+        Raises
+        ------
+        ResultError
+            If a cell would be no elevation on Earth.
+        """
+        made = _compute(self._plan, chunk, piece, self._offset)
+        _require_possible(made.bands[0], self._plan, chunk.row, chunk.column)
+        return made
 
 
 def enlarge(
@@ -185,8 +264,7 @@ def enlarge(
     sink : Sink
         On the grid of ``plan.output`` with the bands of ``plan.bands``.
     offset : float, optional
-        Mean of the whole raster, metres (:func:`survey`); the exact mode of a model that takes off each patch's own
-        mean needs it.
+        Mean of the whole raster, metres (:func:`survey`).
     label : str
         Of the progress bar.
     compare : bool
@@ -197,45 +275,13 @@ def enlarge(
     DataError
         If a value is no elevation, or the raster cannot be read.
     """
-    outcome = EnlargeResult()
-    sampled = plan.samples() if compare else {}
+    outcome, stages = EnlargeResult(), ChunkStages(plan, offset, compare)
 
-    def read(chunk: Window) -> _ChunkInput:
-        area = plan.area(chunk)
-        tiles = list(plan.tiles.tiles(area))
-        wanted = [*tiles, Tile(area, area)]
-        sample = sampled.get(chunk)
-        if sample is not None:
-            wanted += list(plan.exact.tiles(sample))
-        cover = covering(wanted)
-        values = read_window(plan.source, cover)
-        return _ChunkInput(area, tiles, cover, values, sample)
+    def write(chunk: Window, made: ChunkResult) -> None:
+        sink.write(chunk.row, chunk.column, made.bands)
+        outcome.add(made.counts())
 
-    def compute(chunk: Window, piece: _ChunkInput) -> _ChunkResult:
-        return _compute(plan, chunk, piece, offset)
-
-    beyond, output = plan.beyond_poles[0], plan.output
-
-    def write(chunk: Window, made: _ChunkResult) -> None:
-        row, column = (chunk.row - plan.wanted.row) * plan.scale, (chunk.column - plan.wanted.column) * plan.scale
-        first = max(beyond - row, 0)
-        row += first - beyond
-        bands = made.bands[:, first : first + output.rows - row]
-        _require_possible(bands[0], plan, row, column)
-        sink.write(row, column, bands)
-        elevation = bands[0]
-        if not np.isfinite(elevation.sum(dtype=np.float64)):
-            elevation = elevation[np.isfinite(elevation)]
-        outcome.valid += elevation.size
-        if elevation.size:
-            outcome.minimum = min(outcome.minimum, float(elevation.min()))
-            outcome.maximum = max(outcome.maximum, float(elevation.max()))
-        outcome.before, outcome.after = outcome.before + made.before, outcome.after + made.after
-        if made.difference is not None:
-            outcome.difference = max(outcome.difference or 0.0, made.difference)
-            outcome.compared += made.compared
-
-    outcome.times = flow(plan.chunks, read, compute, write, label=label)
+    outcome.times = flow(plan.chunks, stages.read, stages.compute, write, label=label)
     return outcome
 
 
@@ -265,15 +311,18 @@ def _require_possible(elevation: NDArray[np.float32], plan: EnlargePlan, row: in
     )
 
 
-def _compute(plan: EnlargePlan, chunk: Window, piece: _ChunkInput, offset: float | None) -> _ChunkResult:
+def _compute(plan: EnlargePlan, chunk: Window, piece: _ChunkInput, offset: float | None) -> ChunkResult:
     scale, area = plan.scale, piece.area
     coarse = piece.values[slices(area, piece.cover)]
     void = ~np.isfinite(coarse)
-    inside = slices(chunk, area)
-    kept = coarse[inside]
-    if void[inside].all():
-        empty = np.full((len(plan.bands), chunk.rows * scale, chunk.columns * scale), np.nan, np.float32)
-        return _ChunkResult(empty, Residual(), Residual(), None, 0)
+    ground = plan.ground(chunk)
+    inside, cut = slices(ground, area), plan.inside(chunk, area)
+    if (void if piece.kept is not None else void[inside]).all():
+        # Finer rasters that stay have nothing to be blended with.
+        empty = np.full((len(plan.bands), chunk.rows, chunk.columns), np.nan, np.float32)
+        if piece.kept is not None:
+            empty[0], empty[-1] = (part[cut] for part in piece.kept)
+        return ChunkResult(empty, Residual(), Residual(), None, 0)
     exact = plan.options.mode == "exact"
     # One member's field at a time (Welford, 1962): memory does not grow with the ensemble.
     mean = np.zeros((area.rows * scale, area.columns * scale), np.float32)
@@ -292,20 +341,48 @@ def _compute(plan: EnlargePlan, chunk: Window, piece: _ChunkInput, offset: float
         difference = _difference(plan, piece, mean, offset)
         compared = piece.sample.rows * piece.sample.columns
     weights = area_weights(plan.source.georeference, area.row, area.rows, scale)
-    fine_inside = slices(chunk, area, scale)
-    before = Residual.of(mean[fine_inside], kept, weights[inside[0]])
-    after = before
+    before = after = _residual(plan, chunk, area, mean, coarse, weights)
     if plan.options.conserve:
         mean = conserved(mean, coarse, weights)
-        after = Residual.of(mean[fine_inside], kept, weights[inside[0]])
-    bands = [mean[fine_inside]]
+        after = _residual(plan, chunk, area, mean, coarse, weights)
+    if piece.kept is not None:
+        assert plan.kept is not None
+        if void.any():
+            np.copyto(mean, np.nan, where=void.repeat(scale, axis=0).repeat(scale, axis=1))
+        first = area.row * scale, area.column * scale
+        elevation, source = plan.kept.merged(mean, *piece.kept, first)
+        spreads = [] if spread is None else [np.sqrt(spread[cut] / len(plan.group))]
+        if spreads:
+            spreads[0][source[cut] != 0] = np.nan
+        return ChunkResult(np.stack([elevation[cut], *spreads, source[cut]]), before, after, difference, compared)
+    bands = [mean[cut]]
     if spread is not None:
-        bands.append(np.sqrt(spread[fine_inside] / len(plan.group)))
+        bands.append(np.sqrt(spread[cut] / len(plan.group)))
+    if plan.kept is not None:
+        bands.append(np.zeros_like(bands[0]))
     # Arrays of this size are slow when they are new: nothing is copied that need not be.
     layers = np.stack(bands) if len(bands) > 1 else bands[0][None]
     if void[inside].any():
-        np.copyto(layers, np.nan, where=void[inside].repeat(scale, axis=0).repeat(scale, axis=1))
-    return _ChunkResult(layers, before, after, difference, compared)
+        np.copyto(layers, np.nan, where=void.repeat(scale, axis=0).repeat(scale, axis=1)[cut])
+    return ChunkResult(layers, before, after, difference, compared)
+
+
+def _residual(
+    plan: EnlargePlan,
+    chunk: Window,
+    area: Window,
+    fine: NDArray[np.float32],
+    coarse: NDArray[np.float32],
+    weights: NDArray[np.float64],
+) -> Residual:
+    """Compare with the coarse values of the cells that are the chunk's own."""
+    rows, columns = plan.own(chunk)
+    ground = plan.ground(chunk)
+    down, across = ground.row - area.row, ground.column - area.column
+    own = Window(rows.start + down, columns.start + across, rows.stop - rows.start, columns.stop - columns.start)
+    origin = Window(0, 0, 0, 0)
+    place = slices(own, origin)
+    return Residual.of(fine[slices(own, origin, plan.scale)], coarse[place], weights[place[0]])
 
 
 def _offset(member: Member, offset: float | None) -> float | None:

@@ -2,118 +2,34 @@
 
 from __future__ import annotations
 
-import math
 import shutil
 import time
-import warnings
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-import earthsr
 from earthsr.backend import Model
-from earthsr.data.normalise import Normalisation
-from earthsr.dem.predict.enlarge import EnlargeResult, enlarge
-from earthsr.dem.predict.ensemble import Member, takes_patch_means
+from earthsr.dem.predict.enlarge import enlarge
+from earthsr.dem.predict.ensemble import Member
+from earthsr.dem.predict.keep import FEATHER, KeepRequest, split_keep
 from earthsr.dem.predict.placement import measured_offset, move, offset_of
-from earthsr.dem.predict.plan import CHUNK, EnlargePlan, PredictOptions, make_plan, survey
-from earthsr.errors import EarthsrWarning, InputError
-from earthsr.geo import (
-    MemorySink,
-    Sink,
-    Source,
-    dataarray_source,
-    open_sink,
-    open_source,
-    to_dataarray,
-)
-from earthsr.geo.crs import metres_per_unit
+from earthsr.dem.predict.plan import EnlargePlan, PredictOptions, surveyed_mean
+from earthsr.dem.predict.provenance import describe, grids
+from earthsr.dem.predict.restart import PredictWork, RasterRequest, plan_of
+from earthsr.errors import InputError
+from earthsr.geo import MemorySink, dataarray_source, open_source, to_dataarray
 from earthsr.geo.elevations import Elevations, Positive, elevations
+from earthsr.geo.tiles import is_tiles
 from earthsr.geo.values import Voids
-from earthsr.models import DemSRNetSpec
-from earthsr.store import require_other
-
-
-def describe(plan: EnlargePlan, offset: float | None, outcome: EnlargeResult) -> dict[str, Any]:
-    """Provenance of a prediction: flat, of text and numbers, as attributes of files hold it."""
-    options, first = plan.options, plan.group[0].model
-    models = list({id(member.model): member.model for member in plan.group}.values())
-    values: dict[str, Any] = {
-        "earthsr_version": earthsr.__version__,
-        "checkpoint": ", ".join(_checkpoint(model) for model in models),
-        "backend": f"{first.backend.name} {first.backend.version()} ({first.engine.device}, {first.engine.precision})",
-        "source": plan.source.name,
-        "scale": plan.scale,
-        "mode": options.mode,
-        "window_cells": " x ".join(str(side) for side in plan.tiles.shape),
-        "members": len(plan.group),
-    }
-    if plan.source.notes:
-        values["input_notes"] = "; ".join(plan.source.notes)
-    if options.mode == "gaussian":
-        values["overlap"] = options.overlap
-        if outcome.difference is not None:
-            values["difference_from_exact_m"] = outcome.difference
-            values["difference_from_exact_cells"] = outcome.compared
-    elif offset is not None and any(takes_patch_means(model) for model in models):
-        values["normalisation_offset_m"] = offset
-    values["conserved"] = str(options.conserve).lower()
-    for name, residual in (("before", outcome.before), ("after", outcome.after)):
-        if name == "after" and not options.conserve:
-            continue
-        values |= {f"area_mean_residual_{name}_{key}_m": v for key, v in residual.to_dict().items() if v is not None}
-    return values
-
-
-def _checkpoint(model: Model) -> str:
-    """Run, step and file of a checkpoint; where it lies is nobody's business."""
-    source = model.metadata.get("source")
-    return "/".join(Path(str(source)).parts[-4:]) if source else "in memory"
-
-
-def summary(plan: EnlargePlan, outcome: EnlargeResult, seconds: float) -> dict[str, Any]:
-    """What was done and found, for people and programs."""
-    cells = plan.output.rows * plan.output.columns
-    return {
-        **grids(plan),
-        "valid_cells": outcome.valid,
-        "minimum": None if not outcome.valid else outcome.minimum,
-        "maximum": None if not outcome.valid else outcome.maximum,
-        "area_mean_residual_m": {
-            "before": outcome.before.to_dict(),
-            "after": outcome.after.to_dict() if plan.options.conserve else None,
-        },
-        "difference_from_exact_m": outcome.difference,
-        "compared_coarse_cells": outcome.compared,
-        "seconds": {"total": seconds, **asdict(outcome.times)},
-        "output_megapixels_per_s": cells / 1e6 / seconds,
-    }
-
-
-def grids(plan: EnlargePlan) -> dict[str, Any]:
-    """Grids of input and output."""
-    grid, output = plan.source.georeference, plan.output
-    return {
-        "input_shape": [grid.rows, grid.columns],
-        "output_shape": [output.rows, output.columns],
-        "bands": list(plan.bands),
-        "transform": list(output.transform),
-        "bounds": list(output.bounds),
-        "units": "m",
-        "mode": plan.options.mode,
-        "members": len(plan.group),
-    }
-
+from earthsr.geo.writers import SINKS
+from earthsr.inference.pieces import Scheduler
+from earthsr.inference.scheduler import LocalScheduler
+from earthsr.store import owned, require_other, require_replaceable
 
 Box = tuple[float, float, float, float]
-
-#: Training patches lie about their own mean within some four times their relief; twice that was not learnt.
-_FAR = 8.0
-#: Of a degree of latitude on the sphere of WGS 84's mean radius.
-_METRES_PER_DEGREE = math.pi * 6_371_008.8 / 180
 
 
 def predict_raster(
@@ -126,12 +42,18 @@ def predict_raster(
     nodata: Voids = None,
     units: str | None = None,
     positive: Positive | None = None,
-    keep: Sequence[float] = (),
+    keep: Sequence[float | str | Path] = (),
+    feather: int = FEATHER,
     offset: str | tuple[float, float] | None = None,
     register: str | Path | None = None,
+    tiles: float | None = None,
+    scheduler: Scheduler | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Enlarge a raster file.
+
+    What is finished lies beside the target while the work goes on, with a record of what each piece holds. After a kill
+    the same call carries on, and gives what it would have given; a piece that is not as it was written is made again.
 
     Parameters
     ----------
@@ -141,7 +63,7 @@ def predict_raster(
         GeoTIFF, NetCDF (``FILE.nc:VARIABLE`` names one of several fields) or Zarr, elevation in metres.
     target : str or Path
         ``.tif`` (Cloud Optimized GeoTIFF), ``.nc`` or ``.zarr``: the grid of the input with its cells divided by the
-        scale.
+        scale. With ``tiles`` a folder.
     options : PredictOptions, optional
         Mode, windows, ensemble, conservation.
     bbox : tuple of float, optional
@@ -153,15 +75,24 @@ def predict_raster(
         In place of what the file says.
     positive : {"up", "down"}, optional
         Which way its values count, in place of what the file says; depths are turned into heights.
-    keep : sequence of float
-        Stored numbers that are ground although they are repeated and far from all their neighbours.
+    keep : sequence of float, str or Path
+        Numbers: stored numbers that are ground although they are repeated and far from all their neighbours. Names of
+        finer rasters, or patterns of the tiles of one: where they have a value it stays, the model fills the rest, and
+        a band ``source`` says which cell is from where. Where several have one the first one's stays.
+    feather : int
+        Cells of the output over which the model is shifted towards what is kept beside it.
     offset : str or tuple of float, optional
         Fine cells to the east and to the north by which the raster is moved before it is enlarged; a text may be of
         metres, such as ``"46m,46m"``.
     register : str or Path, optional
         A finer raster of some of the same ground, against which that offset is measured.
+    tiles : float, optional
+        Write a folder of GeoTIFFs of so many degrees a side, named by their south-western corners, with a VRT and a
+        STAC catalogue over them.
+    scheduler : Scheduler, optional
+        Who does the work (:func:`earthsr.inference.scheduler.make_scheduler`); this process where absent.
     overwrite : bool
-        Replace a target that is there.
+        Replace a target that is there, and what was begun for it with other options.
 
     Returns
     -------
@@ -171,31 +102,51 @@ def predict_raster(
     Raises
     ------
     InputError
-        If input, output or options do not fit; nothing is written then.
+        If input, output or options do not fit; nothing is written then. If a disk is full what is finished stays, and
+        the same call carries on.
     ResultError
         If a cell of the prediction can be no elevation on Earth; nothing is left then.
     """
     chosen = [models] if isinstance(models, Model) else list(models)
-    require_other([target], [source])
-    raster = open_source(source, nodata=nodata, units=units)
-    try:
-        view = elevations(raster, positive=positive, keep=keep)
-        _place(view, chosen, offset, register)
-        plan = _planned(chosen, view, options, bbox)
-        sink = _sink(plan, target, overwrite)
+    numbers, finer = split_keep(keep)
+    request = RasterRequest(
+        source=str(Path(source).absolute()),
+        options=options or PredictOptions(),
+        bbox=bbox,
+        nodata=nodata,
+        units=units,
+        positive=positive,
+        ground=numbers,
+        keep=KeepRequest(tuple(str(Path(text).absolute()) for text in finer), feather) if finer else None,
+    )
+    path = Path(target)
+    require_other([path], [source, *finer, register])
+    _require_target(path, tiles, overwrite)
+    with owned(path):
+        raster = open_source(source, nodata=nodata, units=units)
         try:
-            mean = _survey(plan)
-            began = time.perf_counter()
-            outcome = enlarge(plan, sink, mean)
-            provenance = describe(plan, mean, outcome)
-            sink.finish(provenance)
-            seconds = time.perf_counter() - began
-        except BaseException:
-            sink.abort()
-            raise
-    finally:
-        raster.close()
-    return {"output": str(target), **summary(plan, outcome, seconds), "provenance": provenance}
+            view = elevations(raster, positive=positive, keep=numbers)
+            request = replace(request, moved=_placed(view, chosen, offset, register))
+            work = PredictWork(path, tiles, request, chosen)
+            plan = work.plan(view, overwrite)
+            try:
+                return work.run(plan, scheduler or LocalScheduler(), overwrite)
+            finally:
+                if plan.kept is not None:
+                    plan.kept.close()
+        finally:
+            raster.close()
+
+
+def _require_target(path: Path, tiles: float | None, overwrite: bool) -> None:
+    if tiles is None and path.suffix.lower() not in SINKS:
+        raise InputError(f"{path.name}: suffix {path.suffix!r} is no format of output; {', '.join(SINKS)} are")
+    if tiles is not None and path.suffix:
+        raise InputError(f"{path}: --tiles writes a folder of tiles; give a name without {path.suffix}")
+    if PredictWork.placed(path):
+        return
+    store = tiles is None and SINKS[path.suffix.lower()].store
+    require_replaceable(path, overwrite, store, is_tiles if tiles is not None else None)
 
 
 def predict_dataarray(
@@ -207,7 +158,8 @@ def predict_dataarray(
     nodata: Voids = None,
     units: str | None = None,
     positive: Positive | None = None,
-    keep: Sequence[float] = (),
+    keep: Sequence[float | str | Path] = (),
+    feather: int = FEATHER,
     offset: str | tuple[float, float] | None = None,
     register: str | Path | None = None,
 ) -> Any:
@@ -224,14 +176,14 @@ def predict_dataarray(
     bbox : tuple of float, optional
         West, south, east, north in units of the coordinates; west > east goes across the dateline of a global array,
         and the result's longitudes are then contiguous, such as 170 to 190.
-    nodata, units, positive, keep, offset, register : optional
+    nodata, units, positive, keep, feather, offset, register : optional
         As in :func:`predict_raster`.
 
     Returns
     -------
     xarray.DataArray or xarray.Dataset
         On axes of the same names with ``scale`` times as many cells; a Dataset of ``elevation`` and ``spread`` for an
-        ensemble.
+        ensemble, and of ``source`` where rasters are kept.
 
     Raises
     ------
@@ -241,10 +193,12 @@ def predict_dataarray(
         If a cell of the prediction can be no elevation on Earth.
     """
     chosen = [models] if isinstance(models, Model) else list(models)
-    raster = elevations(dataarray_source(array, nodata=nodata, units=units), positive=positive, keep=keep)
-    _place(raster, chosen, offset, register)
-    plan = _planned(chosen, raster, options, bbox)
-    mean = _survey(plan)
+    numbers, finer = split_keep(keep)
+    raster = elevations(dataarray_source(array, nodata=nodata, units=units), positive=positive, keep=numbers)
+    moved = _placed(raster, chosen, offset, register)
+    kept = KeepRequest(finer, feather) if finer else None
+    plan = plan_of(RasterRequest("", options or PredictOptions(), bbox, keep=kept, moved=moved), raster, chosen)
+    mean = surveyed_mean(plan)
     sink = MemorySink(plan.output, plan.bands)
     outcome = enlarge(plan, sink, mean)
     attributes = describe(plan, mean, outcome)
@@ -261,9 +215,11 @@ def dry_run(
     nodata: Voids = None,
     units: str | None = None,
     positive: Positive | None = None,
-    keep: Sequence[float] = (),
+    keep: Sequence[float | str | Path] = (),
+    feather: int = FEATHER,
     offset: str | tuple[float, float] | None = None,
     register: str | Path | None = None,
+    tiles: float | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Say what :func:`predict_raster` would do, after predicting one batch of windows for the time it takes.
@@ -282,7 +238,7 @@ def dry_run(
         Stored numbers that stand for no value, besides those that the source names.
     units : str, optional
         Units of the source, in place of its own.
-    positive, keep, offset, register : optional
+    positive, keep, feather, offset, register, tiles : optional
         As in :func:`predict_raster`.
     overwrite : bool
         Whether the target may be there already.
@@ -293,12 +249,26 @@ def dry_run(
         Grids, chunks and windows, estimated seconds of computing, bytes before compression, bytes free.
     """
     chosen = [models] if isinstance(models, Model) else list(models)
+    path = Path(target)
+    numbers, finer = split_keep(keep)
+    _require_target(path, tiles, overwrite)
     raster = open_source(source, nodata=nodata, units=units)
     try:
-        view = elevations(raster, positive=positive, keep=keep)
-        _place(view, chosen, offset, register)
-        plan = _planned(chosen, view, options, bbox)
-        _sink(plan, target, overwrite).abort()
+        view = elevations(raster, positive=positive, keep=numbers)
+        moved = _placed(view, chosen, offset, register)
+        request = RasterRequest(
+            str(source),
+            options or PredictOptions(),
+            bbox,
+            nodata=nodata,
+            keep=KeepRequest(finer, feather) if finer else None,
+            moved=moved,
+        )
+        plan = plan_of(request, view, chosen)
+        if plan.kept is not None:
+            plan.kept.close()
+        with owned(path):  # whether it can be written
+            plan = plan.recut(PredictWork(path, tiles, request, chosen).store(plan, 0.0).windows())
         per_member = plan.windows / len(plan.group)
         size = min(plan.batch_size, max(1, int(per_member)))
         seconds = sum(_seconds(member, plan, size) for member in plan.group) * per_member / size
@@ -327,18 +297,13 @@ def _seconds(member: Member, plan: EnlargePlan, size: int) -> float:
     return time.perf_counter() - began
 
 
-def _sink(plan: EnlargePlan, target: str | Path, overwrite: bool) -> Sink:
-    side = CHUNK // 2 * plan.scale  # what a reader wants of a file at once; a chunk is four of these
-    return open_sink(target, plan.output, plan.bands, (side, side), overwrite=overwrite)
-
-
-def _place(
+def _placed(
     raster: Elevations,
     models: Sequence[Model],
     offset: str | tuple[float, float] | None,
     register: str | Path | None,
-) -> None:
-    """Move a raster to where it is said or measured to lie; it stays where nothing is asked."""
+) -> tuple[float, float, str] | None:
+    """Move a raster to where it is said or measured to lie, and say by how much; it stays where nothing is asked."""
     if offset is not None and register is not None:
         raise InputError("--offset says how far to move, and --register measures it: give one of them")
     scale = models[0].spec.scale
@@ -348,62 +313,6 @@ def _place(
         east, north = offset_of(offset, raster.georeference, scale) if isinstance(offset, str) else offset
         words = "as --offset says"
     else:
-        return
+        return None
     move(raster, east, north, scale, words)
-
-
-def _planned(models: list[Model], raster: Elevations, options: PredictOptions | None, bbox: Box | None) -> EnlargePlan:
-    raster.name_heights()
-    plan = make_plan(models, raster, options, bbox)
-    _warn_of_cells(models[0], raster)
-    return plan
-
-
-def _warn_of_cells(model: Model, raster: Source) -> None:
-    """Warn where cells are of another size than those that the model was trained on."""
-    trained, grid = model.metadata.get("input_cell_size_deg"), raster.georeference
-    if not trained or not (grid.crs_wkt or grid.geographic):
-        return
-    cell = grid.cell_y if grid.geographic else grid.cell_y * metres_per_unit(grid.crs_wkt) / _METRES_PER_DEGREE
-    if not 0.8 < cell / trained < 1.25:
-        warnings.warn(
-            f"{raster.name}: cells of {cell:.6g} degrees; the model was trained on {trained:.6g}",
-            EarthsrWarning,
-            stacklevel=4,
-        )
-
-
-def _survey(plan: EnlargePlan) -> float:
-    """Look at what will be enlarged, and give its mean.
-
-    The exact mode of a model to which the mean matters looks at the whole raster, so that a part comes out as in the
-    whole. To others it does not matter, and a part of a global raster is not worth reading all of it.
-    """
-    models = [member.model for member in plan.group if _minds_the_mean(member.model)]
-    if plan.options.mode == "gaussian" or not models:
-        return survey(plan.source, plan.wanted).mean
-    stats = survey(plan.source)
-    _warn_of_relief({id(model): model for model in models}.values(), stats.mean, stats.minimum, stats.maximum)
-    return stats.mean
-
-
-def _minds_the_mean(model: Model) -> bool:
-    """Whether a constant added to the input is more than a constant added to the output."""
-    absorbed = isinstance(model.spec, DemSRNetSpec) and model.spec.local_mean > 0
-    return takes_patch_means(model) and not absorbed
-
-
-def _warn_of_relief(models: Iterable[Model], mean: float, low: float, high: float) -> None:
-    """Warn where a model that knows patches about their own mean is shown heights far from the raster's."""
-    for model in models:
-        normalisation = model.normalisation
-        assert isinstance(normalisation, Normalisation)
-        away = max(high - mean, mean - low) / normalisation.scale
-        if away > _FAR:
-            warnings.warn(
-                f"the exact mode takes one mean ({mean:.0f} m) off the whole raster, whose heights go to {away:.0f} "
-                "times the relief of the training patches away from it: the model has seen no such numbers; use the "
-                "Gaussian mode, or a model with local_mean",
-                EarthsrWarning,
-                stacklevel=5,
-            )
+    return east, north, words

@@ -153,7 +153,7 @@ def measure(hr: Source, lr: Source, alignment: Alignment, scale: int, flat_sea: 
         fine = hr.read(window)
         if flat_sea:
             fine = np.where(fine == 0, np.nan, fine)
-        truth = _means(_means(fine, down - first[0], 0), across - first[1], 1)
+        truth = means_between(means_between(fine, down - first[0], 0), across - first[1], 1)
         sums += OffsetSums.of(read_padded(lr, top, bottom - 1, left, right - 1), truth)
     offset = sums.fit()
     lengths = ("rows", "columns", "rows_error", "columns_error")
@@ -186,7 +186,7 @@ class _Cover:
         return np.where(np.abs(edges - whole) < _ROUNDING, whole, edges)
 
 
-def _means(values: NDArray, edges: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
+def means_between(values: NDArray, edges: NDArray[np.float64], axis: int) -> NDArray[np.float64]:
     """Means between edges along an axis, cells that an edge divides counted by their part; NaN where one has none."""
     values = np.moveaxis(np.asarray(values, np.float64), axis, -1)
     low, high = edges[:-1], edges[1:]
