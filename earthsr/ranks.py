@@ -45,42 +45,6 @@ def launched_rank(environment: Mapping[str, str] | None = None) -> Rank | None:
     return None
 
 
-def rank_of(environment: Mapping[str, str] | None = None) -> Rank:
-    """Rank among processes that share work through a folder alone: a launcher's, a SLURM step's, a job's of an array.
-
-    Parameters
-    ----------
-    environment : mapping, optional
-        Variables of the launcher; those of this process where absent.
-
-    Returns
-    -------
-    Rank
-        Its number and how many there are; the first of one where nothing says so.
-
-    Raises
-    ------
-    InputError
-        If a variable is no number, or the rank is not below the number of processes.
-    """
-    known = os.environ if environment is None else environment
-    launched = launched_rank(known)
-    if launched is not None:
-        return launched
-    # Without srun a batch script is one process, whatever number of tasks it was given. Jobs of an array count in
-    # steps from anywhere, and may have several processes each.
-    step, steps = 0, 1
-    if "SLURM_PROCID" in known and "SLURM_STEP_NUM_TASKS" in known:
-        step, steps = _whole(known, "SLURM_PROCID"), _whole(known, "SLURM_STEP_NUM_TASKS")
-    job, jobs = 0, 1
-    if "SLURM_ARRAY_TASK_ID" in known and "SLURM_ARRAY_TASK_COUNT" in known:
-        first = _whole(known, "SLURM_ARRAY_TASK_MIN") if "SLURM_ARRAY_TASK_MIN" in known else 0
-        stride = _whole(known, "SLURM_ARRAY_TASK_STEP") if "SLURM_ARRAY_TASK_STEP" in known else 1
-        job = (_whole(known, "SLURM_ARRAY_TASK_ID") - first) // max(stride, 1)
-        jobs = _whole(known, "SLURM_ARRAY_TASK_COUNT")
-    return Rank(job * steps + step, jobs * steps)
-
-
 def _whole(known: Mapping[str, str], name: str) -> int:
     try:
         return int(known[name])

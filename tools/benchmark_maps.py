@@ -95,7 +95,7 @@ def landuse_worker(options: argparse.Namespace) -> tuple[Any, Any, Any, Any]:
     from earthsr.landuse.maps import MapsSpec, Scratch, create_maps, open_maps
     from earthsr.landuse.reconstruct import Options
     from earthsr.landuse.reconstruct.plan import make_plan, open_inputs
-    from earthsr.landuse.reconstruct.run import Worker
+    from earthsr.landuse.reconstruct.stages import Worker
     from earthsr.models import Precision
 
     folder = archives(options.output, 4096)

@@ -31,6 +31,13 @@ Checkpoint = Annotated[
 ]
 
 
+_SCHEDULER = "local, in this process, or dask; dask where one of the next two is given."
+_ADDRESS = "Scheduler of Dask that runs: tcp://HOST:PORT, or the file that it wrote."
+SchedulerKind = Annotated[str | None, typer.Option("--scheduler", metavar="local|dask", help=_SCHEDULER)]
+SchedulerAddress = Annotated[str | None, typer.Option("--scheduler-address", metavar="ADDRESS", help=_ADDRESS)]
+Workers = Annotated[int | None, typer.Option("--workers", help="Processes of Dask to start on this machine.")]
+
+
 def show(result: Any, as_json: bool, text: str) -> None:
     """Print a result on standard output: JSON for programs, text for people."""
     from earthsr.errors import printable

@@ -7,14 +7,23 @@ from typing import Annotated, Any
 
 import typer
 
-from earthsr.cli.options import Backend, Checkpoint, Device, Json, box_of, show
+from earthsr.cli.options import (
+    Backend,
+    Checkpoint,
+    Device,
+    Json,
+    SchedulerAddress,
+    SchedulerKind,
+    Workers,
+    box_of,
+    show,
+)
 
 _SCENARIO = "states.nc of LUH2, or of its form; repeat for files that follow each other: the first has the overlap."
 _FILL = "nearest: what the scenario lacks over land is that of the nearest coarse cell; an error where absent."
 _FIXED = "Class whose cells never change; repeat for more."
 _BBOX = "Part to map, degrees; W > E is across the dateline."
 _TABLE = "Class table; else the model's."
-_RANK = "Which process this is; else as the launcher says."
 _STATIC = "Static field of the checkpoint, as in prepare landuse; repeat for each."
 _ANCHOR = "Raster of class codes from which the rollout starts; its grid is that of the maps."
 _YEARS = "First and last year; the rollout goes from the anchor's year forwards and backwards."
@@ -57,9 +66,12 @@ def reconstruct(
     chunk: Annotated[int, typer.Option("--chunk", help=_CHUNK)] = 2048,
     batch_size: Annotated[int | None, typer.Option("--batch-size", help="Windows at once.")] = None,
     fill_scenario: Annotated[str | None, typer.Option("--fill-scenario", metavar="nearest", help=_FILL)] = None,
-    rank: Annotated[int | None, typer.Option("--rank", help=_RANK)] = None,
-    world_size: Annotated[int | None, typer.Option("--world-size", help="Processes that share the work.")] = None,
-    patience: Annotated[float, typer.Option("--patience", help="Minutes to wait for another process's chunk.")] = 60.0,
+    scheduler: SchedulerKind = None,
+    scheduler_address: SchedulerAddress = None,
+    workers: Workers = None,
+    rank: Annotated[str | None, typer.Option("--rank", hidden=True)] = None,
+    world_size: Annotated[str | None, typer.Option("--world-size", hidden=True)] = None,
+    patience: Annotated[str | None, typer.Option("--patience", hidden=True)] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say windows, hours and disk, and write nothing.")] = False,
     backend: Backend = None,
     device: Device = None,
@@ -70,23 +82,20 @@ def reconstruct(
     """Map land use year by year from a scenario's fractions, each year's map the next one's prior.
 
     Memory follows the chunk, not the grid. After a kill the same command carries on from what lies in OUTPUT.work.
-    Several processes share the work, under torchrun, msrun, SLURM or with --rank and --world-size: they need a common
-    folder and nothing else. Report and figures by year and decade are in OUTPUT's name with _report.
+    Workers of Dask share the chunks, here (--workers), in a cluster (--scheduler-address) or in a SLURM step. Report
+    and figures by year and decade are in OUTPUT's name with _report.
     """
     from earthsr.backend import Model
     from earthsr.errors import InputError
+    from earthsr.inference.scheduler import make_scheduler
     from earthsr.landuse import reconstruct as work
     from earthsr.log import set_up_logger
     from earthsr.models import Precision
 
     if amp_level not in (None, "O0", "O1", "O2", "O3"):
         raise InputError(f"--amp-level is {amp_level!r}, expected O0, O1, O2 or O3")
-    if patience <= 0:
-        raise InputError(f"--patience is {patience:g}, expected more than 0 minutes")
-    if (rank is None) != (world_size is None):
-        raise InputError("--rank and --world-size go together: give both, or neither")
+    _require_no_ranks(rank, world_size, patience)
     set_up_logger()
-    place = work.rank_of() if rank is None or world_size is None else work.Rank(rank, world_size)
     span = _years(years)
     inputs = work.Inputs(
         anchor,
@@ -100,17 +109,44 @@ def reconstruct(
     )
     options = work.Options(tile, overlap, chunk, batch_size, match_areas, tuple(fixed or ()), tuple(keep or ()))
     precision = Precision(amp_level or "O0")  # type: ignore[arg-type]
-    model = Model.from_checkpoint(
-        checkpoint, backend=backend, device=work.device_of(device or "auto"), precision=precision
-    )
+
+    def opened() -> Model:
+        return Model.from_checkpoint(checkpoint, backend=backend, device=device or "auto", precision=precision)
+
     if dry_run:
-        planned = work.dry_run(model, inputs, span, output, options, world_size=place.of, overwrite=overwrite)
+        planned = work.dry_run(opened(), inputs, span, output, options, workers=workers or 1, overwrite=overwrite)
         show(planned, as_json, "\n".join(_planned(planned, output)))
         return
-    done = work.reconstruct(
-        model, inputs, span, output, options, rank=place, patience_s=60 * patience, overwrite=overwrite
-    )
+    # Tasks of a SLURM step that are workers do so here, and do not come back.
+    with make_scheduler(scheduler, scheduler_address, workers) as chosen:
+        done = work.reconstruct(opened(), inputs, span, output, options, scheduler=chosen, overwrite=overwrite)
     show(done, as_json, "\n".join(_done(done, output)))
+
+
+def _require_no_ranks(*given: str | None) -> None:
+    """Say what to do in place of sharing the work by ranks.
+
+    Raises
+    ------
+    InputError
+        If an option of ranks is given, or a launcher has started several processes.
+    """
+    from earthsr.errors import InputError
+    from earthsr.ranks import launched_rank
+
+    for option, value in zip(("--rank", "--world-size", "--patience"), given, strict=True):
+        if value is not None:
+            raise InputError(
+                f"{option} is gone: one command shares the chunks out and does again what is lost; say --workers N for "
+                "N processes on this machine, --scheduler-address ADDRESS for a cluster of Dask, or --scheduler dask "
+                "under srun"
+            )
+    launched = launched_rank()
+    if launched is not None and launched.of > 1:
+        raise InputError(
+            f"a launcher has started {launched.of} processes of this command, which would write one output; start it "
+            f"once, with --workers {launched.of} on this machine, or under srun with --scheduler dask"
+        )
 
 
 def _years(text: str) -> tuple[int, int]:
@@ -134,7 +170,7 @@ def _planned(result: dict[str, Any], output: Path) -> list[str]:
         f"{result['chunks']} chunks of up to {height} x {width} cells; {result['windows_per_year']} windows of "
         f"{result['tile']} x {result['tile']} a year ({result['windows_computed_twice_percent']:.0f} % of them twice, "
         "for two chunks)",
-        f"about {result['estimated_hours']:.3g} hours on each of {result['world_size']} such device(s)",
+        f"about {result['estimated_hours']:.3g} hours on each of {result['workers']} such device(s)",
         f"{result['bytes_maps_uncompressed'] / 1e9:.3g} GB of maps before compression, "
         f"{result['bytes_static'] / 1e9:.3g} GB of static fields while it runs, "
         f"{result['bytes_free'] / 1e9:.3g} GB free",
@@ -145,15 +181,8 @@ def _planned(result: dict[str, Any], output: Path) -> list[str]:
 def _done(result: dict[str, Any], output: Path) -> list[str]:
     if result.get("carried_on"):
         return [f"{output}: was finished before, from the same inputs"]
-    lines = [
-        f"rank {result['rank']} of {result['world_size']}: {result['chunks']} chunks in {result['seconds']:.0f} s"
-        if result["world_size"] > 1
-        else f"{result['chunks']} chunks in {result['seconds']:.0f} s"
-    ]
-    if not result["finished"]:
-        return [*lines, f"{result['missing']} chunks of other processes are missing; the last one writes {output}"]
-    if "decades" not in result:
-        return [*lines, f"{output}: put together by {result['by']}"]
+    by = f" by {result['workers']} workers" if result["workers"] > 1 else ""
+    lines = [f"{result['chunks']} chunks in {result['seconds']:.0f} s{by}"]
     for decade in result["decades"]:
         first, last = decade["years"]
         text = f"{first} to {last}: {decade['changed_percent']:.2f} % of the land changes a year"

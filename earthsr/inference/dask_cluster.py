@@ -59,6 +59,8 @@ class _Hands:
     """Stages of this worker, and who may use them."""
 
     def __init__(self, recipe: Recipe, root: Path, place: Place) -> None:
+        # What is to be said of the inputs is said once, by the process that gives out the work.
+        logging.getLogger("earthsr").setLevel(logging.ERROR)
         self.guard = Guard(root)
         self.reading, self.writing = threading.Lock(), threading.Lock()
         # Frameworks keep state by thread: one opens the model and computes.
@@ -206,15 +208,17 @@ class DaskScheduler:
         self._stack.close()
 
     def run(
-        self, recipe: Recipe, pieces: Pieces, journal: Journal, *, stages: Stages | None = None, label: str = ""
+        self, recipe: Recipe | None, pieces: Pieces, journal: Journal, *, stages: Stages | None = None, label: str = ""
     ) -> WorkTimes:
         """Do the pieces that are not done yet (see :class:`earthsr.inference.pieces.Scheduler`)."""
         from distributed import CancelledError, wait
 
-        frontier, times, began = Frontier(pieces, journal), WorkTimes(), time.perf_counter()
+        frontier, times, began = Frontier(pieces, journal), WorkTimes(rounds=1), time.perf_counter()
         first = frontier.next()
         if first is None:
             return times
+        if recipe is None:
+            raise ValueError("workers of Dask need a recipe by which they open their stages")
         client, numbers, token = self._connected(), _Numbers(), uuid.uuid4().hex
         running: dict[Any, tuple[Piece, dict[Key, Sums]]] = {}
         looked = -float(_LOOK_S)

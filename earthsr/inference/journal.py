@@ -249,7 +249,7 @@ class Journal:
             faults = pool.map(lambda key: guard.fault(self.sums(key), whole), chosen, chunksize=64)
             return {key: fault for key, fault in zip(chosen, faults, strict=True) if fault}
 
-    def counts(self, shard: str) -> Iterator[Mapping[str, Any]]:
+    def counts(self, shard: str) -> Iterator[dict[str, Any]]:
         """What was counted in the finished pieces of a shard, one after the other, by name."""
         if shard in self._open:
             self._open[shard].flush()

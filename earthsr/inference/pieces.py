@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
@@ -31,6 +31,8 @@ class Piece:
     """What the stages take; small, and picklable where Dask is to have it."""
     after: tuple[Key, ...] = ()
     """Pieces that are done before, and whose files are as they were written when this one reads them."""
+    reads: tuple[str, ...] = ()
+    """Beginnings of the names of those of their files that it reads; all of them where it says none."""
 
 
 #: Pieces by their keys, in an order in which each comes after those that it depends on; may be made when asked for.
@@ -94,26 +96,34 @@ class WorkTimes:
     pieces: int = 0
     """That were done."""
     workers: int = 1
+    """At once, at most."""
     seconds: float = 0.0
     """From beginning to end."""
     reading: float = 0.0
     computing: float = 0.0
     writing: float = 0.0
     """Seconds of each stage, of all workers."""
+    rounds: int = 0
+    """Runs that these are of."""
+
+    def __add__(self, other: WorkTimes) -> WorkTimes:
+        """Of one run after another."""
+        added = [getattr(self, field.name) + getattr(other, field.name) for field in fields(self)]
+        return replace(WorkTimes(*added), workers=max(self.workers, other.workers))
 
 
 class Scheduler(Protocol):
     """Does pieces of work."""
 
     def run(
-        self, recipe: Recipe, pieces: Pieces, journal: Journal, *, stages: Stages | None = None, label: str = ""
+        self, recipe: Recipe | None, pieces: Pieces, journal: Journal, *, stages: Stages | None = None, label: str = ""
     ) -> WorkTimes:
         """Do the pieces that are not done yet.
 
         Parameters
         ----------
-        recipe : Recipe
-            How workers open their stages.
+        recipe : Recipe, optional
+            How workers open their stages; the stages are enough where the work is done here.
         pieces : mapping of Key to Piece
             What is to be done.
         journal : Journal
@@ -186,7 +196,11 @@ class Frontier:
 
     def given(self, piece: Piece) -> dict[Key, Sums]:
         """What the files hold that a piece reads."""
-        return {key: self._journal.sums(key) for key in piece.after}
+        return {key: self._read_of(key, piece) for key in piece.after}
+
+    def _read_of(self, key: Key, piece: Piece) -> Sums:
+        sums = self._journal.sums(key)
+        return tuple(held for held in sums if held[0].startswith(piece.reads)) if piece.reads else sums
 
     def done(self, piece: Piece, sums: Sums, written: Written) -> None:
         """Note that a piece is done; what waited for it may begin."""
@@ -212,7 +226,7 @@ class Frontier:
             What is wrong.
         """
         for key, reason in reasons.items():
-            if key in self._journal and self._journal.sums(key) == given[key]:
+            if key in self._journal and self._read_of(key, piece) == given[key]:
                 self._journal.drop(key, reason)
                 self._place(key, again=True)
         self._begun.discard(piece.key)
@@ -236,6 +250,7 @@ class Frontier:
 
 def progress_bar(pieces: Pieces, journal: Journal, label: str) -> tqdm[Any]:
     """Bar of a run, which shows on a terminal where it has a label."""
-    total, hidden = len(pieces), None if label else True
-    done = min(len(journal), total)
-    return tqdm(total=total, initial=done, desc=label or None, unit="piece", disable=hidden)
+    if not label:
+        return tqdm(disable=True)
+    missing = sum(key not in journal for key in pieces)
+    return tqdm(total=missing, desc=label, unit="piece", disable=None)

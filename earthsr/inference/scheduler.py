@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -56,12 +57,13 @@ class LocalScheduler:
         self._depth = depth
 
     def run(
-        self, recipe: Recipe, pieces: Pieces, journal: Journal, *, stages: Stages | None = None, label: str = ""
+        self, recipe: Recipe | None, pieces: Pieces, journal: Journal, *, stages: Stages | None = None, label: str = ""
     ) -> WorkTimes:
         """Do the pieces that are not done yet (see :class:`Scheduler`)."""
-        times, began = WorkTimes(), time.perf_counter()
+        times, began = WorkTimes(rounds=1), time.perf_counter()
         frontier, guard = Frontier(pieces, journal), Guard(journal.root)
-        hands = stages or recipe.open(Place())
+        hands = stages if recipe is None else stages or recipe.open(Place())
+        assert hands is not None
         reads: deque[tuple[Piece, dict[Key, Sums], Future[Any]]] = deque()
         writes: deque[tuple[Piece, Future[tuple[Sums, Written]]]] = deque()
 
@@ -163,6 +165,12 @@ def make_scheduler(kind: str | None = None, address: str | None = None, workers:
         if address is not None or workers is not None:
             option = "--workers" if address is None else "--scheduler-address"
             raise InputError(f"{option} is of Dask, and --scheduler is local: say --scheduler dask")
+        tasks = os.environ.get("SLURM_STEP_NUM_TASKS", "1")
+        if tasks != "1":
+            raise InputError(
+                f"srun has started {tasks} tasks of this command, which would write one output: say --scheduler dask, "
+                "or start one task"
+            )
         return LocalScheduler()
     if address is not None and workers is not None:
         raise InputError("--workers starts workers here, and --scheduler-address takes those of a cluster: give one")

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from earthsr.backend import Model
+from earthsr.inference.scheduler import make_scheduler
 from earthsr.landuse import reconstruct as maps
 from earthsr.landuse.sources.world_inputs import BBox
 
@@ -30,9 +31,9 @@ def reconstruct(
     overlap: float = 0.25,
     chunk: int = 2048,
     batch_size: int | None = None,
-    rank: int = 0,
-    world_size: int = 1,
-    patience_s: float = 3600.0,
+    scheduler: Literal["local", "dask"] | None = None,
+    scheduler_address: str | None = None,
+    workers: int | None = None,
     overwrite: bool = False,
     fill_scenario: Literal["nearest"] | None = None,
 ) -> dict[str, Any]:
@@ -76,10 +77,13 @@ def reconstruct(
         Fine cells per side of what is computed, written and restarted at once.
     batch_size : int, optional
         Windows at once; chosen by their size where absent.
-    rank, world_size : int
-        Which of several processes that share the work through a common folder, and how many there are.
-    patience_s : float
-        Seconds to wait for another process's chunk.
+    scheduler : {"local", "dask"}, optional
+        Who computes the chunks: this process, or workers of Dask; ``dask`` where one of the next two is given.
+    scheduler_address : str, optional
+        Scheduler of Dask that runs: ``tcp://HOST:PORT``, or the file that it wrote.
+    workers : int, optional
+        Processes of Dask that are started on this machine. A script that starts some guards what it does by
+        ``if __name__ == "__main__":``, for they read it too.
     overwrite : bool
         Replace an output that is there, and what was begun for it from other inputs.
     fill_scenario : {"nearest"}, optional
@@ -88,7 +92,7 @@ def reconstruct(
     Returns
     -------
     dict
-        Areas by decade, changes, times and files; fewer where other processes finish the work.
+        Areas by decade, changes, times and files.
 
     Raises
     ------
@@ -123,7 +127,5 @@ def reconstruct(
         fill_scenario,
     )
     options = maps.Options(tile, overlap, chunk, batch_size, match_areas, tuple(fixed), tuple(keep))
-    place = maps.Rank(rank, world_size)
-    return maps.reconstruct(
-        model, inputs, years, target, options, rank=place, patience_s=patience_s, overwrite=overwrite
-    )
+    with make_scheduler(scheduler, scheduler_address, workers) as chosen:
+        return maps.reconstruct(model, inputs, years, target, options, scheduler=chosen, overwrite=overwrite)

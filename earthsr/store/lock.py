@@ -154,56 +154,51 @@ class Lock:
         The lock's file; its folder is made.
     subject : Path
         What is locked, for messages.
-    wait : bool
-        Wait for the process that holds it, in place of an error.
 
     Raises
     ------
     InputError
         If a process that lives holds it, or one on another machine did not release it: the message says who, since
-        when, and what to do; or if the disk takes no file, or has no locks to wait for.
+        when, and what to do; or if the disk takes no file.
     """
 
-    def __init__(self, file: Path, subject: Path, wait: bool = False) -> None:
+    def __init__(self, file: Path, subject: Path) -> None:
         new_folders = missing_folders(file.parent)
         with disk_errors(subject):
-            handle = _acquire(file, subject, wait)
+            handle = _acquire(file, subject)
             try:
                 owner = _owner(handle)
-                if not wait:
-                    if owner is not None and not owner.ended:
-                        raise _held(file, subject, owner)
-                    text = json.dumps(Process.this().to_dict()).encode()
-                    os.ftruncate(handle, 0)
-                    os.pwrite(handle, text, 0)
-                    if owner is not None:
-                        _logger.info("%s: %s has ended without finishing it", subject, owner.words())
+                if owner is not None and not owner.ended:
+                    raise _held(file, subject, owner)
+                text = json.dumps(Process.this().to_dict()).encode()
+                os.ftruncate(handle, 0)
+                os.pwrite(handle, text, 0)
+                if owner is not None:
+                    _logger.info("%s: %s has ended without finishing it", subject, owner.words())
             except BaseException as error:
-                if not (isinstance(error, InputError) and not wait):
+                if not isinstance(error, InputError):
                     file.unlink(missing_ok=True)
                 os.close(handle)
                 remove_empty(new_folders)
                 raise
-        self._release = weakref.finalize(
-            self, _let_go, file, handle, new_folders if not wait else (), not wait, os.getpid()
-        )
+        self._release = weakref.finalize(self, _let_go, file, handle, new_folders, os.getpid())
 
     def release(self) -> None:
         """Let others have it; does nothing a second time."""
         self._release()
 
 
-def _let_go(file: Path, handle: int, made: Sequence[Path], remove: bool, pid: int) -> None:
+def _let_go(file: Path, handle: int, made: Sequence[Path], pid: int) -> None:
     if pid != os.getpid():
         return  # a forked process, whose parent goes on
     with contextlib.suppress(OSError):
-        if remove and os.path.samestat(os.fstat(handle), os.stat(file)):
+        if os.path.samestat(os.fstat(handle), os.stat(file)):
             file.unlink()
     os.close(handle)
     remove_empty(made)
 
 
-def _acquire(file: Path, subject: Path, wait: bool) -> int:
+def _acquire(file: Path, subject: Path) -> int:
     """Open and lock the file that has the name now: whoever had it may have removed it meanwhile."""
     import fcntl
 
@@ -215,7 +210,7 @@ def _acquire(file: Path, subject: Path, wait: bool) -> int:
         except FileNotFoundError:
             continue  # its folder was removed just now
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             owner = _owner(handle)
             os.close(handle)
@@ -230,13 +225,6 @@ def _acquire(file: Path, subject: Path, wait: bool) -> int:
             if error.errno not in _NO_LOCKS:
                 os.close(handle)
                 raise
-            if wait:
-                os.close(handle)
-                file.unlink(missing_ok=True)
-                raise InputError(
-                    f"cannot lock {file}: {error.strerror}; the disk has no locks, which several processes need that "
-                    "share an output: choose another place for it, or mount the disk with locks (Lustre: -o flock)"
-                ) from None
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(handle), os.stat(file)):
                 return handle

@@ -178,9 +178,20 @@ class WorkFolder:
         write_json(self.path / f"{name}.json", values)
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Hold the folder alone, among processes that share it; others wait."""
-        lock = Lock(self.path / _LOCK, self.path, wait=True)
+    def owned(self, target: Path) -> Iterator[None]:
+        """Keep other processes away; the folder is made for it, and is gone afterwards where nothing came into it.
+
+        Parameters
+        ----------
+        target : Path
+            What is made, for messages.
+
+        Raises
+        ------
+        InputError
+            If one is at work.
+        """
+        lock = Lock(self.path / _LOCK, target)
         try:
             yield
         finally:

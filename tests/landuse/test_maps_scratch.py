@@ -16,7 +16,7 @@ def test_scratch_is_carried_on_with(tmp_path):
     scratch.write(3, 3, corner)
     again = Scratch.create_or_open(tmp_path / "s", GLOBE, 2, (8, 16))
     assert again == scratch
-    assert [again.has(3, 3), again.has(0, 0)] == [True, False]
+    assert [again.file(3, 3).exists(), again.file(0, 0).exists()] == [True, False]
     read = again.read(Window(24, 48, 1, 2))
     assert read.dtype == np.float32
     np.testing.assert_array_equal(read, corner.astype(np.float32))

@@ -124,10 +124,11 @@ def test_without_locks_of_the_system_the_file_speaks(tmp_path, no_flock):
     assert not (tmp_path / ".o.lock").exists()
 
 
-def test_without_locks_processes_that_share_a_folder_are_told_what_to_do(tmp_path, no_flock):
+def test_a_folder_of_work_is_owned_without_locks_too(tmp_path, no_flock):
     work = WorkFolder(tmp_path / "maps.work")
-    with pytest.raises(InputError, match=r"cannot lock .*maps\.work.*Function not implemented.*flock"), work.locked():
-        pass
+    with work.owned(tmp_path / "maps"):
+        assert (work.path / "lock").exists()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_lock_that_cannot_be_written_is_said_with_its_output(tmp_path):

@@ -82,10 +82,6 @@ class Scratch:
             )
         return scratch
 
-    def has(self, i: int, j: int) -> bool:
-        """Whether the chunk in row ``i`` and column ``j`` of chunks is written."""
-        return self._file(i, j).is_file()
-
     def write(self, i: int, j: int, values: NDArray) -> None:
         """Write ``values`` (C, rows, columns) of the chunk in row ``i`` and column ``j`` of chunks.
 
@@ -99,7 +95,7 @@ class Scratch:
         expected = self._shape(i, j)
         if values.shape != expected:
             raise ValueError(f"chunk {i}, {j} has shape {values.shape}, expected {expected}")
-        path = self._file(i, j)
+        path = self.file(i, j)
         values = np.ascontiguousarray(values, np.float32)
         header = np.lib.format.header_data_from_array_1_0(values)
         with atomic_file(path) as temporary, temporary.open("wb") as handle:
@@ -138,7 +134,7 @@ class Scratch:
         return values
 
     def _open(self, i: int, j: int) -> NDArray[np.float32]:
-        path = self._file(i, j)
+        path = self.file(i, j)
         try:
             stored = np.load(path, mmap_mode="r")
         except FileNotFoundError:
@@ -150,7 +146,8 @@ class Scratch:
             raise DataError(f"{path}: is {stored.dtype} {stored.shape}, expected float32 {expected}; remove it")
         return stored
 
-    def _file(self, i: int, j: int) -> Path:
+    def file(self, i: int, j: int) -> Path:
+        """Where the chunk in row ``i`` and column ``j`` of chunks lies."""
         return self.path / f"{i}_{j}.npy"
 
     def _shape(self, i: int, j: int) -> tuple[int, int, int]:

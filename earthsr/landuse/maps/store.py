@@ -318,11 +318,11 @@ class Maps:
             values[..., top : top + rows, left : left + columns] = part[0]
         return values
 
-    def has(self, layer: str, year: int, i: int, j: int) -> bool:
-        """Whether a ``layer`` has a file for the chunk in row ``i`` and column ``j`` of a ``year``; else no values."""
+    def file(self, layer: str, year: int, i: int, j: int) -> Path:
+        """Where the chunk in row ``i`` and column ``j`` of a ``year`` lies; one without any value has no file."""
         array, place = self._array(layer), self._place(year)
         key = array.metadata.encode_chunk_key((place, *(0 for _ in array.shape[1:-2]), i, j))
-        return (self.path / layer / key).is_file()
+        return self.path / layer / str(key)
 
     def finish(self, attributes: Mapping[str, Any]) -> None:
         """Say that all maps are there, with root attributes beside those from the beginning; what is there is replaced.

@@ -18,8 +18,7 @@ from earthsr.landuse.class_areas import row_areas
 from earthsr.landuse.classes import NODATA
 from earthsr.landuse.match_areas import match_areas
 from earthsr.landuse.reconstruct.ledger import count
-from earthsr.landuse.reconstruct.plan import Method, Step
-from earthsr.landuse.reconstruct.progress import Chunk
+from earthsr.landuse.reconstruct.plan import Chunk, Method, Step
 from earthsr.landuse.samples import Fields, scalars, stack
 
 #: Marks in the scratch's last channel: a cell that may take any class, and one that has none.

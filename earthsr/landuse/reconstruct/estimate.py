@@ -24,7 +24,7 @@ def dry_run(
     target: str | Path,
     options: Options | None = None,
     *,
-    world_size: int = 1,
+    workers: int = 1,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Say what :func:`reconstruct` would do, after reading the anchor and predicting one batch for the time it takes.
@@ -41,8 +41,8 @@ def dry_run(
         Where the maps would go.
     options : Options, optional
         How to roll out.
-    world_size : int
-        Processes that share the work.
+    workers : int
+        That share the chunks.
     overwrite : bool
         Whether the target may be there already.
 
@@ -65,8 +65,8 @@ def dry_run(
     folder = next(folder for folder in path.absolute().parents if folder.is_dir())
     return {
         **_described(plan, windows),
-        "estimated_hours": seconds / 3600 / world_size,
-        "world_size": world_size,
+        "estimated_hours": seconds / 3600 / workers,
+        "workers": workers,
         "bytes_free": shutil.disk_usage(folder).free,
     }
 

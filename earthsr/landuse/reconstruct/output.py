@@ -16,12 +16,13 @@ from earthsr.errors import InputError, already_there
 from earthsr.evaluation.figures import new_figure, save
 from earthsr.evaluation.report import score_table, write_report
 from earthsr.geo.grid import Window
+from earthsr.inference.journal import Journal
 from earthsr.landuse.classes import NODATA
 from earthsr.landuse.figures import area_curves, class_maps
 from earthsr.landuse.maps import Maps, export_geotiffs, export_netcdf
+from earthsr.landuse.reconstruct.folder import RolloutFolder
 from earthsr.landuse.reconstruct.ledger import add_up, by_decade, worst_years, yearly
 from earthsr.landuse.reconstruct.plan import Plan
-from earthsr.landuse.reconstruct.progress import ChunkProgress, SharedFolder
 from earthsr.store import is_zarr, make_folder, place, remove_leftovers, write_json
 
 KINDS: Final = (".zarr", ".nc", ".tif")
@@ -68,8 +69,8 @@ def require_free(target: Path, plan: Plan, overwrite: bool) -> None:
 def finish(
     plan: Plan,
     maps: Maps,
-    progress: ChunkProgress,
-    work: SharedFolder,
+    journal: Journal,
+    work: RolloutFolder,
     manifest: Mapping[str, Any],
     overwrite: bool,
 ) -> dict[str, Any]:
@@ -81,9 +82,9 @@ def finish(
         Contents of ``reconstruct.json``.
     """
     # One record at a time: all of them, of a globe over centuries, are a gigabyte.
-    totals = {year: add_up(progress.records(year, plan.lattice)) for year in plan.years}
+    totals = {year: add_up(journal.counts(str(year))) for year in plan.years}
     years = yearly(totals, plan.table.names)
-    provenance = describe(plan, manifest["identity"]["checkpoint"])
+    provenance = describe(plan, manifest["identity"]["checkpoint"], journal.engines)
     gaps = manifest.get("gaps", {})
     provenance["coarse_cells_filled"] = int(gaps.get("filled", 0))
     provenance["coarse_cells_without_scenario"] = int(gaps.get("left", 0))
@@ -123,7 +124,7 @@ def _described(plan: Plan) -> dict[str, Any]:
     }
 
 
-def describe(plan: Plan, checkpoint_sha256: str) -> dict[str, Any]:
+def describe(plan: Plan, checkpoint_sha256: str, engines: Iterable[str]) -> dict[str, Any]:
     """Provenance: flat, of text and numbers, as attributes of files hold it."""
     model, options = plan.model, plan.options
     source = Path(str(model.metadata.get("source", "in memory")))
@@ -131,7 +132,7 @@ def describe(plan: Plan, checkpoint_sha256: str) -> dict[str, Any]:
         "earthsr_version": earthsr.__version__,
         "checkpoint": "/".join(source.parts[-4:]),
         "checkpoint_sha256": checkpoint_sha256,
-        "backend": f"{model.backend.name} {model.backend.version()} ({model.engine.device}, {model.engine.precision})",
+        "backend": ", ".join(sorted(engines)) or f"{model.backend.name} {model.backend.version()}",
         "precision": str(model.precision),
         "anchor_year": plan.world.anchor_year,
         "window_cells": plan.tiles.tile,
@@ -153,7 +154,7 @@ def _training_config(weights: Path) -> dict[str, str]:
     return {"training_config": path.read_text(encoding="utf-8")}
 
 
-def _put(plan: Plan, maps: Maps, work: SharedFolder, overwrite: bool) -> None:
+def _put(plan: Plan, maps: Maps, work: RolloutFolder, overwrite: bool) -> None:
     """Bring the maps to their place: in one step, or file by file."""
     if not work.exporting.exists():
         require_free(work.target, plan, overwrite)

@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,6 @@ from earthsr.geo.grid import Grid, Window, dateline, pieces
 from earthsr.inference.tiling import BlendedTiles, batch_size
 from earthsr.landuse.classes import ClassTable, class_fractions
 from earthsr.landuse.maps.layout import chunk_window, chunks_of
-from earthsr.landuse.reconstruct.progress import Chunk
 from earthsr.landuse.sources.world_inputs import Inputs, WorldInputs, open_world
 from earthsr.models import UNetSpec
 
@@ -37,6 +36,13 @@ CHUNK: Final = 2048
 TILE: Final = 256
 #: Fine cells that a batch of windows holds at most, where it holds more than one.
 BATCH_CELLS: Final = 8 * 256**2
+
+
+class Chunk(NamedTuple):
+    """Row and column of a chunk on the lattice of chunks."""
+
+    i: int
+    j: int
 
 
 @dataclass(frozen=True)

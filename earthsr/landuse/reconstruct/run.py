@@ -1,14 +1,16 @@
-"""A reconstruction from beginning to end: begun or carried on, shared among processes, put into its final form."""
+"""A reconstruction from beginning to end: begun or carried on, made chunk by chunk, put into its final form."""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
-import math
+import shlex
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +18,21 @@ import numpy as np
 from tqdm import tqdm
 
 from earthsr.backend import Model
-from earthsr.errors import DataError, InputError, WorkError
-from earthsr.inference.pipeline import FlowTimes, flow
-from earthsr.inference.tiling import covering, slices
+from earthsr.errors import DataError, InputError
+from earthsr.inference.journal import Journal
+from earthsr.inference.pieces import Scheduler, WorkTimes
+from earthsr.inference.scheduler import LocalScheduler
+from earthsr.inference.tiling import slices
 from earthsr.landuse.classes import NODATA
 from earthsr.landuse.maps import Maps, MapsSpec, Scratch, create_maps, open_maps
-from earthsr.landuse.reconstruct.chunk import ChunkInputs, ChunkMaps, Maker, marks_of
+from earthsr.landuse.reconstruct.folder import RolloutFolder
 from earthsr.landuse.reconstruct.output import KINDS, files_of, finish, require_free
-from earthsr.landuse.reconstruct.plan import Options, Plan, Step, make_plan, open_inputs
-from earthsr.landuse.reconstruct.progress import Chunk, ChunkProgress, Present, SharedFolder, shares
+from earthsr.landuse.reconstruct.plan import Options, Plan, make_plan, open_inputs
+from earthsr.landuse.reconstruct.stages import RolloutPieces, RolloutRecipe, open_stages
 from earthsr.landuse.sources.world_inputs import Inputs
-from earthsr.ranks import Rank
 from earthsr.store import fingerprint, require_other
 
 _logger = logging.getLogger("earthsr")
-
-#: Seconds to wait for a chunk of another process.
-PATIENCE_S = 3600.0
 
 
 def identity_of(plan: Plan) -> dict[str, Any]:
@@ -66,77 +66,6 @@ def survey_anchor(plan: Plan) -> tuple[list[int], list[bool]]:
     return windows, valid
 
 
-@dataclass(frozen=True)
-class Share:
-    """What one process does."""
-
-    plan: Plan
-    rank: Rank
-    work: SharedFolder
-    manifest: Mapping[str, Any]
-
-    @property
-    def chunks(self) -> tuple[Chunk, ...]:
-        """Its chunks, row by row."""
-        return tuple(c for c, owner in zip(self.plan.lattice, self.owners, strict=True) if owner == self.rank.number)
-
-    @property
-    def owners(self) -> list[int]:
-        """Rank of each chunk of the lattice."""
-        return shares(self.manifest["windows"], self.rank.of)
-
-    @property
-    def empty(self) -> frozenset[Chunk]:
-        """Chunks without a cell that has a class: nothing is computed for them."""
-        return frozenset(c for c, has in zip(self.plan.lattice, self.manifest["valid"], strict=True) if not has)
-
-    def progress(self, patience_s: float) -> ChunkProgress:
-        """Return the markers that all processes share."""
-        owner = dict(zip(self.plan.lattice, self.owners, strict=True))
-
-        def words(chunk: Chunk) -> str:
-            return f"rank {owner[chunk]} of {self.rank.of}"
-
-        return ChunkProgress(self.work.done, words, patience_s, self.plan.world.anchor_year, self.empty)
-
-
-class Worker(Maker):
-    """Makes the maps of a reconstruction, the anchor's first.
-
-    Parameters
-    ----------
-    plan : Plan
-        What is done.
-    maps : Maps
-        Where maps lie.
-    scratch : Scratch
-        Where static fields are kept that were read once.
-    """
-
-    plan: Plan
-    scratch: Scratch
-
-    def __init__(self, plan: Plan, maps: Maps, scratch: Scratch) -> None:
-        super().__init__(plan, maps, scratch)
-
-    def needs(self, chunk: Chunk) -> tuple[Chunk, ...]:
-        """Chunks whose maps of the year before a chunk reads."""
-        tiles = list(self.plan.tiles.tiles(self.plan.area(chunk)))
-        return self.plan.touched(covering(tiles))
-
-    def begin(self, chunk: Chunk) -> ChunkMaps:
-        """Take over the anchor's classes, and keep the static fields for all years."""
-        world, window, began = self.plan.world, self.plan.window(chunk), time.perf_counter()
-        around = world.anchor(self.plan.area(chunk))
-        classes = around[self._inside(chunk)]
-        keeps = world.protected(window) | np.isin(classes, self.plan.fixed)
-        marks = marks_of(classes, keeps)
-        static = self.plan.normalisation.static(world.static(window))
-        self.scratch.write(chunk.i, chunk.j, np.concatenate([static, marks[None]]))
-        counts = self._counts(chunk, around, None, None, world.anchor_year)
-        return ChunkMaps(classes, {}, {**counts, "windows": 0, "seconds": time.perf_counter() - began})
-
-
 def reconstruct(
     model: Model,
     inputs: Inputs,
@@ -144,13 +73,12 @@ def reconstruct(
     target: str | Path,
     options: Options | None = None,
     *,
-    rank: Rank | None = None,
-    patience_s: float = PATIENCE_S,
+    scheduler: Scheduler | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Roll a land-use model out over years and write the maps.
 
-    The same call carries on after a kill, and several processes share the work when each is told its rank.
+    The same call carries on after a kill. What is done and is not as it was written is made again.
 
     Parameters
     ----------
@@ -164,28 +92,24 @@ def reconstruct(
         ``.zarr``, ``.nc``, or ``.tif`` (one file a year, ``NAME_YEAR.tif``).
     options : Options, optional
         Windows, chunks, decoder.
-    rank : Rank, optional
-        Which of several processes this is.
-    patience_s : float
-        Seconds to wait for a chunk of another process.
+    scheduler : Scheduler, optional
+        Who computes the chunks: this process where absent.
     overwrite : bool
         Replace an output that is there, and what was begun for it from other inputs.
 
     Returns
     -------
     dict
-        What was done, and, from the process that finished, figures by year and decade.
+        What was done, and figures by year and decade.
 
     Raises
     ------
     InputError
-        If files, years or options do not fit; nothing is written then.
+        If files, years or options do not fit, or another process writes the output; nothing is written then.
     WorkError
-        If another process does not give what is waited for.
+        If workers are lost.
     """
-    began, rank, work, options = time.perf_counter(), rank or Rank(), SharedFolder(Path(target)), options or Options()
-    # What was there before is not what --overwrite asks for; what another process has finished since then is.
-    since = time.time() if overwrite else -math.inf
+    began, work, options = time.perf_counter(), RolloutFolder(Path(target)), options or Options()
     require_kind(work.target, options)
     world = open_inputs(model, inputs)
     try:
@@ -194,24 +118,21 @@ def reconstruct(
         _warn(plan)
         identity = identity_of(plan)
         names = [path.name for path in files_of(work.target, plan)]
-        done_before = not work.path.exists() and work.finished(identity, names, since)
-        manifest = None if done_before else _begun(plan, work, identity, overwrite, since)
-        if manifest is None:
-            return {"output": str(target), "finished": True, "carried_on": True, "chunks": 0, "seconds": 0.0}
-        share = Share(plan, rank, work, manifest)
-        with work.own(rank):
-            times, done = _roll_out(share, patience_s)
-        result: dict[str, Any] = {
+        done_before = not overwrite and not work.path.exists() and work.finished(identity, names)
+        with contextlib.nullcontext() if done_before else work.owned(work.target):
+            manifest = None if done_before else _begun(plan, work, identity, overwrite)
+            if manifest is None:
+                return {"output": str(target), "finished": True, "carried_on": True, "chunks": 0, "seconds": 0.0}
+            times, figures = _made(plan, years, work, manifest, scheduler or LocalScheduler(), overwrite)
+        return {
             "output": str(target),
-            "rank": rank.number,
-            "world_size": rank.of,
-            "chunks": done,
+            "finished": True,
+            "workers": times.workers,
+            "chunks": times.pieces,
             "seconds": time.perf_counter() - began,
-            "seconds_waiting_for_reads": times.waited_for_reads,
-            "seconds_computing": times.computed,
-            "seconds_waiting_for_writes": times.waited_for_writes,
+            "seconds_of_stages": {"read": times.reading, "compute": times.computing, "write": times.writing},
+            **figures,
         }
-        return {**result, **_finished(share, overwrite)}
     finally:
         world.close()
 
@@ -245,34 +166,30 @@ def require_kind(target: Path, options: Options) -> None:
         raise InputError(f"{target}: GeoTIFFs hold no probabilities; take .zarr or .nc, or --keep confidence")
 
 
-def _begun(
-    plan: Plan, work: SharedFolder, identity: Mapping[str, Any], overwrite: bool, since: float
-) -> dict[str, Any] | None:
-    """Make the shared folder, or find it made; None where everything is finished."""
-    with work.locked():
-        if overwrite:
-            manifest = work.read_manifest()
-            if manifest is not None and manifest["identity"] != json.loads(json.dumps(identity)):
-                work.clear()
-        manifest = work.require_same(identity)
-        if manifest is not None:
-            if not work.exporting.exists():
-                require_free(work.target, plan, overwrite)
-            return manifest
-        try:
-            if work.finished(identity, [path.name for path in files_of(work.target, plan)], since):
-                work.remove()  # what the lock made, or a kill left
-                return None
+def _begun(plan: Plan, work: RolloutFolder, identity: Mapping[str, Any], overwrite: bool) -> dict[str, Any] | None:
+    """Begin, or find it begun; None where everything is finished."""
+    manifest = work.read_manifest()
+    if overwrite and manifest is not None and manifest["identity"] != json.loads(json.dumps(identity)):
+        work.clear()
+    manifest = work.require_same(identity)
+    if manifest is not None:
+        if not work.exporting.exists():
             require_free(work.target, plan, overwrite)
-            work.clear()
-            return _begin(plan, work, identity)
-        except BaseException:
-            work.remove()
-            raise
+        return manifest
+    try:
+        if not overwrite and work.finished(identity, [path.name for path in files_of(work.target, plan)]):
+            work.remove()  # what a kill left
+            return None
+        require_free(work.target, plan, overwrite)
+        work.clear()
+        return _begin(plan, work, identity)
+    except BaseException:
+        work.remove()
+        raise
 
 
-def _begin(plan: Plan, work: SharedFolder, identity: Mapping[str, Any]) -> dict[str, Any]:
-    """Make everything that processes share."""
+def _begin(plan: Plan, work: RolloutFolder, identity: Mapping[str, Any]) -> dict[str, Any]:
+    """Make what all workers read."""
     windows, valid = survey_anchor(plan)
     share = plan.world.forced_land(map(plan.window, plan.lattice))
     gaps = plan.world.require_forcing(share, [step.year for step in plan.steps[1:]])
@@ -291,77 +208,59 @@ def _begin(plan: Plan, work: SharedFolder, identity: Mapping[str, Any]) -> dict[
     return written
 
 
-def _roll_out(share: Share, patience_s: float) -> tuple[FlowTimes, int]:
-    """Do what is this process's to do."""
-    plan, work, own, progress = share.plan, share.work, share.chunks, share.progress(patience_s)
-    items = [(step, chunk) for step in plan.steps for chunk in own if not progress.done(step.year, chunk)]
-    if not items:
-        return FlowTimes(), 0  # others may be finishing, and have moved the maps
-    windows = map(plan.window, plan.lattice)
-    share_of_land = np.load(work.land) if work.land.exists() else plan.world.forced_land(windows)
-    plan.world.require_forcing(share_of_land, [step.year for step in plan.steps[1:]])
-    scratch = Scratch.create_or_open(work.scratch, plan.grid, len(plan.world.static_channels) + 1, plan.side)
-    maps = open_maps(work.maps)
-    worker, present = Worker(plan, maps, scratch), Present(progress, maps, scratch, plan.window)
-    present.require(plan.years, own)
-
-    def read(item: tuple[Step, Chunk]) -> ChunkInputs | None:
-        step, chunk = item
-        if step.before is None:
-            return None
-        needed = worker.needs(chunk)
-        progress.wait(step.before, needed)
-        present.require([step.before], needed)
-        try:
-            return worker.read(step, chunk)
-        except DataError:
-            present.require([plan.world.anchor_year, step.before, step.earlier or step.before], needed, readable=True)
-            raise
-
-    def compute(item: tuple[Step, Chunk], piece: ChunkInputs | None) -> ChunkMaps:
-        step, chunk = item
-        with progress.ends_waiting():
-            return worker.begin(chunk) if piece is None else worker.compute(step, chunk, piece)
-
-    def write(item: tuple[Step, Chunk], made: ChunkMaps) -> None:
-        step, chunk = item
-        with progress.ends_waiting():
-            work.require_current(share.manifest)
-            worker.write(step, chunk, made)
-            kept = {name: 1 for name, values in made.layers.items() if np.isfinite(values).any()}
-            progress.mark(step.year, chunk, {**made.record, "files": kept} if kept else made.record)
-
-    label = "reconstruct" if share.rank.of == 1 else f"reconstruct {share.rank.number}/{share.rank.of}"
-    return flow(items, read, compute, write, depth=1, label=label), len(items)
-
-
-def _finished(share: Share, overwrite: bool) -> dict[str, Any]:
-    """Put the maps into their final form, if nothing is missing."""
-    plan, work = share.plan, share.work
-    progress = share.progress(0.0)
-    missing = sum(not progress.done(year, chunk) for year in plan.years for chunk in plan.lattice)
-    # Whoever finishes removes the manifest before the markers.
-    if missing and work.manifest.exists():
-        return {"finished": False, "missing": missing}
-    with work.locked():
-        names = [path.name for path in files_of(work.target, plan)]
-        there = work.finished(share.manifest["identity"], names)
-        if not work.manifest.exists():
-            work.remove()  # what the lock made
-            if there:
-                return {"finished": True, "by": "another process"}
-            raise WorkError(f"{work.path}: was removed meanwhile; start the same command again to begin anew")
+def _made(
+    plan: Plan,
+    years: tuple[int, int],
+    work: RolloutFolder,
+    manifest: Mapping[str, Any],
+    scheduler: Scheduler,
+    overwrite: bool,
+) -> tuple[WorkTimes, Mapping[str, Any]]:
+    """Make all chunks, and bring the maps into their final form."""
+    names = [path.name for path in files_of(work.target, plan)]
+    figures: Mapping[str, Any] = {}
+    times = WorkTimes()
+    if work.moved:
         # After a kill at the very end the maps are in their place already.
-        moved = there if work.moved else {}
-        figures = moved
-        if not moved:
-            maps = open_maps(work.maps)
-            present = Present(progress, maps, None, plan.window)
-            present.require(plan.years, plan.lattice)
-            try:
-                figures = finish(plan, maps, progress, work, share.manifest, overwrite)
-            except DataError:
-                present.require(plan.years, plan.lattice, readable=True)
-                raise
-        work.remove()
-    return {"finished": True, **figures}
+        figures = work.finished(manifest["identity"], names)
+    if not figures:
+        maps = _opened(work)
+        empty = (chunk for chunk, valid in zip(plan.lattice, manifest["valid"], strict=True) if not valid)
+        pieces = RolloutPieces(plan, frozenset(empty))
+        journal = Journal(work.done, work.path, partial(pieces.assumed, maps, work.path))
+        times = _roll_out(plan, years, work, manifest, pieces, journal, scheduler)
+        figures = finish(plan, maps, journal, work, manifest, overwrite)
+    work.remove()
+    return times, figures
+
+
+def _opened(work: RolloutFolder) -> Maps:
+    try:
+        return open_maps(work.maps)
+    except DataError as error:
+        raise DataError(f"{error}; to begin anew: rm -r {shlex.quote(str(work.path))}") from None
+
+
+def _roll_out(
+    plan: Plan,
+    years: tuple[int, int],
+    work: RolloutFolder,
+    manifest: Mapping[str, Any],
+    pieces: RolloutPieces,
+    journal: Journal,
+    scheduler: Scheduler,
+) -> WorkTimes:
+    """Make chunks until all are there and hold what was written."""
+    recipe = stages = None
+    if isinstance(scheduler, LocalScheduler):
+        stages = open_stages(plan, work, manifest["begun"])
+    else:
+        recipe = RolloutRecipe.of(plan, years, work.target, manifest["begun"])
+    times, faults = WorkTimes(), journal.faults(pieces, whole=False) if len(journal) else {}
+    while faults or not times.rounds:
+        for key, reason in faults.items():
+            journal.drop(key, reason)
+        times += scheduler.run(recipe, pieces, journal, stages=stages, label="reconstruct")
+        # Whatever was not read since it was written is looked at once more, before it is handed out.
+        faults = journal.faults(pieces)
+    return times

@@ -9,6 +9,7 @@ map.
 from __future__ import annotations
 
 import math
+import os
 import threading
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
@@ -63,6 +64,22 @@ class Inputs:
     def paths(self) -> list[str | Path | None]:
         """Return the texts that name files."""
         return [self.anchor, *self.scenario, *self.static, *self.protected, self.table]
+
+    def absolute(self) -> Inputs:
+        """Return the same with whole paths, for a process that works in another folder."""
+        year, equals, anchor = self.anchor.partition("=")
+        named = equals and year.strip().lstrip("-").isdigit()
+        return replace(
+            self,
+            anchor=f"{year}={os.path.abspath(anchor)}" if named else os.path.abspath(self.anchor),
+            scenario=tuple(path.absolute() for path in self.scenario),
+            static=tuple(
+                f"{name}={os.path.abspath(path)}" if equals else name
+                for name, equals, path in (text.partition("=") for text in self.static)
+            ),
+            protected=tuple(map(os.path.abspath, self.protected)),
+            table=None if self.table is None else self.table.absolute(),
+        )
 
 
 @dataclass(eq=False)

@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from earthsr.geo.grid import Window
+from earthsr.inference.journal import Journal
 from earthsr.landuse.maps import open_maps
-from earthsr.landuse.reconstruct import Inputs, Options
+from earthsr.landuse.reconstruct import Inputs, Options, reconstruct
 from earthsr.landuse.split import LandUseData
 from earthsr.models import UNetSpec, write_weights
 from earthsr.models.weights import initial_weights
@@ -54,6 +56,26 @@ def inputs_of(folder, **more):
         "static": tuple(f"{name}={folder / 'static.nc'}:{name}" for name in statics),
     }
     return Inputs(**{**found, **more})
+
+
+class Killed(BaseException):
+    """Stands for a kill: nothing after it is done, but what the operating system does."""
+
+
+def cut_off(after, *arguments, **options):
+    """Reconstruct, and be killed as soon as so many chunks are recorded."""
+    add, left = Journal.add, [after]
+
+    def added(self, *record):
+        if not left[0]:
+            raise Killed
+        left[0] -= 1
+        add(self, *record)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Journal, "add", added)
+        with pytest.raises(Killed):
+            reconstruct(*arguments, **options)
 
 
 def box(grid, row, column, rows, columns):

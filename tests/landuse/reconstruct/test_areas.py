@@ -15,7 +15,6 @@ from earthsr.landuse.reconstruct import Options, Rank, reconstruct
 from earthsr.landuse.reconstruct.chunk import begun_in, scalars_of
 from earthsr.landuse.reconstruct.output import thinned
 from earthsr.landuse.reconstruct.plan import make_plan, open_inputs
-from earthsr.landuse.reconstruct.progress import Chunk, ChunkProgress
 from earthsr.landuse.rollout import RolloutYears, predict_maps
 from earthsr.landuse.samples import Composer
 from earthsr.landuse.sources.world_inputs import WorldInputs
@@ -43,16 +42,6 @@ def test_static_fields_are_read_once_a_chunk_and_not_after_a_restart(model, part
     result = reconstruct(model, part, (1992, 1995), tmp_path / "maps.zarr", SMALL)
     assert result["finished"]
     assert read == [(0, 0, 32, 32), (0, 32, 32, 32)]
-
-
-def test_markers_are_read_one_after_the_other(tmp_path):
-    """Those of a year and not of all at once: 251 years of 231 chunks would be a gigabyte."""
-    progress = ChunkProgress(tmp_path, lambda _: "", 0, 2000, frozenset({Chunk(0, 1)}))
-    progress.mark(2001, Chunk(0, 0), {"windows": 1})
-    records = progress.records(2001, [Chunk(0, 0), Chunk(0, 1), Chunk(9, 9)])
-    assert next(records) == {"windows": 1}
-    with pytest.raises(FileNotFoundError):
-        next(records)
 
 
 def test_coarse_cells_of_several_chunks_are_counted_in_one():

@@ -1,8 +1,8 @@
-"""Reconstructions that end, are cut or go wrong: kills, late processes, and what is left behind."""
+"""Reconstructions that end, are cut or go wrong: kills, damage, and what is left behind."""
 
 import contextlib
 import json
-import os
+import random
 import shutil
 import time
 
@@ -12,17 +12,13 @@ import pytest
 from earthsr.backend import Model
 from earthsr.errors import DataError, InputError, WorkError
 from earthsr.landuse.maps import Maps, open_maps
-from earthsr.landuse.reconstruct import Options, Rank, reconstruct, run
+from earthsr.landuse.reconstruct import Options, reconstruct, run
+from earthsr.landuse.reconstruct.folder import RolloutFolder
 from earthsr.landuse.reconstruct.plan import make_plan, open_inputs
-from earthsr.landuse.reconstruct.progress import SharedFolder
-from earthsr.landuse.reconstruct.run import Worker
-from tests.landuse.reconstruct.cases import SMALL, everything, inputs_of, names
+from earthsr.landuse.reconstruct.stages import Worker
+from tests.landuse.reconstruct.cases import SMALL, Killed, cut_off, everything, inputs_of, names
 
 YEARS = (1992, 1994)
-
-
-class Killed(BaseException):
-    """Stands for a kill: nothing after it is done, but what the operating system does."""
 
 
 # What goes wrong ends at once, with one line, and leaves nothing.
@@ -44,13 +40,13 @@ def test_an_error_in_writing_ends_the_run_at_once(model, part, tmp_path, monkeyp
     assert time.monotonic() - began < 30, "patience is an hour"
 
 
-def test_an_error_in_computing_ends_waiting_for_others(model, part, tmp_path, monkeypatch):
+def test_an_error_in_computing_ends_the_run_at_once(model, part, tmp_path, monkeypatch):
     def broken(*_):
         raise RuntimeError("out of memory")
 
     monkeypatch.setattr(Worker, "compute", broken)
     began = time.monotonic()
-    with pytest.raises((RuntimeError, WorkError), match="out of memory"):
+    with pytest.raises(RuntimeError, match="out of memory"):
         reconstruct(model, part, (1993, 1995), tmp_path / "maps.zarr", Options(chunk=64, batch_size=4))
     assert time.monotonic() - began < 30
 
@@ -93,8 +89,7 @@ def test_a_folder_of_something_else_is_not_replaced_and_that_is_said_first(model
 @pytest.mark.slow
 def test_what_may_not_be_replaced_at_the_end_is_said_when_carrying_on(model, part, tmp_path):
     target = tmp_path / "maps.zarr"
-    with pytest.raises(WorkError):
-        reconstruct(model, part, YEARS, target, SMALL, rank=Rank(0, 2), patience_s=0.1)
+    cut_off(3, model, part, YEARS, target, SMALL)
     target.mkdir()
     began = names(tmp_path / "maps.zarr.work" / "done")
     with pytest.raises(InputError, match="is there already"):
@@ -115,7 +110,7 @@ def test_after_a_kill_between_moving_the_maps_and_cleaning_up_the_same_command_e
         raise Killed
 
     with monkeypatch.context() as patch:
-        patch.setattr(SharedFolder, "remove", killed)
+        patch.setattr(RolloutFolder, "remove", killed)
         with pytest.raises(Killed):
             reconstruct(model, part, YEARS, target, SMALL)
     before = everything(target)
@@ -128,13 +123,13 @@ def test_after_a_kill_between_moving_the_maps_and_cleaning_up_the_same_command_e
 
 @pytest.mark.slow
 def test_after_a_kill_while_cleaning_up_nothing_is_carried_on_from_what_is_left(model, part, tmp_path, monkeypatch):
-    """A marker that is gone already is no chunk to be made again, into a store whose priors are gone too."""
+    """A record that is gone already is no chunk to be made again, into a store whose priors are gone too."""
     target, rmtree = tmp_path / "maps.nc", shutil.rmtree
 
     def killed(path, **options):
         if path not in (tmp_path / "maps.nc.work" / name for name in ("done", "static", "maps.zarr")):
             return rmtree(path, **options)
-        rmtree(tmp_path / "maps.nc.work" / "done" / "1993")
+        (tmp_path / "maps.nc.work" / "done" / "1993.jsonl").unlink(missing_ok=True)
         raise Killed
 
     with monkeypatch.context() as patch:
@@ -148,84 +143,21 @@ def test_after_a_kill_while_cleaning_up_nothing_is_carried_on_from_what_is_left(
     assert names(tmp_path) == ["maps.nc", "maps_report"]
 
 
-@pytest.mark.slow
-def test_a_process_without_work_may_come_when_others_have_finished(model, part, tmp_path):
-    options, target = Options(chunk=64, batch_size=4), tmp_path / "maps.zarr"
-    first = reconstruct(model, part, YEARS, target, options, rank=Rank(0, 2))
-    assert first["finished"]
-    late = reconstruct(model, part, YEARS, target, options, rank=Rank(1, 2))
-    assert late["finished"]
-    assert late["chunks"] == 0
-    assert names(tmp_path) == ["maps.zarr", "maps_report"]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("overwrite", [False, True])
-def test_a_process_without_work_may_be_overtaken_by_one_that_finishes(model, part, tmp_path, monkeypatch, overwrite):
-    """It has joined, and before it looks further, maps and markers are gone."""
-    options, target = Options(chunk=64, batch_size=4), tmp_path / "maps.zarr"
-    begun, others = run._begun, []
-
-    def overtaken(*arguments):
-        manifest = begun(*arguments)
-        if not others:
-            others.append(None)
-            others[0] = reconstruct(model, part, YEARS, target, options, rank=Rank(0, 2), overwrite=overwrite)
-        return manifest
-
-    monkeypatch.setattr(run, "_begun", overtaken)
-    late = reconstruct(model, part, YEARS, target, options, rank=Rank(1, 2), overwrite=overwrite)
-    assert others[0]["finished"]
-    assert late["finished"]
-    assert late["by"] == "another process"
-    assert names(tmp_path) == ["maps.zarr", "maps_report"]
-
-
-@pytest.mark.slow
-def test_what_another_process_finished_just_now_is_not_made_again_with_overwrite(model, part, tmp_path, monkeypatch):
-    options, target = Options(chunk=64, batch_size=4), tmp_path / "maps.zarr"
-    opened, others = run.open_inputs, []
-
-    def slow(*arguments):
-        if not others:
-            others.append(None)
-            others[0] = reconstruct(model, part, YEARS, target, options, rank=Rank(0, 2), overwrite=True)
-        return opened(*arguments)
-
-    monkeypatch.setattr(run, "open_inputs", slow)
-    late = reconstruct(model, part, YEARS, target, options, rank=Rank(1, 2), overwrite=True)
-    assert late["carried_on"]
-    again = reconstruct(model, part, YEARS, target, options, overwrite=True)
-    assert again["chunks"] > 0, "a later command does what it says"
-
-
-@pytest.mark.slow
-def test_a_process_of_a_run_that_was_begun_anew_writes_nothing_into_the_new_one(model, part, tmp_path, monkeypatch):
-    target, compute, others = tmp_path / "maps.zarr", Worker.compute, []
+def test_a_worker_of_a_run_that_was_given_up_writes_nothing_into_a_new_one(model, part, tmp_path, monkeypatch):
+    """Something else is begun in the same place while it computes."""
+    target, compute, folder = tmp_path / "maps.zarr", Worker.compute, RolloutFolder(tmp_path / "maps.zarr")
 
     def slow(self, step, chunk, piece):
-        if not others:
-            others.append(None)
-            # Something else is begun in the same place, and waits for its other half.
-            with pytest.raises(WorkError):
-                reconstruct(
-                    model,
-                    part,
-                    YEARS,
-                    target,
-                    Options(chunk=32, batch_size=4, match_areas=True),
-                    rank=Rank(0, 2),
-                    patience_s=0.1,
-                    overwrite=True,
-                )
+        manifest = folder.read_manifest()
+        folder.begin({**manifest, "begun": manifest["begun"] + 1})
         return compute(self, step, chunk, piece)
 
     monkeypatch.setattr(Worker, "compute", slow)
     with pytest.raises(WorkError, match="begun anew"):
         reconstruct(model, part, YEARS, target, SMALL)
-    done = tmp_path / "maps.zarr.work" / "done"
-    assert not (done / "1994").exists()
-    assert len(names(done / "1993")) == 1, "the half of the anchor's chunks that the other process has"
+    assert names(folder.done) == ["1993.jsonl"], "the anchor's chunks are done before anything is computed"
+    places = open_maps(folder.maps).spec.years
+    assert not (folder.maps / "land_use" / "c" / str(places.index(1994))).exists()
 
 
 @pytest.mark.slow
@@ -253,16 +185,7 @@ def test_a_class_table_with_other_codes_is_another_reconstruction(model, part, w
     assert {key for key in first if first[key] != second[key]} == {"table"}
 
 
-# What is marked as done and is not there.
-
-
-def half_finished(model, part, target):
-    """Chunk 0-0 of all years is done, 0-1 waits for another process."""
-    with pytest.raises(WorkError):
-        reconstruct(model, part, YEARS, target, SMALL, rank=Rank(0, 2), patience_s=0.1)
-    work = SharedFolder(target)
-    (marker, *_) = sorted((work.done / "1993").iterdir())
-    return work, marker
+# What is recorded as done and is not there.
 
 
 @pytest.fixture(scope="module")
@@ -274,54 +197,59 @@ def undisturbed(model, part, tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("damage", ["absent", "damaged", "static absent", "static damaged"])
-def test_what_is_lost_of_a_marked_chunk_is_refused_and_computed_again_where_the_advice_is_typed(
-    model, part, undisturbed, tmp_path, damage
-):
-    target = tmp_path / "maps.zarr"
-    work, marker = half_finished(model, part, target)
-    i, j = (int(number) for number in marker.stem.split("-"))
-    if damage.startswith("static"):
-        path = work.scratch / f"{i}_{j}.npy"
-    else:
-        path = work.maps / "land_use" / "c" / str(open_maps(work.maps).spec.years.index(1993)) / str(i) / str(j)
-    if damage.endswith("absent"):
-        path.unlink()
-    else:
-        path.write_bytes(path.read_bytes()[:-30])
-    with pytest.raises(DataError, match=rf"of 1993, chunk {i}-{j}, is marked as done.*: rm ") as caught:
-        reconstruct(model, part, YEARS, target, SMALL)
-    assert not target.exists()
-    os.system("rm " + str(caught.value).rpartition(": rm ")[2])
-    assert not marker.exists()
-    assert reconstruct(model, part, YEARS, target, SMALL)["finished"]
-    assert np.array_equal(everything(target), undisturbed)
-
-
-def test_a_chunk_that_goes_after_its_year_was_used_is_found_before_the_maps_are_finished(model, part, tmp_path):
-    target = tmp_path / "maps.zarr"
+@pytest.mark.parametrize("seed", range(6))
+def test_chunks_that_are_lost_cut_or_swapped_are_made_again_and_said(model, part, undisturbed, tmp_path, seed, caplog):
+    """Of a run that was cut off anywhere; maps, confidence and static fields alike."""
+    chance, target = random.Random(seed), tmp_path / "maps.zarr"
     options = Options(chunk=32, batch_size=4, keep=("confidence",))
-    reconstruct(model, part, YEARS, target, options, rank=Rank(0, 1))
-    assert open_maps(target).complete
-    shutil.rmtree(target)
-    shutil.rmtree(tmp_path / "maps_report")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "finish", lambda *_: (_ for _ in ()).throw(Killed()))
-        with pytest.raises(Killed):
-            reconstruct(model, part, YEARS, target, options)
-    work = SharedFolder(target)
-    place = open_maps(work.maps).spec.years.index(1994)
-    lost = next(path for path in (work.maps / "confidence" / "c" / str(place)).rglob("*") if path.is_file())
+    cut_off(chance.randrange(3, 6), model, part, YEARS, target, options)
+    work = RolloutFolder(target)
+    layers = (work.maps / "land_use" / "c", work.maps / "confidence" / "c", work.scratch)
+    files = sorted(path for folder in layers for path in folder.rglob("*") if path.is_file() and path.suffix != ".json")
+    lost, cut, *swapped = chance.sample(files, 4)
     lost.unlink()
-    with pytest.raises(DataError, match=r"confidence \(not there\) of 1994, chunk .*: rm .*1994"):
-        reconstruct(model, part, YEARS, target, options)
-    assert not target.exists()
+    cut.write_bytes(cut.read_bytes()[:-1])
+    contents = [path.read_bytes() for path in swapped]
+    for path, content in zip(swapped, reversed(contents), strict=True):
+        path.write_bytes(content)
+    assert reconstruct(model, part, YEARS, target, options)["finished"]
+    assert np.array_equal(everything(target), undisturbed)
+    lines = [record.message for record in caplog.records if "is made again" in record.message]
+    assert any(lost.name in line and "is not there" in line for line in lines)
+    assert any(cut.name in line and "bytes" in line for line in lines)
 
 
-def test_the_same_rank_twice_is_refused(model, part, tmp_path):
+def test_a_chunk_that_goes_after_its_year_was_used_is_made_again_before_the_maps_are_finished(
+    model, part, undisturbed, tmp_path, caplog
+):
+    """A purge while the last chunks are computed; nothing reads the first year's confidence any more."""
+    target, options = tmp_path / "maps.zarr", Options(chunk=32, batch_size=4, keep=("confidence",))
+    write, lost = Worker.write, []
+
+    def purged(self, step, chunk, made):
+        write(self, step, chunk, made)
+        if step.year == YEARS[0] and not lost:
+            folder = RolloutFolder(target).maps / "confidence" / "c" / "2"
+            lost.append(next(path for path in folder.rglob("*") if path.is_file()))
+            lost[0].unlink()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Worker, "write", purged)
+        result = reconstruct(model, part, YEARS, target, options)
+    assert result["finished"]
+    assert lost
+    assert [record.message for record in caplog.records if "1994" in record.message and "made again" in record.message]
+    assert np.array_equal(everything(target), undisturbed)
+    assert np.isfinite(everything(target, "confidence")).any(axis=(1, 2)).sum() == len(YEARS)
+
+
+def test_a_second_process_is_refused(model, part, tmp_path):
     target = tmp_path / "maps.zarr"
-    work, _ = half_finished(model, part, target)
-    with work.own(Rank()), pytest.raises(InputError, match=r"maps\.zarr: is being written by process"):
+    cut_off(2, model, part, YEARS, target, SMALL)
+    with (
+        RolloutFolder(target).owned(target),
+        pytest.raises(InputError, match=r"maps\.zarr: is being written by process"),
+    ):
         reconstruct(model, part, YEARS, target, SMALL)
     assert reconstruct(model, part, YEARS, target, SMALL)["finished"]
 

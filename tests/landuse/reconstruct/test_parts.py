@@ -1,20 +1,17 @@
-"""The parts of a reconstruction that can be checked by hand: order of years, shares, chunks, markers, counts."""
-
-import threading
-import time
+"""The parts of a reconstruction that can be checked by hand: order of years, chunks, what comes after what, counts."""
 
 import numpy as np
 import pytest
 
-from earthsr.errors import InputError, WorkError
 from earthsr.geo import Window
 from earthsr.geo.areas import cells_of
 from earthsr.geo.grid import Grid
 from earthsr.landuse.class_areas import row_areas
-from earthsr.landuse.reconstruct import Rank, device_of, rank_of
 from earthsr.landuse.reconstruct.ledger import add_up, by_decade, count, yearly
-from earthsr.landuse.reconstruct.plan import chunk_side, steps_of
-from earthsr.landuse.reconstruct.progress import Chunk, ChunkProgress, shares
+from earthsr.landuse.reconstruct.plan import Chunk, chunk_side, make_plan, open_inputs, steps_of
+from earthsr.landuse.reconstruct.stages import RolloutPieces, key_of
+from earthsr.ranks import device_of
+from tests.landuse.reconstruct.cases import SMALL, inputs_of
 
 
 def test_each_map_has_the_one_before_it_as_prior_in_both_directions():
@@ -35,39 +32,6 @@ def test_years_between_the_anchor_and_a_span_are_made_too(span, years):
     assert [step.year for step in steps_of(2000, *span)[1:]] == years
 
 
-@pytest.mark.parametrize(
-    ("environment", "rank"),
-    [
-        ({}, Rank(0, 1)),
-        ({"RANK": "1", "WORLD_SIZE": "4", "SLURM_PROCID": "0", "SLURM_NTASKS": "2"}, Rank(1, 4)),
-        ({"RANK_ID": "3", "MS_WORKER_NUM": "4"}, Rank(3, 4)),
-        ({"SLURM_PROCID": "2", "SLURM_STEP_NUM_TASKS": "3"}, Rank(2, 3)),
-        # A batch script without srun is one process.
-        ({"SLURM_PROCID": "0", "SLURM_NTASKS": "4"}, Rank(0, 1)),
-        (
-            {
-                "SLURM_ARRAY_TASK_ID": "30",
-                "SLURM_ARRAY_TASK_COUNT": "3",
-                "SLURM_ARRAY_TASK_MIN": "10",
-                "SLURM_ARRAY_TASK_STEP": "10",
-                "SLURM_PROCID": "1",
-                "SLURM_STEP_NUM_TASKS": "4",
-            },
-            Rank(9, 12),
-        ),
-        ({"RANK": "1"}, Rank(0, 1)),
-    ],
-)
-def test_the_rank_is_what_the_launcher_says(environment, rank):
-    assert rank_of(environment) == rank
-
-
-@pytest.mark.parametrize("environment", [{"RANK": "2", "WORLD_SIZE": "2"}, {"RANK": "a", "WORLD_SIZE": "2"}])
-def test_a_rank_that_cannot_be_is_refused(environment):
-    with pytest.raises(InputError, match="expected"):
-        rank_of(environment)
-
-
 def test_processes_of_one_machine_take_a_gpu_each():
     assert device_of("auto", {"LOCAL_RANK": "1"}) == "auto:1"
     assert device_of("gpu", {"LOCAL_RANK": "0"}) == "gpu"
@@ -76,40 +40,24 @@ def test_processes_of_one_machine_take_a_gpu_each():
     assert device_of("gpu:3", {"LOCAL_RANK": "1"}) == "gpu:3"
 
 
-def test_shares_are_even_in_work_and_the_same_wherever_they_are_computed():
-    costs = [9, 1, 1, 1, 5, 4, 0, 0]
-    owners = shares(costs, 2)
-    loads = [sum(c for c, o in zip(costs, owners, strict=True) if o == rank) for rank in range(2)]
-    assert sorted(loads) == [10, 11]
-    assert {owners[6], owners[7]} == {0, 1}, "what costs nothing is given out in turn"
-    assert set(shares([3.0], 4)) == {0}
-
-
-def test_waiting_ends_when_the_marker_is_there_and_names_who_is_waited_for(tmp_path):
-    progress = ChunkProgress(tmp_path, lambda chunk: f"rank {chunk.j} of 2", 0.3, 2000)
-    with pytest.raises(WorkError, match=r"chunk 0-1 of 2000, which\s+rank 1 of 2 computes"):
-        progress.wait(2000, [Chunk(0, 1)])
-    patient = ChunkProgress(tmp_path, lambda _: "", 60, 2000)
-    other = ChunkProgress(tmp_path, lambda _: "", 60, 2000)
-
-    def later():
-        time.sleep(0.3)
-        other.mark(2000, Chunk(0, 1), {"windows": 3})
-
-    thread = threading.Thread(target=later)
-    began = time.monotonic()
-    thread.start()
-    patient.wait(2000, [Chunk(0, 1)])
-    assert time.monotonic() - began > 0.2
-    thread.join()
-    assert patient.read(2000, Chunk(0, 1)) == {"windows": 3}
-
-
-def test_chunks_without_a_class_have_nothing_to_do_but_at_the_anchor(tmp_path):
-    progress = ChunkProgress(tmp_path, lambda _: "", 0, 2000, frozenset({Chunk(0, 0)}))
-    assert progress.done(2001, Chunk(0, 0))
-    assert progress.read(2001, Chunk(0, 0)) is None
-    assert not progress.done(2000, Chunk(0, 0))
+def test_a_chunk_comes_after_those_that_its_windows_touch(world, model):
+    """Of 2 x 8 chunks; windows of 16 cells reach into the chunks beside one of 32."""
+    opened = open_inputs(model, inputs_of(world / "archives"))
+    plan = make_plan(model, opened, (1991, 1995), SMALL)
+    opened.close()
+    pieces = RolloutPieces(plan, frozenset({Chunk(0, 0)}))
+    assert len(pieces) == len(list(pieces)) == 5 * len(plan.lattice)
+    seen = set()
+    for key, piece in pieces.items():
+        assert set(piece.after) <= seen, "each comes after those that it depends on"
+        seen.add(key)
+    assert pieces[key_of(1993, Chunk(1, 2))].after == ()
+    around = [Chunk(i, j) for i in (0, 1) for j in (1, 2, 3)]
+    first, third = pieces[key_of(1994, Chunk(1, 2))], pieces[key_of(1991, Chunk(1, 2))]
+    assert set(first.after) == {key_of(1993, chunk) for chunk in around}
+    by_hand = {key_of(year, chunk) for year in (1992, 1993) for chunk in around}
+    assert set(third.after) == by_hand, "the anchor has the static fields, and is two years before"
+    assert third.item == (1991, 1, 2)
 
 
 def test_counts_by_hand():

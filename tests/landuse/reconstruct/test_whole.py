@@ -1,6 +1,7 @@
 """``earthsr reconstruct`` from files to files: same maps however the work is cut off, shared out or carried on."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -8,11 +9,13 @@ import sys
 import numpy as np
 import pytest
 
-from earthsr.errors import InputError, WorkError
+from earthsr.errors import InputError
 from earthsr.geo import Window
 from earthsr.geo.grid import Grid
+from earthsr.inference.journal import Journal
+from earthsr.inference.scheduler import make_scheduler
 from earthsr.landuse.maps import open_maps
-from earthsr.landuse.reconstruct import Options, Rank, dry_run, reconstruct
+from earthsr.landuse.reconstruct import Options, dry_run, reconstruct
 from earthsr.landuse.reconstruct import chunk as chunks
 from earthsr.landuse.reconstruct.plan import make_plan, open_inputs
 from earthsr.landuse.rollout import RolloutYears, predict_maps
@@ -20,7 +23,7 @@ from earthsr.landuse.samples import Composer
 from earthsr.landuse.split import LandUseData
 from earthsr.samples.world.globe import write_global_archives
 from tests.conftest import call_cli
-from tests.landuse.reconstruct.cases import SMALL, everything, inputs_of
+from tests.landuse.reconstruct.cases import SMALL, cut_off, everything, inputs_of
 
 YEARS = (1991, 1995)
 
@@ -100,21 +103,6 @@ def test_a_region_of_one_tile_is_what_the_evaluation_rolls_out(world, model, tmp
     assert np.array_equal(everything(tmp_path / "maps.zarr")[1:], expected)
 
 
-@pytest.mark.slow
-def test_two_ranks_make_the_maps_of_one(world, made, tmp_path):
-    script = "import sys; from earthsr.cli.main import main; sys.exit(main(sys.argv[1:]))"
-    target = tmp_path / "maps.zarr"
-    words = [sys.executable, "-c", script, *command(world, target)]
-    ranks = [
-        subprocess.Popen([*words, "--rank", str(r), "--world-size", "2"], stdout=subprocess.PIPE, text=True)
-        for r in range(2)
-    ]
-    said = [rank.communicate(timeout=120)[0] for rank in ranks]
-    assert [rank.returncode for rank in ranks] == [0, 0], said
-    assert np.array_equal(everything(target), everything(made[0]))
-    assert sum("report.html" in text for text in said) == 1, "one of them puts the output together"
-
-
 def command(world, target, *more):
     archives = world / "archives"
     inputs = inputs_of(archives)
@@ -128,32 +116,47 @@ def command(world, target, *more):
 
 
 @pytest.mark.slow
-def test_a_rank_that_waits_in_vain_says_for_whom_and_another_start_carries_on(world, model, made, tmp_path):
-    target = tmp_path / "maps.zarr"
-    inputs = inputs_of(world / "archives")
-    with pytest.raises(WorkError, match="rank 1 of 2 computes"):
-        reconstruct(model, inputs, YEARS, target, SMALL, rank=Rank(0, 2), patience_s=0.5)
-    assert not target.exists()
-    result = reconstruct(model, inputs, YEARS, target, SMALL)
-    assert result["finished"]
+def test_two_workers_of_which_one_is_killed_make_the_maps_of_one_process(world, model, made, tmp_path, monkeypatch):
+    """Killed with ``kill -9`` when a third of the chunks is done; Dask starts another in its place."""
+    pytest.importorskip("distributed")
+    target, add = tmp_path / "maps.zarr", Journal.add
+    with make_scheduler("dask", workers=2) as scheduler:
+        client = scheduler._connected()
+        before = set(client.run(os.getpid).values())
+        victim = min(before)
+
+        def added(self, *record):
+            add(self, *record)
+            if len(self) == made[1]["chunks"] // 3:
+                os.kill(victim, signal.SIGKILL)
+
+        monkeypatch.setattr(Journal, "add", added)
+        result = reconstruct(model, inputs_of(world / "archives"), YEARS, target, SMALL, scheduler=scheduler)
+        client.wait_for_workers(2, timeout=60)
+        after = set(client.run(os.getpid).values())
+    assert victim not in after
+    assert len(after) == 2
+    assert result["chunks"] == made[1]["chunks"]
     assert np.array_equal(everything(target), everything(made[0]))
+    assert result["years"] == made[1]["years"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["maps.zarr", "maps_report"]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("after", [3, 30, 75])
 def test_after_a_kill_nothing_is_computed_twice_and_nothing_is_lost(world, made, tmp_path, after):
-    """Killed as soon as so many chunks are marked; the same command then does the others."""
+    """Killed as soon as so many chunks are recorded; the same command then does the others."""
     target = tmp_path / "maps.zarr"
     script = f"""
 import os, signal, sys
-from earthsr.landuse.reconstruct.progress import ChunkProgress
-mark, left = ChunkProgress.mark, [{after}]
-def marked(self, *arguments):
-    mark(self, *arguments)
+from earthsr.inference.journal import Journal
+add, left = Journal.add, [{after}]
+def added(self, *arguments):
+    add(self, *arguments)
     left[0] -= 1
     if not left[0]:
         os.kill(os.getpid(), signal.SIGKILL)
-ChunkProgress.mark = marked
+Journal.add = added
 from earthsr.cli.main import main
 sys.exit(main(sys.argv[1:]))
 """
@@ -188,8 +191,7 @@ def test_the_same_command_after_the_end_does_nothing_and_another_is_refused(worl
 @pytest.mark.slow
 def test_what_was_begun_otherwise_is_not_carried_on(world, model, tmp_path):
     inputs, target = inputs_of(world / "archives"), tmp_path / "maps.zarr"
-    with pytest.raises(WorkError):
-        reconstruct(model, inputs, YEARS, target, SMALL, rank=Rank(0, 2), patience_s=0.1)
+    cut_off(3, model, inputs, YEARS, target, SMALL)
     with pytest.raises(InputError, match="was begun with another options"):
         reconstruct(model, inputs, YEARS, target, Options(chunk=32, batch_size=4, match_areas=True))
 
@@ -302,8 +304,9 @@ def test_the_dateline_is_no_edge(world, model, tmp_path):
         (["--tile", "15"], "expected a multiple of 2"),
         (["--fixed", "glacier"], "no such class"),
         (["--keep", "entropy"], "expected confidence or probabilities"),
-        (["--rank", "0"], "go together"),
-        (["--rank", "2", "--world-size", "2"], "expected 0 to 1"),
+        (["--rank", "0", "--world-size", "2"], "--rank is gone: "),
+        (["--patience", "5"], "say --workers N"),
+        (["--scheduler", "slurm"], "expected local or dask"),
         (["--output", "maps.hdf"], "expected a name that ends in"),
         (["--bbox", "100,0,110,10"], "100"),
     ],
