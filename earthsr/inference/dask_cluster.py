@@ -46,6 +46,10 @@ _SETTINGS: Final = {
 }
 
 
+class Unnumbered(Exception):
+    """A worker that came late has no number yet among those of its machine, by which it takes an accelerator."""
+
+
 class Outcome(NamedTuple):
     """What a worker says of a piece that it has done."""
 
@@ -79,9 +83,10 @@ _hands: dict[str, _Hands] = {}
 _opening = threading.Lock()
 
 
-def _hands_of(token: str, recipe: Recipe, root: Path, place: Place) -> _Hands:
+def _hands_of(token: str, recipe: Recipe, root: Path, numbers: Mapping[str, int]) -> _Hands:
     with _opening:
         if token not in _hands:
+            place = _place(numbers)
             _hands.clear()  # of a run before this one
             _hands[token] = _Hands(recipe, root, place)
         return _hands[token]
@@ -105,14 +110,16 @@ def run_piece(
     given : mapping of Key to Sums
         What the files hold that it reads.
     numbers : mapping of str to int
-        Number of each worker among those of its machine, by its address.
+        Number of each worker among those of its machine, by its name.
 
     Raises
     ------
     Faults
         If files are not what was written.
+    Unnumbered
+        If the worker came after the numbers were given.
     """
-    hands = _hands_of(token, recipe, Path(root), _place(numbers))
+    hands = _hands_of(token, recipe, Path(root), numbers)
     with hands.reading:
         hands.guard.require(given)
         began = time.perf_counter()
@@ -130,15 +137,14 @@ def _place(numbers: Mapping[str, int]) -> Place:
     """Where this worker works: an accelerator each, of those that it sees."""
     from distributed import get_worker
 
-    number = numbers.get(_name(get_worker().name), 0)
+    name = str(get_worker().name)
+    if name not in numbers:
+        raise Unnumbered(name)
+    number = numbers[name]
     for variable in _VISIBLE:
         if variable in os.environ:
             number %= max(1, len(os.environ[variable].split(",")))
     return Place(number, alone=False)
-
-
-def _name(name: Any) -> str:
-    return str(name)
 
 
 class _Numbers:
@@ -150,7 +156,7 @@ class _Numbers:
 
     def look(self, workers: Mapping[str, Mapping[str, Any]]) -> None:
         for worker in sorted(workers.values(), key=lambda worker: _order(worker["name"])):
-            name = _name(worker["name"])
+            name = str(worker["name"])
             if name not in self.by_name:
                 taken = self._hosts.setdefault(worker["host"], set())
                 self.by_name[name] = next(i for i in range(len(taken) + 1) if i not in taken)
@@ -260,6 +266,10 @@ class DaskScheduler:
                         except Faults as faults:
                             frontier.lost(piece, given, faults.reasons)
                             continue
+                        except Unnumbered:
+                            frontier.lost(piece, given, {})
+                            looked = -float(_LOOK_S)
+                            continue
                         frontier.done(piece, outcome.sums, outcome.written)
                         times.pieces += 1
                         times.reading += outcome.seconds[0]
@@ -327,9 +337,11 @@ class DaskScheduler:
                 "tcp://HOST:PORT, or the file that it wrote"
             ) from None
         try:
-            self._client.wait_for_workers(1, timeout=_START_S)
+            expected = self._workers or (int(os.environ["SLURM_NTASKS"]) - 2 if self._slurm else 1)
+            self._client.wait_for_workers(expected, timeout=_START_S)
         except TimeoutError:
-            raise WorkError(f"no worker of Dask came within {_START_S} s; see their log for the reason") from None
+            if not self._look(self._client):
+                raise WorkError(f"no worker of Dask came within {_START_S} s; see their log for the reason") from None
         _logger.info("Dask: %s", self._client.dashboard_link)
         return self._client
 
@@ -366,5 +378,5 @@ def _slurm_runner() -> Any:
     return SLURMRunner(
         scheduler_file=f"dask-{{job_id}}-{step}.json",
         worker_class="distributed.Nanny",
-        worker_options={"nthreads": _THREADS, "memory_limit": 0},
+        worker_options={"nthreads": _THREADS, "memory_limit": 0, "death_timeout": _START_S},
     )

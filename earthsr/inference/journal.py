@@ -192,12 +192,21 @@ class Journal:
         return len(self._sums)
 
     def sums(self, key: Key) -> Sums:
-        """Return what the files of a finished piece hold."""
+        """Return what the files of the finished piece ``key`` hold."""
         sums = self._sums.get(key)
         return sums if sums is not None else self._assumed(key) or ()
 
     def add(self, key: Key, sums: Sums, written: Written) -> None:
         """Say that a piece is done; its files are on the disk by then.
+
+        Parameters
+        ----------
+        key : Key
+            Which one.
+        sums : Sums
+            What its files hold.
+        written : Written
+            What else is known of it.
 
         Raises
         ------
@@ -211,6 +220,13 @@ class Journal:
 
     def drop(self, key: Key, reason: str) -> None:
         """Say that a piece has to be made again.
+
+        Parameters
+        ----------
+        key : Key
+            Which one.
+        reason : str
+            What is wrong with its files.
 
         Raises
         ------

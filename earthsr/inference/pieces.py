@@ -27,6 +27,7 @@ class Piece:
     """One piece of work: what is computed, written and restarted at once."""
 
     key: Key
+    """Its name."""
     item: Any
     """What the stages take; small, and picklable where Dask is to have it."""
     after: tuple[Key, ...] = ()
@@ -69,15 +70,15 @@ class Stages(Protocol):
     """What a worker does with a piece. One piece is read, one computed and one written at a time, each by a thread."""
 
     def read(self, item: Any) -> Any:
-        """Read what a piece needs."""
+        """Read what the piece of an ``item`` needs."""
         ...
 
     def compute(self, item: Any, values: Any) -> Any:
-        """Compute; always in the same thread of a process."""
+        """Compute from the ``values`` that were read for an ``item``; always in the same thread of a process."""
         ...
 
     def write(self, item: Any, made: Any) -> Written:
-        """Write what was made; it is on the disk when this returns."""
+        """Write what was ``made`` for an ``item``; it is on the disk when this returns."""
         ...
 
 
@@ -85,7 +86,7 @@ class Recipe(Protocol):
     """How stages are opened; frozen and picklable where Dask is to have it."""
 
     def open(self, place: Place) -> Stages:
-        """Open the stages, once in a process: models load here."""
+        """Open the stages for a ``place``, once in a process: models load here."""
         ...
 
 
@@ -100,9 +101,11 @@ class WorkTimes:
     seconds: float = 0.0
     """From beginning to end."""
     reading: float = 0.0
+    """Seconds of reading, of all workers."""
     computing: float = 0.0
+    """Seconds of computing, of all workers."""
     writing: float = 0.0
-    """Seconds of each stage, of all workers."""
+    """Seconds of writing, of all workers."""
     rounds: int = 0
     """Runs that these are of."""
 

@@ -148,6 +148,11 @@ def make_scheduler(kind: str | None = None, address: str | None = None, workers:
     workers : int, optional
         Worker processes that are started on this machine.
 
+    Returns
+    -------
+    Scheduler
+        To be used in a ``with`` statement, at whose end workers that were started end.
+
     Raises
     ------
     InputError

@@ -97,8 +97,20 @@ def programs(cluster):
 
 def submit(script, cluster, *words):
     return subprocess.run(
-        ["bash", script, *map(str, words)], capture_output=True, text=True, env=cluster, timeout=60, check=False
+        ["bash", script, *map(str, words)],
+        capture_output=True,
+        text=True,
+        env=cluster,
+        cwd=cluster["NOTES"],
+        timeout=60,
+        check=False,
     )
+
+
+def config_of(cluster):
+    path = Path(cluster["NOTES"]) / "config.yaml"
+    path.write_text(f"model: {{name: demsrnet}}\nsummary: {{summary_dir: {cluster['RUN']}}}\n")
+    return path
 
 
 def requeued(cluster):
@@ -150,9 +162,10 @@ class TestTraining:
         return (Path(cluster["NOTES"]) / "words").read_text().splitlines()[1:]
 
     def test_hands_on_its_words_and_resumes_with_all_processes(self, script, cluster):
-        words = self.words(script, cluster, "my config.yaml", "--output", cluster["RUN"], "--set", "data.batch_size=8")
+        config = config_of(cluster).rename(Path(cluster["NOTES"]) / "my config.yaml")
+        words = self.words(script, cluster, config, "--output", cluster["RUN"], "--set", "data.batch_size=8")
         own = words[words.index("train") + 1 :]
-        assert own[0] == "my config.yaml"
+        assert own[0] == str(config)
         assert own[-7:] == [
             "--output",
             cluster["RUN"],
@@ -166,21 +179,27 @@ class TestTraining:
 
     def test_an_interrupted_run_goes_back_into_the_queue(self, script, cluster):
         (Path(cluster["RUN"]) / "interrupted").write_text("SIGTERM at step 3 of 9\n")
-        self.words(script, cluster, "config.yaml", f"--output={cluster['RUN']}")
+        self.words(script, cluster, config_of(cluster), f"--output={cluster['RUN']}")
         assert requeued(cluster) == ["requeue", "77"]
 
     def test_the_run_folder_is_the_configurations(self, script, cluster):
-        config = Path(cluster["NOTES"]) / "config.yaml"
-        config.write_text(f"model: {{name: demsrnet}}\nsummary: {{summary_dir: {cluster['RUN']}}}\n")
         (Path(cluster["RUN"]) / "interrupted").touch()
-        self.words(script, cluster, config, "--set", "data.batch_size=8")
+        self.words(script, cluster, config_of(cluster), "--set", "data.batch_size=8")
         assert requeued(cluster) == ["requeue", "77"]
 
-    def test_a_run_that_failed_ends_the_job(self, script, cluster):
-        (Path(cluster["RUN"]) / "interrupted").touch()
+    @pytest.mark.parametrize(("restarts", "expected"), [("0", ["requeue", "77"]), ("20", None)])
+    def test_a_run_that_failed_is_carried_on_so_many_times(self, script, cluster, restarts, expected):
         write(programs(cluster) / LAUNCHERS[script.name], "#!/usr/bin/env bash\nexit 5\n")
-        done = submit(script, cluster, "config.yaml", "--output", cluster["RUN"])
-        assert done.returncode == 5
+        cluster["SLURM_RESTART_COUNT"] = restarts
+        done = submit(script, cluster, config_of(cluster), "--output", cluster["RUN"])
+        assert done.returncode == 5, done.stderr
+        assert requeued(cluster) == expected
+
+    def test_a_configuration_that_is_wrong_is_not(self, script, cluster):
+        write(programs(cluster) / LAUNCHERS[script.name], "#!/usr/bin/env bash\nexit 0\n")
+        done = submit(script, cluster, "nowhere.yaml", "--output", cluster["RUN"])
+        assert done.returncode == 2
+        assert "nowhere.yaml" in done.stderr
         assert requeued(cluster) is None
 
     def test_sigterm_to_the_step_reaches_the_workers_alone(self, script, cluster):
@@ -188,9 +207,12 @@ class TestTraining:
             pytest.skip("the node needs pkill and ps (procps)")
         write(programs(cluster) / LAUNCHERS[script.name], LAUNCHER)
         job = subprocess.Popen(
-            ["bash", script, "config.yaml", "--output", cluster["RUN"]], env=cluster, stderr=subprocess.PIPE, text=True
+            ["bash", script, config_of(cluster), "--output", cluster["RUN"]],
+            env=cluster,
+            stderr=subprocess.PIPE,
+            text=True,
         )
-        notes, until = Path(cluster["NOTES"]), time.monotonic() + 20
+        notes, until = Path(cluster["NOTES"]), time.monotonic() + 60
         while not (notes / "ready").exists() and time.monotonic() < until:
             time.sleep(0.05)
         os.kill(int((notes / "step").read_text()), signal.SIGTERM)
@@ -201,7 +223,7 @@ class TestTraining:
 
 
 def test_torchrun_meets_on_the_first_node(cluster):
-    words = TestTraining().words(FOLDER / "train_torch.sbatch", cluster, "config.yaml", "--output", cluster["RUN"])
+    words = TestTraining().words(FOLDER / "train_torch.sbatch", cluster, config_of(cluster), "--output", cluster["RUN"])
     launcher = words[: words.index("train")]
     for word in (
         "--nnodes=2",
@@ -216,7 +238,9 @@ def test_torchrun_meets_on_the_first_node(cluster):
 
 
 def test_msrun_counts_workers_over_all_nodes(cluster):
-    words = TestTraining().words(FOLDER / "train_mindspore.sbatch", cluster, "config.yaml", "--output", cluster["RUN"])
+    words = TestTraining().words(
+        FOLDER / "train_mindspore.sbatch", cluster, config_of(cluster), "--output", cluster["RUN"]
+    )
     launcher = words[: words.index("train")]
     for word in ("--worker_num=16", "--local_worker_num=8", "--node_rank=1", "--master_addr=node-1"):
         assert word in launcher
@@ -224,11 +248,46 @@ def test_msrun_counts_workers_over_all_nodes(cluster):
     assert Path(launcher[-1]).name == "earthsr"
 
 
-@pytest.mark.parametrize(("status", "expected"), [(0, None), (1, None), (143, ["requeue", "77"])])
-def test_reconstruction_goes_on_after_its_time_limit_and_not_after_an_error(cluster, status, expected):
+@pytest.mark.parametrize(
+    ("status", "restarts", "expected"),
+    [
+        (0, "0", None),
+        (1, "0", ["requeue", "77"]),
+        (1, "50", None),
+        (2, "0", None),
+        (137, "3", ["requeue", "77"]),
+        (143, "0", ["requeue", "77"]),
+    ],
+)
+def test_reconstruction_goes_on_after_whatever_happens_but_a_wrong_command(cluster, status, restarts, expected):
     write(programs(cluster) / "earthsr", WORDS + f"exit {status}\n")
+    cluster |= {"SLURM_RESTART_COUNT": restarts, "SLURM_PROCID": "1"}
     done = submit(FOLDER / "reconstruct.sbatch", cluster, "runs/landuse", "--years", "1850:2100", "--output", "m.zarr")
-    assert done.returncode == status
+    assert done.returncode == status, done.stderr
     words = (Path(cluster["NOTES"]) / "words").read_text().splitlines()[1:]
-    assert words == ["reconstruct", "runs/landuse", "--years", "1850:2100", "--output", "m.zarr"]
+    asked = ["reconstruct", "runs/landuse", "--years", "1850:2100", "--output", "m.zarr", "--scheduler", "dask"]
+    assert words == asked
     assert requeued(cluster) == expected
+
+
+def test_a_worker_that_ends_late_is_no_failure_and_a_command_that_is_killed_is_one(cluster):
+    late = SRUN.replace("wait $!", "wait $!\nexit 137")
+    write(programs(cluster) / "srun", late)
+    write(programs(cluster) / "earthsr", WORDS)
+    cluster["SLURM_PROCID"] = "1"
+    assert submit(FOLDER / "reconstruct.sbatch", cluster, "runs/landuse").returncode == 0
+    assert requeued(cluster) is None
+    cluster["SLURM_PROCID"] = "2"  # the command has said nothing
+    assert submit(FOLDER / "reconstruct.sbatch", cluster, "runs/landuse").returncode == 137
+    assert requeued(cluster) == ["requeue", "77"]
+
+
+def test_the_first_node_gives_out_the_work_and_each_has_a_worker_per_gpu(cluster):
+    write(
+        programs(cluster) / "srun",
+        '#!/usr/bin/env bash\ncp "$SLURM_HOSTFILE" "$NOTES/hosts"; echo "$*" >"$NOTES/srun"\n',
+    )
+    assert submit(FOLDER / "reconstruct.sbatch", cluster, "runs/landuse").returncode == 0
+    notes = Path(cluster["NOTES"])
+    assert (notes / "hosts").read_text().split() == ["node-1"] * 6 + ["node-2"] * 4
+    assert "--ntasks=10" in (notes / "srun").read_text().split()
