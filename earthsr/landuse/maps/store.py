@@ -319,7 +319,7 @@ class Maps:
         return values
 
     def file(self, layer: str, year: int, i: int, j: int) -> Path:
-        """Where the chunk in row ``i`` and column ``j`` of a ``layer`` of a ``year`` lies; without values there is none."""
+        """Where the chunk in row ``i`` and column ``j`` of a ``year`` of a ``layer`` lies; empty ones have none."""
         array, place = self._array(layer), self._place(year)
         key = array.metadata.encode_chunk_key((place, *(0 for _ in array.shape[1:-2]), i, j))
         return self.path / layer / str(key)
