@@ -7,7 +7,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from earthsr.cli.options import Backend, Checkpoint, Device, Json, box_of, show
+from earthsr.cli.options import (
+    Backend,
+    Checkpoint,
+    Device,
+    Json,
+    SchedulerAddress,
+    SchedulerKind,
+    Workers,
+    box_of,
+    show,
+)
 
 if TYPE_CHECKING:
     from earthsr.backend import Model
@@ -22,9 +32,6 @@ _KEEP = (
 )
 _FEATHER = "Cells of OUTPUT over which the model is shifted towards what is kept beside it; 32 where absent."
 _TILES = "Write a folder of GeoTIFFs of so many degrees, N46E008.tif, with a VRT and a STAC catalogue over them."
-_SCHEDULER = "Who does the work: this process (local), or workers of Dask."
-_ADDRESS = "Dask: scheduler of a running cluster, tcp://HOST:PORT or its file."
-_WORKERS = "Dask: worker processes to start on this machine."
 _BBOX = "Part to enlarge, in units of the raster's CRS; of a global raster, W > E goes across the dateline."
 _EXACT = "Windows with a halo, one normalisation for the whole raster: what a prediction in one piece gives."
 _OFFSET = (
@@ -76,11 +83,9 @@ def predict(
     offset: Annotated[str | None, typer.Option("--offset", metavar="EAST,NORTH", help=_OFFSET)] = None,
     register: Annotated[str | None, typer.Option("--register", metavar="FINER", help=_REGISTER)] = None,
     tiles: Annotated[float | None, typer.Option("--tiles", metavar="DEGREES", help=_TILES)] = None,
-    scheduler: Annotated[str | None, typer.Option("--scheduler", metavar="local|dask", help=_SCHEDULER)] = None,
-    scheduler_address: Annotated[
-        str | None, typer.Option("--scheduler-address", metavar="ADDRESS", help=_ADDRESS)
-    ] = None,
-    workers: Annotated[int | None, typer.Option("--workers", help=_WORKERS)] = None,
+    scheduler: SchedulerKind = None,
+    scheduler_address: SchedulerAddress = None,
+    workers: Workers = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Say tiles, time and disk space, and write nothing.")
     ] = False,
