@@ -10,5 +10,5 @@ BACKENDS = ["earthsr_torch", "earthsr_mindspore", "earthsr_onnx"]
 setup(
     packages=[*find_packages(include=["earthsr", "earthsr.*"]), *BACKENDS],
     package_dir={name: f"backends/{name}" for name in BACKENDS},
-    package_data={"earthsr": ["py.typed", "pretrained/*.safetensors", "pretrained/*.md"]},
+    package_data={"earthsr": ["py.typed", "pretrained/*.safetensors", "pretrained/*.md", "evaluation/page/page.*"]},
 )

@@ -38,6 +38,7 @@ def test_it_holds_every_file_of_the_sources(wheel):
     weights = {f"earthsr/pretrained/{path.name}" for path in (REPOSITORY / "earthsr" / "pretrained").glob("demo-*.*")}
     assert len(weights) >= 4
     assert names > weights | {"earthsr/py.typed"}
+    assert names > {f"earthsr/evaluation/page/page.{suffix}" for suffix in ("html", "css", "js")}
 
 
 def test_its_metadata_name_backends_extras_and_licence(wheel):
@@ -47,7 +48,8 @@ def test_its_metadata_name_backends_extras_and_licence(wheel):
     assert all(f"{name} = earthsr_{name}:" in points for name in ("torch", "mindspore", "onnx"))
     metadata = email.message_from_bytes(wheel.read(f"{folder}/METADATA"))
     assert metadata["License-Expression"] == "Apache-2.0"
-    extras = {"torch", "mindspore", "geo", "dask", "onnx", "export", "bmi", "logging", "tutorials", "docs", "dev"}
+    extras = {"torch", "mindspore", "geo", "dask", "onnx", "export", "bmi", "page", "logging"}
+    extras |= {"tutorials", "docs", "dev"}
     assert set(metadata.get_all("Provides-Extra")) == extras
     needs = metadata.get_all("Requires-Dist")
     core = {re.match(r"[\w-]+", need).group() for need in needs if "extra ==" not in need}

@@ -11,11 +11,15 @@ from earthsr.cli.options import Json, box_of, show
 
 _INPUT = "Elevation or land use: GeoTIFF, NetCDF, Zarr; FILE.nc:VARIABLE names a variable."
 _OUTPUT = (
-    ".png; of several years also .gif and .mp4 (needs ffmpeg), and .csv, a table of the areas of classes. NAME.png in "
-    "the working directory where absent."
+    ".png; .html, a page to pan, zoom and slide in, without a network; of several years also .gif and .mp4 (needs "
+    "ffmpeg), and .csv, a table of the areas of classes. NAME.png in the working directory where absent."
 )
 _BBOX = "Part to draw, in units of the raster's CRS; of a global raster, W > E goes across the dateline."
-_BESIDE = "Elevation: draw this raster on the same scale, and INPUT minus it on the cells of INPUT."
+_BESIDE = "Elevation: draw this raster on the same scale, and INPUT minus it on its cells; on a page repeat for more."
+_SCENARIO = (
+    "Page of maps: the scenario that they should follow, to compare areas; repeat for files that follow each other."
+)
+_RELIEF = "Page of maps: elevation whose hillshade lies over them."
 _YEARS = "Years to draw, such as 1850,1900,1950; nine spread evenly where absent, or all in an animation or a table."
 _SCORES = {"mean": "mean", "RMSE": "rmse", "largest": "largest"}
 _AREAS = "Print the area of every class in every year that is drawn, km2, from all cells."
@@ -29,9 +33,11 @@ def plot(
     contours: Annotated[
         float | None, typer.Option("--contours", metavar="METRES", help="Elevation: contours so far apart.")
     ] = None,
-    beside: Annotated[str | None, typer.Option("--beside", metavar="OTHER", help=_BESIDE)] = None,
+    beside: Annotated[list[str] | None, typer.Option("--beside", metavar="OTHER", help=_BESIDE)] = None,
     years: Annotated[str | None, typer.Option("--years", metavar="YEAR,YEAR,...", help=_YEARS)] = None,
     areas: Annotated[bool, typer.Option("--areas", help=_AREAS)] = False,
+    scenario: Annotated[list[str] | None, typer.Option("--scenario", metavar="FILE", help=_SCENARIO)] = None,
+    relief: Annotated[str | None, typer.Option("--relief", metavar="FILE", help=_RELIEF)] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUTPUT where it is there.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -48,9 +54,11 @@ def plot(
         bbox=box_of(bbox),
         size=size,
         contours=contours,
-        beside=beside,
+        beside=beside or (),
         years=_years_of(years),
         areas=areas,
+        scenario=scenario or (),
+        relief=relief,
         overwrite=overwrite,
     )
     show(result, as_json, _described(result))

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from earthsr.dem.region_figures import exaggeration
 from earthsr.errors import DataError, EarthsrWarning, InputError
 from earthsr.evaluation.maps import (
+    PAGE,
     Drawing,
     MapRequest,
     View,
@@ -98,15 +99,15 @@ def draw_elevation(source: Any, request: MapRequest) -> Drawing:
     DataError
         If values are no metres, or no elevations.
     """
-    _require_one_map(source, request)
-    raster = _in_metres(source)
+    require_one_map(source, request)
+    raster = in_metres(source)
     grid = raster.georeference
-    if request.beside is not None:
+    if request.beside:
         return _beside(raster, request)
     view = view_of(grid, window_of(grid, request.bbox), _FINER * request.size)
     part = _Part(raster.name, view, sampled(raster, view.window, view.step))
     _require_contours(part.values, request.contours)
-    facts = {**view.facts(), **_range(part.values), "notes": raster.notes}
+    facts = {**view.facts(), **range_of(part.values), "notes": raster.notes}
 
     def figures() -> Iterator[Figure]:
         yield _single(part, request)
@@ -114,8 +115,14 @@ def draw_elevation(source: Any, request: MapRequest) -> Drawing:
     return Drawing("elevation", facts, figures)
 
 
-def _in_metres(source: Any) -> Elevations:
-    """See a raster as elevations; says so where nobody says the units."""
+def in_metres(source: Any) -> Elevations:
+    """See a raster as elevations; says so where nobody says the units.
+
+    Raises
+    ------
+    DataError
+        If its units are others than metres.
+    """
     units = source.georeference.units.strip()
     if units and not is_metres(units):
         raise DataError(f"{source.name}: units are {units!r}, expected metres, as of elevation; leave it out")
@@ -126,7 +133,14 @@ def _in_metres(source: Any) -> Elevations:
     return raster
 
 
-def _require_one_map(source: Any, request: MapRequest) -> None:
+def require_one_map(source: Any, request: MapRequest) -> None:
+    """Check that a raster has one layer, and that nothing is asked for that only maps of years or classes have.
+
+    Raises
+    ------
+    InputError
+        If it has not, or it is.
+    """
     years = source.years() if isinstance(source, FieldSource) else None
     if years is not None and len(years) > 1:
         raise InputError(
@@ -140,9 +154,15 @@ def _require_one_map(source: Any, request: MapRequest) -> None:
         )
     if request.areas:
         raise InputError(f"{source.name} is elevation, and areas are those of classes; leave --areas out, name a .png")
+    for option, given in (("--scenario", request.scenario), ("--relief", request.relief)):
+        if given:
+            raise InputError(f"{option} is for maps of land use, and {source.name} is elevation; leave it out")
+    if len(request.beside) > 1 and request.suffix != PAGE:
+        raise InputError(f"--beside names {len(request.beside)} rasters, and a picture shows one; name a .html")
 
 
-def _range(values: NDArray[np.float32]) -> dict[str, Any]:
+def range_of(values: NDArray[np.float32]) -> dict[str, Any]:
+    """Return lowest and highest of some heights, in plain values."""
     valid = values[np.isfinite(values)]
     return {
         "units": "m",
@@ -173,8 +193,8 @@ def _round_up(value: float) -> float:
     return next(times * power for times in (1, 2, 5, 10) if times * power >= value * (1 - 1e-9))
 
 
-def _scale(values: NDArray[np.float32]) -> tuple[Colormap, float, float, str]:
-    """Colours of heights, lowest and highest height that have one of their own, and which ends go on."""
+def tints(values: NDArray[np.float32]) -> tuple[Colormap, float, float, str]:
+    """Choose colours of heights, lowest and highest height that have one of their own, and which ends go on."""
     from matplotlib.colors import LinearSegmentedColormap, ListedColormap
 
     heights = values[np.isfinite(values)]
@@ -267,7 +287,7 @@ def _single(part: _Part, request: MapRequest) -> Figure:
     figure = map_figure(width + (0.75 if wide else 1.7), height + (1.45 if wide else 0.85))
     dy, dx = cell_metres(grid)
     times = exaggeration(part.values, dy, float(dx.mean()))
-    scale = _scale(part.values)
+    scale = tints(part.values)
     axes = figure.subplots()
     entitle(figure, _titled(part, times, request.contours))
     bar = _draw(axes, part, scale, times, "", request.contours)
@@ -285,16 +305,16 @@ def _titled(part: _Part, times: int, contours: float | None) -> str:
 
 def _beside(raster: Any, request: MapRequest) -> Drawing:
     """Draw two rasters on one scale, and the first one minus the second."""
-    assert request.beside is not None
+    (path,) = request.beside
     grid = raster.georeference
-    source: Any = open_source(request.beside)
+    source: Any = open_source(path)
     crs = source.georeference.crs_wkt
     warped = not same_crs(crs, grid.crs_wkt)
     if warped:
         source.close()
-        source = reprojected(split_variable(request.beside)[0], "", onto=_onto(raster, request))
+        source = reprojected(split_variable(path)[0], "", onto=_onto(raster, request))
     try:
-        other = _in_metres(source)
+        other = in_metres(source)
         first, second = _pair(raster, other, request)
     finally:
         source.close()
@@ -315,8 +335,8 @@ def _beside(raster: Any, request: MapRequest) -> Drawing:
     }
     facts = {
         **first.view.facts(),
-        **_range(first.values),
-        "beside": {"path": request.beside, **second.view.facts(), **_range(second.values)},
+        **range_of(first.values),
+        "beside": {"path": path, **second.view.facts(), **range_of(second.values)},
         "difference": {"what": f"{raster.name} minus {other.name}", "how": how, "units": "m", **scores},
         "notes": [*raster.notes, *other.notes],
     }
@@ -372,7 +392,7 @@ def _three(
     size = (3 * (width + 0.65), height + 2.0) if row else (width + 2.2, 3 * (height + 0.65) + 0.4)
     figure = map_figure(*size)
     panels = figure.subplots(1, 3) if row else figure.subplots(3, 1)
-    scale = _scale(np.concatenate([first.values.ravel(), second.values.ravel()]))
+    scale = tints(np.concatenate([first.values.ravel(), second.values.ravel()]))
     dy, dx = cell_metres(grid)
     times = exaggeration(first.values, dy, float(dx.mean()))
     for axes, part in zip(panels[:2], (first, second), strict=True):

@@ -25,7 +25,7 @@ from earthsr.dem.degradation import Redraw
 from earthsr.dem.evaluate import evaluation_findings
 from earthsr.dem.split import DemData
 from earthsr.errors import DataError, InputError
-from earthsr.evaluation.maps import Drawing, MapRequest, holds_codes
+from earthsr.evaluation.maps import PAGE, Drawing, MapRequest, holds_codes
 from earthsr.evaluation.statistics import BASELINES, ErrorStatistics, baseline, patch_statistics
 from earthsr.geo.raster import Source
 from earthsr.geo.values import is_metres
@@ -322,6 +322,7 @@ class DemWorkload(Workload):
 
     def draw(self, source: Source, request: MapRequest) -> Drawing:
         """See the base class."""
+        from earthsr.dem.page import draw_elevation_page
         from earthsr.dem.plot import draw_elevation
 
-        return draw_elevation(source, request)
+        return (draw_elevation_page if request.suffix == PAGE else draw_elevation)(source, request)

@@ -19,7 +19,7 @@ from earthsr.errors import InputError
 from earthsr.evaluation.figures import DPI, new_figure
 from earthsr.geo.crs import crs_name, metres_per_unit
 from earthsr.geo.grid import Bounds, Grid, Window
-from earthsr.geo.raster import samples
+from earthsr.geo.raster import sampled, samples
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,7 +29,9 @@ Box = tuple[float, float, float, float]
 """West, south, east, north, in units of the CRS."""
 
 #: Suffixes of what is written.
-SUFFIXES: Final = (".png", ".gif", ".mp4", ".csv")
+SUFFIXES: Final = (".png", ".html", ".gif", ".mp4", ".csv")
+#: That of a page.
+PAGE: Final = ".html"
 #: Of a degree of latitude, on the sphere of the same radius as areas have.
 METRES_PER_DEGREE: Final = math.pi * 6_371_008.8 / 180
 #: Milliseconds that each picture of an animation stands, and the last one.
@@ -53,13 +55,17 @@ class MapRequest:
     """Pixels of the picture's long side."""
     contours: float | None = None
     """Metres between contours."""
-    beside: str | None = None
-    """A second raster to draw beside it."""
+    beside: tuple[str, ...] = ()
+    """Further rasters to draw beside it; several on a page alone."""
     years: tuple[int, ...] | None = None
     suffix: str = ".png"
     """Of what is written."""
     areas: bool = False
     """Whether a table of areas is wanted."""
+    scenario: tuple[str, ...] = ()
+    """Files of a scenario, for a page of maps."""
+    relief: str | None = None
+    """A raster of elevation whose hillshade lies over maps, on a page."""
 
 
 @dataclass(frozen=True)
@@ -70,10 +76,12 @@ class Drawing:
     """Such as ``elevation``."""
     facts: dict[str, Any]
     """What is shown, in plain values."""
-    figures: Callable[[], Iterator[Figure]]
+    figures: Callable[[], Iterator[Figure]] = lambda: iter(())
     """Draws the picture, or the pictures of an animation one after the other."""
     table: list[list[Any]] = field(default_factory=list)
     """Areas: a line of headings, and one for each class."""
+    page: Any = None
+    """A :class:`earthsr.evaluation.page.Page`, where one was asked for."""
 
 
 @dataclass(frozen=True)
@@ -309,6 +317,25 @@ def inside(grid: Grid, box: Bounds) -> Window:
 def moved(grid: Grid, east: float) -> Grid:
     """The grid with its longitudes counted otherwise."""
     return replace(grid, west=grid.west + east) if east else grid
+
+
+def seen_from(raster: Any, grid: Grid, pixels: float) -> tuple[NDArray[np.float32], Grid] | None:
+    """Read what a raster has of the ground of a grid, at about so many cells along its long side.
+
+    Returns
+    -------
+    tuple
+        Values, NaN where there is none, and their grid, whose longitudes count as those of ``grid``. None where the
+        two share no ground.
+    """
+    place = raster.georeference
+    box = shared_box(grid, place)
+    if box is None:
+        return None
+    bounds, turn = box
+    away = inside(place, Bounds(bounds.west - turn, bounds.south, bounds.east - turn, bounds.north))
+    view = view_of(place, away, pixels)
+    return sampled(raster, view.window, view.step), moved(view.grid, turn)
 
 
 def write_table(rows: Sequence[Sequence[Any]]) -> str:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from earthsr.errors import DataError, EarthsrWarning, InputError, listed
 from earthsr.evaluation.figures import DPI
 from earthsr.evaluation.maps import (
+    PAGE,
     Drawing,
     MapRequest,
     View,
@@ -56,7 +57,7 @@ _FIELD: Final = "viridis"
 
 
 @dataclass(frozen=True)
-class _Classes:
+class DrawnClasses:
     """Codes of a raster that are drawn, in the order of their indices."""
 
     codes: tuple[int, ...]
@@ -91,13 +92,9 @@ def draw_land(source: Any, request: MapRequest) -> Drawing:
     DataError
         If a number is no code of a class.
     """
-    if request.beside is not None or request.contours is not None:
-        option = "--contours" if request.beside is None else "--beside"
-        raise InputError(f"{option} is for elevation, and {source.name} holds {_what(source)}; leave it out")
+    require_of_land(source, request)
     codes = holds_codes(source)
-    if request.areas and not codes:
-        raise InputError(f"{source.name} holds no classes, and areas are those of classes; leave --areas out")
-    years = _years(source, request)
+    years = years_of(source, request)
     moving = request.suffix in (".gif", ".mp4")
     if moving and len(years) < 2:
         raise InputError(
@@ -114,12 +111,39 @@ def draw_land(source: Any, request: MapRequest) -> Drawing:
     return _maps(source, request, view, years, (rows, columns))
 
 
+def require_of_land(source: Any, request: MapRequest) -> None:
+    """Check that nothing is asked for that is of elevation, or of classes where there are none.
+
+    Raises
+    ------
+    InputError
+        If it is.
+    """
+    if request.beside or request.contours is not None:
+        option = "--beside" if request.beside else "--contours"
+        raise InputError(f"{option} is for elevation, and {source.name} holds {_what(source)}; leave it out")
+    if request.suffix != PAGE:
+        for option, given in (("--scenario", request.scenario), ("--relief", request.relief)):
+            if given:
+                raise InputError(f"{option} is for a page; name a .html")
+    if request.areas and not holds_codes(source):
+        raise InputError(f"{source.name} holds no classes, and areas are those of classes; leave --areas out")
+
+
 def _what(source: Any) -> str:
     return "classes" if holds_codes(source) else f"values in {source.georeference.units}"
 
 
-def _years(source: Any, request: MapRequest) -> dict[int | None, int]:
-    """Layer of each year that is drawn; None for a map of no year."""
+def years_of(source: Any, request: MapRequest) -> dict[int | None, int]:
+    """Find the layer of each year that is drawn; None for a map of no year.
+
+    Raises
+    ------
+    InputError
+        If a year is not there, or a picture would hold too many.
+    DataError
+        If a year has several maps.
+    """
     there = source.years() if isinstance(source, FieldSource) else None
     if there is None:
         try:
@@ -169,7 +193,7 @@ def _maps(
     if request.areas or request.suffix == ".csv":
         areas = {year: _areas(source, view.window, layer) for year, layer in years.items()}
         occurring = sorted({*occurring, *(code for sums in areas.values() for code in sums)})
-    classes = _classes(source, occurring)
+    classes = classes_of(source, occurring)
     if request.areas or request.suffix == ".csv":
         table = [["class", "code", *("area_km2" if year is None else f"{year}_km2" for year in years)]]
         table += [
@@ -197,8 +221,8 @@ def _maps(
     return Drawing("classes", facts, figures, table)
 
 
-def _classes(source: Any, occurring: Sequence[int]) -> _Classes:
-    """Names and colours of the codes that occur: the file's, HILDA+'s where it has none and all are its codes."""
+def classes_of(source: Any, occurring: Sequence[int]) -> DrawnClasses:
+    """Find names and colours of the codes that occur: the file's, HILDA+'s where it has none and all are its codes."""
     categories = getattr(source, "categories", None)
     if categories is not None:
         names = dict(zip(categories.codes, categories.names, strict=True))
@@ -228,19 +252,19 @@ def _classes(source: Any, occurring: Sequence[int]) -> _Classes:
         codes = list(occurring)
         _say(source, "does not say what its codes stand for; the legend shows the codes")
     tints = iter(_TINTS * (1 + len(codes) // len(_TINTS)))
-    return _Classes(
+    return DrawnClasses(
         tuple(codes),
         tuple(names.get(code) or f"code {code}" for code in codes),
         tuple(colours.get(code) or next(tints) for code in codes),
     )
 
 
-def _merged(table: ClassTable, codes: Sequence[int]) -> _Classes:
+def _merged(table: ClassTable, codes: Sequence[int]) -> DrawnClasses:
     """The classes of codes, each code with the name and colour of its class."""
     of_code = {code: land_class for land_class in table.classes for code in land_class.codes}
     several = {code: sum(other in of_code[code].codes for other in codes) > 1 for code in codes}
     names = (f"{of_code[code].name} ({code})" if several[code] else of_code[code].name for code in codes)
-    return _Classes(tuple(codes), tuple(names), tuple(of_code[code].colour for code in codes))
+    return DrawnClasses(tuple(codes), tuple(names), tuple(of_code[code].colour for code in codes))
 
 
 def _say(source: Any, text: str) -> None:
@@ -257,15 +281,15 @@ def _areas(source: Any, window: Window, layer: int) -> dict[int, float]:
         for row in range(part.row, part.row + part.rows, height):
             rows = min(height, part.row + part.rows - row)
             stored, valid = source.codes(Window(row, part.column, rows, part.columns), **options)
-            areas = _row_km2(grid, row, rows)
+            areas = row_km2(grid, row, rows)
             for code in np.unique(stored[valid]):
                 cells = ((stored == code) & valid).sum(axis=1)
                 sums[int(code)] = sums.get(int(code), 0.0) + float(cells @ areas)
     return sums
 
 
-def _row_km2(grid: Grid, row: int, rows: int) -> NDArray[np.float64]:
-    """Area of a cell of each row: on the sphere, or on the plane of a projection."""
+def row_km2(grid: Grid, row: int, rows: int) -> NDArray[np.float64]:
+    """Return the area of a cell of each row, km2: on the sphere, or on the plane of a projection."""
     if grid.geographic:
         return row_areas(grid, row, rows)
     return np.full(rows, grid.cell_x * grid.cell_y * (metres_per_unit(grid.crs_wkt) / 1000) ** 2)
@@ -283,7 +307,7 @@ def _canvas(view: View, size: int, shape: tuple[int, int], right: float, below: 
 
 def _class_figure(
     maps: dict[int | None, NDArray[np.uint8]],
-    classes: _Classes,
+    classes: DrawnClasses,
     name: str,
     view: View,
     size: int,

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from earthsr.backend import Model
 from earthsr.config import Workload
 from earthsr.errors import DataError
-from earthsr.evaluation.maps import Drawing, MapRequest, holds_codes
+from earthsr.evaluation.maps import PAGE, Drawing, MapRequest, holds_codes
 from earthsr.evaluation.statistics import ErrorStatistics, patch_statistics
 from earthsr.geo.raster import Source
 from earthsr.geo.values import is_metres
@@ -377,6 +377,7 @@ class LandUseWorkload(Workload):
 
     def draw(self, source: Source, request: MapRequest) -> Drawing:
         """See the base class."""
+        from earthsr.landuse.page import draw_land_page
         from earthsr.landuse.plot import draw_land
 
-        return draw_land(source, request)
+        return (draw_land_page if request.suffix == PAGE else draw_land)(source, request)

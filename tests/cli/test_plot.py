@@ -557,7 +557,7 @@ def test_coordinates_have_their_letters():
     ("words", "message"),
     [
         (["absent.tif"], "absent.tif: no such file"),
-        (["alps.tif", "o.jpg"], "'.jpg' is none of a picture; .png, .gif, .mp4, .csv are"),
+        (["alps.tif", "o.jpg"], "'.jpg' is none of a picture; .png, .html, .gif, .mp4, .csv are"),
         (["alps.tif", "there.png"], "there.png is there already"),
         (["alps.tif", "o.gif"], "one map of elevation"),
         (["alps.tif", "o.csv"], "alps.tif holds none"),
