@@ -38,6 +38,10 @@ class Upsample(nn.Cell):
     def __init__(self, spec: DemSRNetSpec) -> None:
         super().__init__()
         self.scale, self.upsampler, self.resize = spec.scale, spec.upsampler, spec.resize
+        # What ops.interpolate calls in the end: its checks take a graph longer to compile than the rest of this cell,
+        # and exporters, whose extents are free, do not take them.
+        self.half_pixel = ops.ResizeBilinearV2(align_corners=False, half_pixel_centers=True)
+        self.aligned = ops.ResizeBilinearV2(align_corners=True, half_pixel_centers=False)
 
     def construct(self, x: Tensor) -> Tensor:
         """(N, C, h, w) to (N, C', h * scale, w * scale)."""
@@ -46,13 +50,11 @@ class Upsample(nn.Cell):
         height, width = x.shape[-2:]
         kind, x = x.dtype, resizable(x)
         if self.resize == "half_pixel":
-            size = (height * self.scale, width * self.scale)
-            return ops.interpolate(x, size=size, mode="bilinear", align_corners=False).astype(kind)
+            return self.half_pixel(x, (height * self.scale, width * self.scale)).astype(kind)
         # Asymmetric registration reads source = destination / scale. With one replicated row and column more,
         # aligned corners sample exactly these positions.
         padded = ops.pad(x, (0, 1, 0, 1), mode="replicate")
-        size = (height * self.scale + 1, width * self.scale + 1)
-        fine = ops.interpolate(padded, size=size, mode="bilinear", align_corners=True)
+        fine = self.aligned(padded, (height * self.scale + 1, width * self.scale + 1))
         return fine[:, :, :-1, :-1].astype(kind)
 
 
@@ -65,12 +67,13 @@ class Surface(nn.Cell):
         side = 2 * self.reach + 1
         kernel = polyphase_kernel(method, scale).reshape(scale**2, 1, side, side)
         self.kernel = Tensor(kernel.astype(np.float32))
+        self.convolve = ops.Conv2D(scale**2, side)
 
     def construct(self, x: Tensor) -> Tensor:
         """(N, C, h, w) to (N, C, h * scale, w * scale)."""
         n, c, h, w = x.shape
         flat = ops.pad(ops.reshape(x, (n * c, 1, h, w)), (self.reach,) * 4, mode="replicate")
-        fine = ops.pixel_shuffle(ops.conv2d(flat, self.kernel), self.scale)
+        fine = ops.pixel_shuffle(self.convolve(flat, self.kernel), self.scale)
         return ops.reshape(fine, (n, c, h * self.scale, w * self.scale))
 
 

@@ -69,6 +69,18 @@ class _FirstPass(nn.Cell):
         )
 
 
+def _chosen(index: Tensor, field: Tensor) -> Tensor:
+    return ops.gather(field, index, 0)
+
+
+def _sum_of_squares(gradient: Tensor) -> Tensor:
+    return ops.square(gradient).sum()
+
+
+def _times(factor: Tensor, gradient: Tensor) -> Tensor:
+    return gradient * factor
+
+
 class _Step(nn.Cell):
     """Loss, gradient, clipping and update in one graph, for one of several batches that lie on the device."""
 
@@ -106,13 +118,14 @@ class _Step(nn.Cell):
             return (scaler.scale(value) if scaled else value), told
 
         self.loss = loss
+        self.each = ops.HyperMap()
         self.gradient = ms.value_and_grad(loss, None, optimizer.learning, has_aux=True)
 
     def construct(
         self, index: Tensor, rates: Tensor, targets: Tensor, weights: Tensor, *inputs: Tensor
     ) -> tuple[Tensor, Tensor]:
-        chosen = [ops.gather(field, index, 0) for field in inputs]
-        (_, loss), gradients = self.gradient(ops.gather(targets, index, 0), ops.gather(weights, index, 0), *chosen)
+        chosen = self.each(ops.partial(_chosen, index), (targets, weights, *inputs))
+        (_, loss), gradients = self.gradient(*chosen)
         gradients = self.add_up(gradients)
         loss = self.shared_sum(ops.depend(loss, gradients[0]))
         keep = None
@@ -123,11 +136,11 @@ class _Step(nn.Cell):
                 loss = ops.depend(loss, self.scaler.adjust(keep))
             missed = ops.assign_add(self.skipped, ops.logical_not(keep).astype(mstype.int32))
             loss = ops.depend(loss, missed)
-        norm = ops.sqrt(ops.addn([ops.square(gradient).sum() for gradient in gradients]))
+        norm = ops.sqrt(ops.addn(self.each(_sum_of_squares, gradients)))
         if self.clip_norm is not None:
             # 1e-6 as in PyTorch's clip_grad_norm_, so that both backends scale by the same factor.
             factor = ops.minimum(self.clip_norm / (norm + 1e-6), self.one)
-            gradients = tuple([gradient * factor for gradient in gradients])
+            gradients = self.each(ops.partial(_times, factor), gradients)
         done = self.optimizer(gradients, ops.gather(rates, index, 0), keep)
         return ops.depend(loss, done), norm
 

@@ -1,8 +1,7 @@
 """Writing a network as MindIR or ONNX with MindSpore's own exporters, and running MindIR.
 
 Exporters take graphs whose batch, height and width are free. What ``ops.interpolate`` and ``ops.conv2d`` check in
-Python has no place in such a graph: the cells here call the primitives underneath, which give the same numbers to the
-last bit.
+Python has no place in such a graph: the networks call the primitives underneath.
 """
 
 from __future__ import annotations
@@ -21,57 +20,16 @@ from numpy.typing import NDArray
 from earthsr.backend import ExportedEngine, Pending
 from earthsr.backend.exported import exported_metadata, output_name
 from earthsr.errors import BackendError, CheckpointError, install_hint
-from earthsr.geo.resample import Method
 from earthsr.models import DemSRNetSpec, NetworkSpec, UNetSpec, WeightsFile
 from earthsr_mindspore import device as process
-from earthsr_mindspore.demsrnet import DemSRNet, Surface, Upsample
 from earthsr_mindspore.networks import build, parameters, write
 from earthsr_mindspore.precision import tensor
-from earthsr_mindspore.unet import Enlarge, UNet
 
 #: The one version of ONNX's operators that MindSpore 2.10 writes.
 OPSET = 11
 
 #: Operators of a MindIR graph that run Python, or load a library: none of our networks has them.
 _FOREIGN = frozenset({"Custom", "CustomExt", "PyExecute", "PyFunc", "PyInterpret", "PythonOp", "raise"})
-
-
-class _FreeUpsample(Upsample):
-    def __init__(self, spec: DemSRNetSpec) -> None:
-        super().__init__(spec)
-        self.half_pixel = ops.ResizeBilinearV2(align_corners=False, half_pixel_centers=True)
-        self.aligned = ops.ResizeBilinearV2(align_corners=True, half_pixel_centers=False)
-
-    def construct(self, x: Tensor) -> Tensor:
-        if self.upsampler == "pixel_shuffle":
-            return ops.pixel_shuffle(x, self.scale)
-        height, width = x.shape[-2:]
-        if self.resize == "half_pixel":
-            return self.half_pixel(x, (height * self.scale, width * self.scale))
-        padded = ops.pad(x, (0, 1, 0, 1), mode="replicate")
-        return self.aligned(padded, (height * self.scale + 1, width * self.scale + 1))[:, :, :-1, :-1]
-
-
-class _FreeSurface(Surface):
-    def __init__(self, method: Method, scale: int) -> None:
-        super().__init__(method, scale)
-        self.convolve = ops.Conv2D(scale**2, 2 * self.reach + 1)
-
-    def construct(self, x: Tensor) -> Tensor:
-        n, c, h, w = x.shape
-        flat = ops.pad(ops.reshape(x, (n * c, 1, h, w)), (self.reach,) * 4, mode="replicate")
-        fine = ops.pixel_shuffle(self.convolve(flat, self.kernel), self.scale)
-        return ops.reshape(fine, (n, c, h * self.scale, w * self.scale))
-
-
-class _FreeEnlarge(Enlarge):
-    def __init__(self, spec: UNetSpec, outputs: int) -> None:
-        super().__init__(spec, outputs)
-        self.half_pixel = ops.ResizeBilinearV2(align_corners=False, half_pixel_centers=True)
-
-    def construct(self, x: Tensor) -> Tensor:
-        x = self.conv(x)
-        return self.half_pixel(x, (2 * x.shape[2], 2 * x.shape[3])) if self.bilinear else x
 
 
 class _Shuffle(nn.Cell):
@@ -98,24 +56,8 @@ class _Submitted(nn.Cell):
         return ops.softmax(output, 1) if self.softmax else output
 
 
-def _free(network: nn.Cell, spec: NetworkSpec) -> None:
-    """Put cells that take any height and width in the place of those that do not."""
-    if isinstance(network, DemSRNet) and isinstance(spec, DemSRNetSpec):
-        network.upsample = _FreeUpsample(spec)
-        if spec.residual_over != "none":
-            network.surface = _FreeSurface(spec.residual_over, spec.scale)
-        if network.fine_relief is not None:
-            network.fine_relief = _FreeSurface("bilinear", spec.scale)
-    if isinstance(network, UNet) and isinstance(spec, UNetSpec):
-        for level, block in enumerate(network.up):
-            block.enlarge = _FreeEnlarge(spec, spec.features(level))
-        for name, parameter in network.parameters_and_names():
-            parameter.name = name
-
-
 def _load(file: WeightsFile, shuffled: bool) -> nn.Cell:
     network = build(file.spec)
-    _free(network, file.spec)
     weights = dict(file.weights)
     if shuffled and isinstance(file.spec, DemSRNetSpec):
         network.upsample = _Shuffle(file.spec)

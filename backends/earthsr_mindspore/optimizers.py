@@ -46,6 +46,7 @@ class Adam(nn.Cell):
         self.second = self._moments("second_moments")
         self.step = Parameter(Tensor(0, mstype.int32), name="adam_step", requires_grad=False)
         self.adam = ops.Adam()
+        self.map = ops.HyperMap()
         self.zero = Tensor(np.float32(0))
         self.one = Tensor(np.float32(1))
         self.beta1 = Tensor(np.float32(spec.beta1))
@@ -79,30 +80,32 @@ class Adam(nn.Cell):
         root = ops.sqrt(_one_minus_power(self.log2, steps))
         corrected = rate * root / _one_minus_power(self.log1, steps)
         eps = self.spec.eps * root
+        update = ops.partial(self._update, rate, corrected, beta1, beta2, eps, keep)
+        # One graph mapped over the parameters: a loop in the graph compiles in a time that grows with their square.
+        return ops.depend(done, self.map(update, self.learning, self.first, self.second, gradients))
+
+    def _update(
+        self,
+        rate: Tensor,
+        corrected: Tensor,
+        beta1: Tensor,
+        beta2: Tensor,
+        eps: Tensor,
+        keep: Tensor | None,
+        parameter: Parameter,
+        first: Parameter,
+        second: Parameter,
+        gradient: Tensor,
+    ) -> Tensor:
+        """Update one parameter."""
         decay = self.spec.weight_decay
-        for i in range(len(self.names)):
-            parameter, gradient = self.learning[i], gradients[i]
-            if decay and self.spec.name == "adam":
-                gradient = gradient + decay * parameter
-            elif decay:
-                done = ops.depend(done, ops.assign(parameter, parameter * (1 - rate * decay)))
-                gradient = ops.depend(gradient, done)
-            if keep is not None:
-                gradient = ops.masked_fill(gradient, ops.logical_not(keep), self.zero)
-            update = self.adam(
-                parameter,
-                self.first[i],
-                self.second[i],
-                self.zero,
-                self.zero,
-                corrected,
-                beta1,
-                beta2,
-                eps,
-                gradient,
-            )
-            done = ops.depend(done, update)
-        return done
+        if decay and self.spec.name == "adam":
+            gradient = gradient + decay * parameter
+        elif decay:
+            gradient = ops.depend(gradient, ops.assign(parameter, parameter * (1 - rate * decay)))
+        if keep is not None:
+            gradient = ops.masked_fill(gradient, ops.logical_not(keep), self.zero)
+        return self.adam(parameter, first, second, self.zero, self.zero, corrected, beta1, beta2, eps, gradient)
 
     def export(self) -> tuple[Weights, Weights, int]:
         """Copy first moments, second moments and the number of steps."""

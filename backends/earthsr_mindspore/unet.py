@@ -84,6 +84,8 @@ class Enlarge(nn.Cell):
     def __init__(self, spec: UNetSpec, outputs: int) -> None:
         super().__init__()
         self.bilinear = spec.upsampling == "bilinear"
+        # What ops.interpolate calls in the end: see demsrnet.Upsample.
+        self.half_pixel = ops.ResizeBilinearV2(align_corners=False, half_pixel_centers=True)
         self.conv = (
             Convolution(2 * outputs, outputs, 1, has_bias=True)
             if self.bilinear
@@ -94,8 +96,7 @@ class Enlarge(nn.Cell):
         """(N, 2 * outputs, h, w) to (N, outputs, 2 * h, 2 * w)."""
         x = self.conv(x)
         if self.bilinear:
-            size = (2 * x.shape[2], 2 * x.shape[3])
-            return ops.interpolate(resizable(x), size=size, mode="bilinear", align_corners=False).astype(x.dtype)
+            return self.half_pixel(resizable(x), (2 * x.shape[2], 2 * x.shape[3])).astype(x.dtype)
         return x
 
 
