@@ -9,7 +9,7 @@ import json
 import platform
 import resource
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -180,15 +180,26 @@ def measure(
         What the backend computed.
     """
     engine = backend.training_engine(spec, weights, device=device, precision=Precision("O0", strict=True))
-    arrays: Arrays = {"inputs": input_arrays(weights, inputs)}
-    computed, seconds = _compute(engine, weights, inputs, inputs.batches, objective, optimizer, rates, say)
-    arrays |= computed
-    own: Arrays = {}
+    straight = _Side(spec, weights, inputs.batches)
+    sides = [straight]
     if noise:
-        say("again, mirrored: its own noise")
-        other = {name: np.ascontiguousarray(value) for name, value in spec.transpose_weights(weights).items()}
-        turned = mirrored(inputs.batches, spec)
-        own, seconds = _compute(engine, other, inputs, turned, objective, optimizer, rates, say, transposed=True)
+        turned = {name: np.ascontiguousarray(value) for name, value in spec.transpose_weights(weights).items()}
+        sides.append(_Side(spec, turned, mirrored(inputs.batches, spec), transposed=True))
+    # Both sides are led through one prepared engine: a backend that compiles its step compiles it once for both.
+    for side in sides:
+        say(f"layers and prediction{side.words}")
+        side.predict(engine, inputs)
+    # With beta1 of 0 the first moment after a step is the gradient: what training uses, and nothing made for the test.
+    engine.prepare_training(objective, OptimizerSpec(beta1=0.0))
+    for side in sides:
+        say(f"gradients{side.words}")
+        side.differentiate(engine)
+    engine.prepare_training(objective, optimizer)
+    for side in sides:
+        say(f"{len(rates)} steps{side.words}")
+        side.train(engine, rates, optimizer.frozen)
+    arrays: Arrays = {"inputs": input_arrays(weights, inputs), **straight.arrays}
+    own = sides[1].arrays if noise else {}
     about: dict[str, Any] = {
         "backend": backend.name,
         "version": backend.version(),
@@ -198,7 +209,7 @@ def measure(
         "earthsr_version": earthsr.__version__,
         **describe_setup(spec, inputs, objective, optimizer, rates),
         "parameters": spec.parameter_count,
-        "seconds_per_step": round(seconds, 4),
+        "seconds_per_step": round(straight.seconds, 4),
         "peak_memory_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
     }
     return Record(about, arrays, own)
@@ -229,61 +240,55 @@ def input_arrays(weights: Weights, inputs: ParityBatches) -> dict[str, NDArray]:
     return _thinned({**arrays, "first/target": first.target, "last/target": last.target})
 
 
-def _compute(
-    engine: TrainingEngine,
-    weights: Weights,
-    inputs: ParityBatches,
-    batches: list[Batch],
-    objective: Objective,
-    optimizer: OptimizerSpec,
-    rates: list[float],
-    say: Say,
-    transposed: bool = False,
-) -> tuple[Arrays, float]:
-    """All quantities, of mirrored batches turned back; and the seconds per step after the first."""
-    spec = engine.spec
+class _Side:
+    """All quantities of one side of the symmetries; of mirrored batches turned back."""
 
-    def straight(name: str, output: NDArray) -> NDArray:
-        return spec.transpose_layer(name, output)[::-1] if transposed else output
+    def __init__(self, spec: NetworkSpec, weights: Weights, batches: list[Batch], transposed: bool = False) -> None:
+        self.spec, self.weights, self.batches, self.transposed = spec, weights, batches, transposed
+        self.words = ", mirrored: its own noise" if transposed else ""
+        self.arrays: Arrays = {}
+        self.seconds = 0.0
+        """Per step after the first."""
 
-    def parameters(values: Weights) -> dict[str, NDArray]:
-        return _thinned(spec.transpose_weights(values) if transposed else values)
+    def predict(self, engine: TrainingEngine, inputs: ParityBatches) -> None:
+        """Outputs of all layers, the raster and its scores."""
+        engine.load_weights(self.weights)
+        outputs = engine.activations(self.batches[0].inputs)
+        outputs["output"] = engine.submit(self.batches[0].inputs).result()
+        self.arrays["layers"] = {name: thin(self._straight(name, output)) for name, output in outputs.items()}
+        rasters, scores = inputs.interpret(self._straight("output", outputs["output"]))
+        self.arrays["raster"] = {name: thin(raster) for name, raster in rasters.items()}
+        self.arrays["scores"] = scores
 
-    say("layers and prediction")
-    engine.load_weights(weights)
-    outputs = engine.activations(batches[0].inputs)
-    outputs["output"] = engine.submit(batches[0].inputs).result()
-    arrays: Arrays = {"layers": {name: thin(straight(name, output)) for name, output in outputs.items()}}
-    rasters, scores = inputs.interpret(straight("output", outputs["output"]))
-    arrays["raster"] = {name: thin(raster) for name, raster in rasters.items()}
-    arrays["scores"] = scores
-    del outputs
+    def differentiate(self, engine: TrainingEngine) -> None:
+        """Loss and gradient of the first batch, on an engine whose first moments are gradients."""
+        engine.load_state(State(self.weights))
+        self.arrays["loss"] = {"loss": engine.run(self.batches[:1], [0.0]).result().losses}
+        self.arrays["gradients"] = self._parameters(engine.export_state().first_moments)
 
-    say("gradients")
-    # With beta1 of 0 the first moment after a step is the gradient: what training uses, and nothing made for the test.
-    engine.prepare_training(objective, OptimizerSpec(beta1=0.0))
-    loss = engine.run(batches[:1], [0.0]).result().losses
-    arrays["loss"] = {"loss": loss}
-    arrays["gradients"] = parameters(engine.export_state().first_moments)
-
-    say(f"{len(rates)} steps")
-    engine.prepare_training(objective, optimizer)
-    engine.load_state(State(weights))
-    losses = [engine.run(batches[:1], rates[:1]).result().losses]
-    state = engine.export_state()
-    arrays["first_moments_1"] = parameters(state.first_moments)
-    arrays["second_moments_1"] = parameters(state.second_moments)
-    begun = time.perf_counter()
-    if len(rates) > 1:
-        losses.append(engine.run(batches[1:], rates[1:]).result().losses)
+    def train(self, engine: TrainingEngine, rates: list[float], frozen: Collection[str]) -> None:
+        """Moments after one step and after all, the course of the loss, and how far the weights came."""
+        engine.load_state(State(self.weights))
+        losses = [engine.run(self.batches[:1], rates[:1]).result().losses]
         state = engine.export_state()
-    seconds = (time.perf_counter() - begun) / max(len(rates) - 1, 1)
-    arrays["losses"] = {"losses": np.concatenate(losses)}
-    arrays["first_moments_n"] = parameters(state.first_moments)
-    arrays["second_moments_n"] = parameters(state.second_moments)
-    learning = [name for name in weights if name not in optimizer.frozen]
-    arrays["updates_n"] = parameters({name: state.weights[name] - weights[name] for name in learning})
-    return arrays, seconds
+        self.arrays["first_moments_1"] = self._parameters(state.first_moments)
+        self.arrays["second_moments_1"] = self._parameters(state.second_moments)
+        begun = time.perf_counter()
+        if len(rates) > 1:
+            losses.append(engine.run(self.batches[1:], rates[1:]).result().losses)
+            state = engine.export_state()
+        self.seconds = (time.perf_counter() - begun) / max(len(rates) - 1, 1)
+        self.arrays["losses"] = {"losses": np.concatenate(losses)}
+        self.arrays["first_moments_n"] = self._parameters(state.first_moments)
+        self.arrays["second_moments_n"] = self._parameters(state.second_moments)
+        learning = [name for name in self.weights if name not in frozen]
+        self.arrays["updates_n"] = self._parameters({n: state.weights[n] - self.weights[n] for n in learning})
+
+    def _straight(self, name: str, output: NDArray) -> NDArray:
+        return self.spec.transpose_layer(name, output)[::-1] if self.transposed else output
+
+    def _parameters(self, values: Weights) -> dict[str, NDArray]:
+        return _thinned(self.spec.transpose_weights(values) if self.transposed else values)
 
 
 def _thinned(arrays: Weights) -> dict[str, NDArray]:
