@@ -45,7 +45,7 @@ lint: $(TEST)/ready
 $(DEMO)/ready: $(INPUTS)
 	@$(PYTHON) -c "import sys; sys.exit(0 if sys.version_info >= (3, 11) else 'earthsr needs Python 3.11 or newer; found ' + sys.version.split()[0] + ': set PYTHON=')"
 	$(PYTHON) -m venv --clear $(DEMO)
-	$(DEMO)/bin/python $(INSTALL) --editable '.[torch]'
+	$(DEMO)/bin/python $(INSTALL) --editable '.[torch,page]'
 	touch $@
 
 $(TEST)/ready: $(INPUTS)

@@ -51,4 +51,6 @@ def evaluate(
     lines = [text_table(metrics["scores"], result.columns), result.headline]
     lines.append(f"picture {result.figures[0]} (and {len(result.figures) - 1} more beside it)")
     lines.append(f"report  {result.report}")
+    if result.page is not None:
+        lines.append(f"page    {result.page}: open it in a browser, and slide from the low resolution to the truth")
     show(metrics, as_json, "\n".join(lines))

@@ -6,6 +6,7 @@ import html
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,12 +19,16 @@ from earthsr.data.hdf5 import open_h5, reading
 from earthsr.data.samples import Patches
 from earthsr.dem.ground_errors import GroundErrors, ground_errors
 from earthsr.dem.lattice import Lattice, lattice_of
+from earthsr.dem.page import Surface, elevation_page
 from earthsr.dem.region_figures import THIN, profile_figure, region_figure
 from earthsr.dem.split import DemData
 from earthsr.evaluation.figures import comparison, save, score_bars
+from earthsr.evaluation.page import PAGE, write_page
 from earthsr.evaluation.report import ELEVATION, Columns, score_table
 from earthsr.evaluation.statistics import baseline
+from earthsr.geo.grid import Grid
 from earthsr.geo.terrain import slope_degrees
+from earthsr.store import atomic_file
 from earthsr.tasks.base import Findings, Pictures, Tables, TaskScores, provenance_of
 
 #: Regions that are drawn at most; the report lists the others.
@@ -218,6 +223,8 @@ class View:
     """(C, H, W), metres."""
     valid: NDArray[np.bool_]
     """(H, W)."""
+    grid: Grid | None
+    """Of the truth, degrees; None where the file does not say where patches lie."""
 
 
 @dataclass(frozen=True)
@@ -282,7 +289,24 @@ def view(source: DemData, index: int) -> View:
         fine_to, fine_of = (tuple(slice(s.start * scale, s.stop * scale) for s in cut) for cut in (to, of))
         truth[..., *fine_to] = patch.fine[0][..., *fine_of]
         valid[fine_to] = patch.mask[0, 0][fine_of] != 0
-    return View(coarse, truth, valid)
+    return View(coarse, truth, valid, _grid_of(source, index, start, valid.shape))
+
+
+def _grid_of(source: DemData, index: int, start: NDArray[np.int64], shape: tuple[int, ...]) -> Grid | None:
+    """Fine grid of a view that begins so many coarse rows and columns from a patch."""
+    cells, origins = source.fine_cell_size_m(), _origins(source)
+    if cells is None or origins is None:
+        return None
+    fine = cells[index, 0] / _METRES_PER_DEGREE
+    coarse = fine * source.layout.scale
+    west, north = origins[index]
+    return Grid(west + start[1] * coarse, north - start[0] * coarse, fine, fine, shape[0], shape[1])
+
+
+def _origins(source: DemData) -> NDArray[np.float64] | None:
+    """Longitude and latitude of each patch's north-western corner, (N, 2)."""
+    with reading(source.path), open_h5(source.path) as handle:
+        return np.asarray(handle["origin"][...], np.float64) if "origin" in handle else None
 
 
 def _fullest(
@@ -311,8 +335,9 @@ def _places(source: DemData, index: int) -> dict[int, NDArray[np.int64]]:
     labels, cells = source.groups().get("region"), source.fine_cell_size_m()
     if labels is None or cells is None:
         return steps
-    with reading(source.path), open_h5(source.path) as handle:
-        origin = np.asarray(handle["origin"][...], np.float64)
+    origin = _origins(source)
+    if origin is None:
+        return steps
     degrees = cells[index, 0] / _METRES_PER_DEGREE * source.layout.scale
     for i in np.flatnonzero(labels == labels[index]):
         east = (origin[i, 0] - origin[index, 0] + 180) % 360 - 180
@@ -364,6 +389,25 @@ def draw_regions(model: Model, source: DemData, folder: Path) -> tuple[list[tupl
             f"{name}, enlarged {scale} times{',' if place else ''}{place}{extent}",
             border=scale,
         )
+        if number == 1:
+            _write_page(name, piece, bicubic, prediction, scale, folder.parent / PAGE)
         path = save(figure, folder / f"region-{number}-{re.sub('[^A-Za-z0-9._-]+', '-', name)}.png")
         drawn.append((path, f"Region {name}: around its steepest patch of the {source.split} split{place}."))
     return drawn, chosen.left_out
+
+
+def _write_page(
+    name: str, piece: View, bicubic: NDArray[np.float32], prediction: NDArray[np.float32], scale: int, path: Path
+) -> None:
+    """Write a page to slide from what went in to the truth, where Bokeh is there and the file says where cells lie."""
+    path.unlink(missing_ok=True)
+    if piece.grid is None or find_spec("bokeh") is None:
+        return
+    low = np.kron(piece.coarse[0], np.ones((scale, scale), np.float32))
+    truth = np.where(piece.valid, piece.truth[0], np.float32(np.nan))
+    titles = ("low resolution", "bicubic", "prediction", "truth")
+    shown = [Surface(title, v, v) for title, v in zip(titles, (low, bicubic, prediction, truth), strict=True)]
+    notes = (f"{name}: {piece.grid.rows} x {piece.grid.columns} cells, enlarged {scale} times",)
+    page = elevation_page("Low resolution, bicubic, prediction and truth", piece.grid, shown, notes, truth=3)
+    with atomic_file(path) as temporary:
+        write_page(page, temporary)

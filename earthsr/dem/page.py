@@ -99,8 +99,10 @@ def _nearest(values: NDArray[np.float32], own: Grid, grid: Grid) -> NDArray[np.f
     return np.where(there, taken, np.float32(np.nan))
 
 
-def elevation_page(title: str, grid: Grid, surfaces: Sequence[Surface], notes: Sequence[str] = ()) -> Page:
-    """Make a page of surfaces on one grid: the first one is what the others' differences are from.
+def elevation_page(
+    title: str, grid: Grid, surfaces: Sequence[Surface], notes: Sequence[str] = (), truth: int | None = None
+) -> Page:
+    """Make a page of surfaces on one grid, with the first one minus each; or each one minus the truth.
 
     Parameters
     ----------
@@ -112,6 +114,8 @@ def elevation_page(title: str, grid: Grid, surfaces: Sequence[Surface], notes: S
         In the order of the slider.
     notes : sequence of str
         What a reader has to know.
+    truth : int, optional
+        Number of the surface that is the truth, from which errors are shown.
     """
     stack = [surface.values for surface in surfaces]
     colours, low, high, _ = tints(np.concatenate([values.ravel() for values in stack]))
@@ -135,7 +139,7 @@ def elevation_page(title: str, grid: Grid, surfaces: Sequence[Surface], notes: S
         )
     ]
     if len(surfaces) > 1:
-        layers.append(_differences(surfaces, grid))
+        layers.append(_differences(surfaces, grid, truth))
     light = f"hillshade of heights x {times}" if times > 1 else "hillshade"
     return Page(
         title,
@@ -154,22 +158,24 @@ def _hex(colours: Any) -> list[str]:
     return [to_hex(colour) for colour in colours(np.linspace(0, 1, _COLOURS))]
 
 
-def _differences(surfaces: Sequence[Surface], grid: Grid) -> Layer:
+def _differences(surfaces: Sequence[Surface], grid: Grid, truth: int | None) -> Layer:
     from matplotlib import colormaps
 
-    first = surfaces[0].smooth
+    against = surfaces[truth or 0]
 
     def differences() -> Iterator[NDArray[np.float32]]:
         for surface in surfaces:
-            yield np.subtract(first, surface.smooth, dtype=np.float32)
+            pair = (against.smooth, surface.smooth) if truth is None else (surface.smooth, against.smooth)
+            yield np.subtract(*pair, dtype=np.float32)
 
-    sizes = [np.abs(values[np.isfinite(values)]) for values in list(differences())[1:]]
-    apart = np.concatenate(sizes) if sizes else np.zeros(0)
+    apart = np.abs(
+        np.concatenate([v[np.isfinite(v)] for s, v in zip(surfaces, differences(), strict=True) if s is not against])
+    )
     limit = (float(np.percentile(apart, 99)) or float(apart.max())) if apart.size else 0.0
     most = max(float(apart.max()) if apart.size else 0.0, 0.1)
     return Layer.of_values(
         "difference",
-        f"Difference from {surfaces[0].title}",
+        f"Difference from {against.title}" if truth is None else "Error",
         differences(),
         grid,
         palette=_hex(colormaps[_DIFFERENCE]),

@@ -10,6 +10,7 @@ from typing import Any
 from earthsr.backend import Model
 from earthsr.config import Config
 from earthsr.evaluation.figures import loss_curves, save
+from earthsr.evaluation.page import PAGE
 from earthsr.evaluation.report import Columns, write_report
 from earthsr.store import owned, remove_leftovers, write_json
 from earthsr.tasks import Task, task_for
@@ -31,6 +32,8 @@ class Evaluation:
     """What was found, in a sentence or two."""
     columns: Columns
     """Scores that a table of the methods shows."""
+    page: Path | None = None
+    """A page to slide from what went in to the truth in, where the workload makes one and Bokeh is installed."""
 
 
 def evaluate_split(model: Model, config: Config, split: str, output: Path) -> Evaluation:
@@ -68,6 +71,11 @@ def evaluate_split(model: Model, config: Config, split: str, output: Path) -> Ev
         curves = _run_curves(task, model, output / "figures" / "loss.png")
         if curves is not None:
             pictures = [*pictures, (curves, findings.curves)]
+        page = output / PAGE if (output / PAGE).is_file() else None
+        if page is not None:
+            words = "slide from the low resolution to the truth, pan, zoom, read heights"
+            link = f'<p><a href="{PAGE}">{PAGE}</a>: {words}.</p>'
+            more_tables = [("A page to look at", link), *more_tables]
         write_json(output / "metrics.json", metrics)
         report = write_report(
             output / "report.html",
@@ -78,7 +86,7 @@ def evaluate_split(model: Model, config: Config, split: str, output: Path) -> Ev
             {**findings.provenance, **(findings.protocol or {})},
         )
     figures = [path for path, _ in pictures]
-    return Evaluation(metrics, output, figures, report, findings.headline, findings.columns)
+    return Evaluation(metrics, output, figures, report, findings.headline, findings.columns, page)
 
 
 def _run_curves(task: Task, model: Model, target: Path) -> Path | None:

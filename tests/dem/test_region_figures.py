@@ -1,6 +1,7 @@
 """Errors by the ground, fitted offsets, and the pictures of regions: what they hold; people look at them besides."""
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 
 import h5py
@@ -330,6 +331,10 @@ def test_a_split_that_is_flat_sea_is_scored_and_drawn(any_backend, tmp_path):
     assert metrics.get("rmse_reduction_vs_bicubic_percent") is None
     assert evaluation.report.is_file()
     assert len(list((tmp_path / "evaluation" / "figures").glob("*.png"))) >= 4
+    if find_spec("bokeh") is not None:
+        page = (tmp_path / "evaluation" / "page.html").read_text(encoding="utf-8")
+        assert '"frames": ["low resolution", "bicubic", "prediction", "truth"]' in page
+        assert 'href="page.html"' in (tmp_path / "evaluation" / "report.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow

@@ -328,8 +328,9 @@ def test_a_click_gives_the_areas_of_the_coarse_cell(wide):
 
 
 @pytest.mark.slow
-def test_a_phone_and_the_dark_are_enough(files, chromium):
-    with opened(chromium, files / "maps.html", 390, 844, "dark") as view:
+@pytest.mark.parametrize("name", ["maps", "dem"])
+def test_a_phone_and_the_dark_are_enough(files, chromium, name):
+    with opened(chromium, files / f"{name}.html", 390, 844, "dark") as view:
         assert view.evaluate("document.documentElement.scrollWidth") <= 390
         ground = view.evaluate("getComputedStyle(document.body).backgroundColor")
         assert max(map(int, re.findall(r"\d+", ground)[:3])) < 60

@@ -5,9 +5,10 @@ bytes, compressed and written as text; the browser takes them apart when they ar
 """
 
 from earthsr.evaluation.page.layers import Curves, Layer, Packed, pack_classes, pack_values, shading
-from earthsr.evaluation.page.write import Page, require_bokeh, write_page
+from earthsr.evaluation.page.write import PAGE, Page, require_bokeh, write_page
 
 __all__ = [
+    "PAGE",
     "Curves",
     "Layer",
     "Packed",

@@ -474,7 +474,7 @@ async function main($) {
   }
 
   $("title").textContent = page.title;
-  $("about").textContent = [...page.notes.slice(0, 1), page.crs].join(" · ");
+  $("about").textContent = [...page.notes.slice(0, 1), ...(page.crs === "none" ? [] : [page.crs])].join(" · ");
   for (const note of page.notes) $("notes").appendChild(Object.assign(document.createElement("li"), { textContent: note }));
   for (const [key, value] of Object.entries(page.facts)) {
     $("facts").append(Object.assign(document.createElement("dt"), { textContent: key }),
@@ -494,8 +494,10 @@ async function main($) {
   $("time").hidden = !several;
   $("keys-time").hidden = !several;
   $("keys-cell").hidden = !curves;
-  // As wide as the longest of its texts, so that the slider stays where it is.
-  $("now").style.minWidth = `${Math.min(Math.max(...page.frames.map((name) => name.length)) * (page.blend ? 2 : 1) + (page.blend ? 9 : 1), 26)}ch`;
+  // As wide as the longest of its texts, so that the slider stays where it is; in a line of its own where that is much.
+  const letters = Math.max(...page.frames.map((name) => name.length)) * (page.blend ? 2 : 1) + (page.blend ? 9 : 1);
+  $("now").style.setProperty("--letters", `${Math.min(letters, 26)}ch`);
+  $("time").classList.toggle("long", letters > 8);
   $("frame").max = String(page.frames.length - 1);
   $("frame").step = page.blend ? "0.05" : "1";
   $("frame").addEventListener("input", () => go(Number($("frame").value)));
@@ -530,6 +532,7 @@ async function main($) {
     const now = `${$("map").clientWidth} ${$("map").clientHeight}`;
     if (now === size) return;
     size = now;
+    for (const axis of plot.below) axis.ticker.desired_num_ticks = Math.max(2, Math.round($("map").clientWidth / 110));
     setTimeout(() => { all(); paint(true); }, 60);
   }).observe($("map"));
 

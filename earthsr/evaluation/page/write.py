@@ -18,7 +18,9 @@ from earthsr.evaluation.page.layers import Curves, Layer
 from earthsr.geo.crs import crs_name, metres_per_unit
 from earthsr.geo.grid import Grid
 
-#: A minute on this colour is what the page looks like before the script has set its own.
+#: Name of the page of an evaluation, beside its report.
+PAGE: Final = "page.html"
+#: Nothing to be seen until the script has set colours.
 _NONE: Final = "#00000000"
 
 
