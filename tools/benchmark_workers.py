@@ -31,16 +31,34 @@ STATICS = ("elevation", "slope", "soil", "distance_to_water", "latitude")
 
 
 def world(output: Path) -> Path:
-    """Archives of a synthetic world of 128 x 512 cells; made once."""
+    """Archives of a synthetic world of 192 x 960 cells; made once."""
     from earthsr.samples.landuse import write_sample_landuse
     from earthsr.samples.world import WorldSpec
 
     root = output / "world"
     if not (root / "archives").is_dir():
         write_sample_landuse(
-            root, WorldSpec(rows=128, columns=512, years=tuple(range(YEARS[0], YEARS[1] + 1))), archives=True
+            root, WorldSpec(rows=192, columns=960, years=tuple(range(YEARS[0], YEARS[1] + 1))), archives=True
         )
     return root / "archives"
+
+
+def network(options: argparse.Namespace) -> Path:
+    """Untrained network with the fields and classes of demo-landuse, of so many features."""
+    from earthsr.models import UNetSpec, read_weights, resolve_checkpoint, write_weights
+    from earthsr.models.weights import initial_weights
+
+    path = options.output / f"width-{options.width}.safetensors"
+    if not path.exists():
+        file = read_weights(resolve_checkpoint(Path("demo-landuse")))
+        assert isinstance(file.spec, UNetSpec)
+        sizes = (file.spec.coarse_channels, file.spec.static_channels, file.spec.classes)
+        spec = UNetSpec(*sizes, width=options.width, depth=2, norm="none")
+        weights = initial_weights(spec, 0, keep_zeros=False)
+        # Its last weights are enlarged, so that maps change from year to year.
+        weights = {name: value * (8 if name.startswith("out.") else 1) for name, value in weights.items()}
+        write_weights(path, spec, weights, file.metadata)
+    return path
 
 
 def once(options: argparse.Namespace, scheduler: Any, target: Path) -> dict[str, Any]:
@@ -52,7 +70,7 @@ def once(options: argparse.Namespace, scheduler: Any, target: Path) -> dict[str,
     statics = tuple(f"{name}={folder / 'static.nc'}:{name}" for name in STATICS)
     scenario = (folder / "scenario_historical.nc", folder / "scenario_future.nc")
     anchor = folder / "landuse_1989.tif"
-    model = Model.from_checkpoint("demo-landuse", backend="torch")
+    model = Model.from_checkpoint(network(options), backend="torch")
     chosen = Options(chunk=options.chunk)
     return reconstruct(model, Inputs(str(anchor), scenario, statics), MAPS, target, chosen, scheduler=scheduler)
 
@@ -87,7 +105,7 @@ def one(options: argparse.Namespace) -> None:
 
 def start(options: argparse.Namespace, target: Path, *more: str) -> subprocess.Popen[str]:
     words = [sys.executable, __file__, "one", "--output", str(options.output), "--target", str(target)]
-    words += ["--chunk", str(options.chunk), *more]
+    words += ["--chunk", str(options.chunk), "--width", str(options.width), *more]
     return subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
 
@@ -176,8 +194,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("throughput", "kills", "one"))
     parser.add_argument("--output", type=Path, default=Path("runs/bench-workers"))
-    parser.add_argument("--chunk", type=int, default=64, help="fine cells per side of a chunk")
+    parser.add_argument("--chunk", type=int, default=96, help="fine cells per side of a chunk")
     parser.add_argument("--times", type=int, default=3, help="turns, or kills of each kind")
+    parser.add_argument("--width", type=int, default=16, help="features of the network")
     parser.add_argument("--workers", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--target", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()

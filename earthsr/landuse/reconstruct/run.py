@@ -29,8 +29,8 @@ from earthsr.landuse.reconstruct.folder import RolloutFolder
 from earthsr.landuse.reconstruct.output import KINDS, files_of, finish, require_free
 from earthsr.landuse.reconstruct.plan import Options, Plan, make_plan, open_inputs
 from earthsr.landuse.reconstruct.stages import RolloutPieces, RolloutRecipe, open_stages
-from earthsr.landuse.sources.world_inputs import Inputs
-from earthsr.store import fingerprint, require_other
+from earthsr.landuse.sources.world_inputs import Inputs, WorldInputs
+from earthsr.store import fingerprint, glance, require_other
 
 _logger = logging.getLogger("earthsr")
 
@@ -116,11 +116,13 @@ def reconstruct(
         plan = make_plan(model, world, years, options)
         require_other(files_of(work.target, plan), inputs.paths())
         _warn(plan)
+        seen = _seen(inputs)
+        _take_hashes(world, work, seen)
         identity = identity_of(plan)
         names = [path.name for path in files_of(work.target, plan)]
         done_before = not overwrite and not work.path.exists() and work.finished(identity, names)
         with contextlib.nullcontext() if done_before else work.owned(work.target):
-            manifest = None if done_before else _begun(plan, work, identity, overwrite)
+            manifest = None if done_before else _begun(plan, work, identity, seen, overwrite)
             if manifest is None:
                 return {"output": str(target), "finished": True, "carried_on": True, "chunks": 0, "seconds": 0.0}
             times, figures = _made(plan, years, work, manifest, scheduler or LocalScheduler(), overwrite)
@@ -166,7 +168,23 @@ def require_kind(target: Path, options: Options) -> None:
         raise InputError(f"{target}: GeoTIFFs hold no probabilities; take .zarr or .nc, or --keep confidence")
 
 
-def _begun(plan: Plan, work: RolloutFolder, identity: Mapping[str, Any], overwrite: bool) -> dict[str, Any] | None:
+def _seen(inputs: Inputs) -> dict[str, Any]:
+    """What is asked for, and what its files look like at a glance."""
+    files = [glance(text) for text in inputs.paths() if text is not None]
+    seen: dict[str, Any] = json.loads(json.dumps({"inputs": asdict(inputs), "files": files}, default=str))
+    return seen
+
+
+def _take_hashes(world: WorldInputs, work: RolloutFolder, seen: Mapping[str, Any]) -> None:
+    """Take the hashes of inputs over that look as they did when this was begun: 15 GB take half a minute to read."""
+    manifest = work.read_manifest()
+    if manifest is not None and manifest.get("seen") == seen:
+        world.provenance = manifest["provenance"]
+
+
+def _begun(
+    plan: Plan, work: RolloutFolder, identity: Mapping[str, Any], seen: Mapping[str, Any], overwrite: bool
+) -> dict[str, Any] | None:
     """Begin, or find it begun; None where everything is finished."""
     manifest = work.read_manifest()
     if overwrite and manifest is not None and manifest["identity"] != json.loads(json.dumps(identity)):
@@ -182,13 +200,13 @@ def _begun(plan: Plan, work: RolloutFolder, identity: Mapping[str, Any], overwri
             return None
         require_free(work.target, plan, overwrite)
         work.clear()
-        return _begin(plan, work, identity)
+        return _begin(plan, work, identity, seen)
     except BaseException:
         work.remove()
         raise
 
 
-def _begin(plan: Plan, work: RolloutFolder, identity: Mapping[str, Any]) -> dict[str, Any]:
+def _begin(plan: Plan, work: RolloutFolder, identity: Mapping[str, Any], seen: Mapping[str, Any]) -> dict[str, Any]:
     """Make what all workers read."""
     windows, valid = survey_anchor(plan)
     share = plan.world.forced_land(map(plan.window, plan.lattice))
@@ -201,6 +219,7 @@ def _begin(plan: Plan, work: RolloutFolder, identity: Mapping[str, Any]) -> dict
     Scratch.create_or_open(work.scratch, plan.grid, len(plan.world.static_channels) + 1, plan.side)
     np.save(work.land, share)
     manifest = {"identity": dict(identity), "windows": windows, "valid": valid, "begun": time.time()}
+    manifest |= {"seen": dict(seen), "provenance": plan.world.provenance}
     manifest["gaps"] = asdict(gaps)
     work.begin(manifest)
     written = work.read_manifest()

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import random
 import shutil
 import time
@@ -16,7 +17,8 @@ from earthsr.landuse.reconstruct import Options, reconstruct, run
 from earthsr.landuse.reconstruct.folder import RolloutFolder
 from earthsr.landuse.reconstruct.plan import make_plan, open_inputs
 from earthsr.landuse.reconstruct.stages import Worker
-from tests.landuse.reconstruct.cases import SMALL, Killed, cut_off, everything, inputs_of, names
+from earthsr.landuse.sources import world_inputs
+from tests.landuse.reconstruct.cases import SMALL, Killed, box, cut_off, everything, inputs_of, names
 
 YEARS = (1992, 1994)
 
@@ -244,6 +246,23 @@ def test_a_chunk_that_goes_after_its_year_was_used_is_made_again_before_the_maps
     assert [record.message for record in caplog.records if "1994" in record.message and "made again" in record.message]
     assert np.array_equal(everything(target), undisturbed)
     assert np.isfinite(everything(target, "confidence")).any(axis=(1, 2)).sum() == len(YEARS)
+
+
+def test_inputs_are_hashed_once_and_again_where_they_look_otherwise(model, world, grid, tmp_path, monkeypatch):
+    shutil.copytree(world / "archives", tmp_path / "archives")
+    inputs, target = inputs_of(tmp_path / "archives", bbox=box(grid, 0, 0, 32, 64)), tmp_path / "maps.zarr"
+    cut_off(1, model, inputs, (1993, 1994), target, SMALL)
+    hashed, fingerprint = [], world_inputs.fingerprint
+    monkeypatch.setattr(world_inputs, "fingerprint", lambda path: hashed.append(path.name) or fingerprint(path))
+    cut_off(0, model, inputs, (1993, 1994), target, SMALL)
+    assert hashed == []
+    os.utime(tmp_path / "archives" / "landuse_1993.tif", (1, 1))
+    cut_off(0, model, inputs, (1993, 1994), target, SMALL)
+    assert "landuse_1993.tif" in hashed, "it looks otherwise, and is the same"
+    with (tmp_path / "archives" / "landuse_1993.tif").open("ab") as file:
+        file.write(b"\0")
+    with pytest.raises(InputError, match="begun with another inputs"):
+        reconstruct(model, inputs, (1993, 1994), target, SMALL)
 
 
 def test_a_second_process_is_refused(model, part, tmp_path):
