@@ -153,10 +153,14 @@ class _Numbers:
     def __init__(self) -> None:
         self.by_name: dict[str, int] = {}
         self._hosts: dict[str, set[int]] = {}
+        self._addresses: dict[str, str] = {}
 
     def look(self, workers: Mapping[str, Mapping[str, Any]]) -> None:
-        for worker in sorted(workers.values(), key=lambda worker: _order(worker["name"])):
+        for address, worker in sorted(workers.items(), key=lambda item: _order(item[1]["name"])):
             name = str(worker["name"])
+            if self._addresses.setdefault(name, address) != address:
+                _logger.warning("worker %s of Dask has died and was replaced; its pieces are done again", name)
+                self._addresses[name] = address
             if name not in self.by_name:
                 taken = self._hosts.setdefault(worker["host"], set())
                 self.by_name[name] = next(i for i in range(len(taken) + 1) if i not in taken)
@@ -287,6 +291,7 @@ class DaskScheduler:
             finally:
                 with contextlib.suppress(Exception):
                     client.cancel(list(running))
+        numbers.look(self._look(client))
         times.seconds = time.perf_counter() - began
         return times
 
@@ -303,7 +308,8 @@ class DaskScheduler:
         import dask
         from distributed import Client, LocalCluster
 
-        logging.getLogger("distributed").setLevel(logging.ERROR)
+        # What becomes of workers is told here, and what ends the work is an error.
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)
         self._stack.enter_context(dask.config.set(_SETTINGS))
         try:
             if self._slurm:
@@ -326,7 +332,7 @@ class DaskScheduler:
                     threads_per_worker=_THREADS,
                     memory_limit=0,
                     dashboard_address=":0",
-                    silence_logs=logging.ERROR,
+                    silence_logs=logging.CRITICAL,
                 )
                 self._client = self._stack.enter_context(Client(self._stack.enter_context(cluster)))
         except (OSError, ValueError) as error:
