@@ -50,6 +50,8 @@ class PieceStore(ABC):
     """
 
     void: ClassVar[float] = float("nan")
+    room: ClassVar[float] = 4
+    """Bytes on the disk for each cell and band while the output is made: of a COG of terrain 3.5 are measured."""
 
     def __init__(
         self, folder: Path, target: Path, georeference: Georeference, bands: Sequence[str], block: int, side: int
@@ -144,6 +146,7 @@ class CogPieces(PieceStore):
     """Compressed tiles of a cloud-optimised GeoTIFF and its overviews, in a file a piece."""
 
     void: ClassVar[float] = GeoTiffSink.void
+    room: ClassVar[float] = 8  # pieces, and the file that is made of them
 
     def __init__(
         self, folder: Path, target: Path, georeference: Georeference, bands: Sequence[str], block: int, side: int
@@ -172,6 +175,8 @@ class CogPieces(PieceStore):
 
 class SinkPieces(PieceStore):
     """Any other format: compressed arrays, which are written one after the other at the end."""
+
+    room: ClassVar[float] = 8
 
     def put(self, window: Window, values: NDArray[np.float32]) -> tuple[str, ...]:
         """Keep a piece."""

@@ -31,6 +31,7 @@ from earthsr.store import disk_errors, write_text
 
 #: Cells per side of a tile, at most: one is computed at once.
 _MOST_CELLS: Final = 8192
+_LEAST_CELLS: Final = 8
 #: Part of a cell by which its centre may lie beside an edge of a tile and be on it.
 _ON: Final = 1e-4
 #: Name of the folder of finished tiles while they are made, and of what lies over them.
@@ -135,9 +136,10 @@ class TilePieces(PieceStore):
         if not (math.isfinite(degrees) and degrees > 0 and abs(180 / degrees - round(180 / degrees)) < 1e-9):
             raise InputError(f"--tiles is {degrees:g}, expected degrees of which 180 is a multiple, such as 1 or 5")
         cells = degrees / min(georeference.cell_x, georeference.cell_y)
-        if not 16 <= cells <= _MOST_CELLS:
+        if not _LEAST_CELLS <= cells <= _MOST_CELLS:
             raise InputError(
-                f"--tiles {degrees:g}: a tile would have {cells:.0f} cells a side, expected 16 to {_MOST_CELLS}"
+                f"--tiles {degrees:g}: a tile would have {cells:.0f} cells a side, expected {_LEAST_CELLS} to "
+                f"{_MOST_CELLS}"
             )
         self.degrees, self.attributes, self.when = degrees, dict(attributes), when
         self.together = max(round(side / cells), 1)

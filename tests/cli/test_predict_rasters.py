@@ -505,6 +505,43 @@ def test_what_other_options_would_change_is_said(weights, any_backend, tif, tmp_
     assert "--conserve" not in conserved.stdout
 
 
+def test_keep_takes_numbers_and_rasters(weights, any_backend, tmp_path):
+    values = hills()
+    values[10:13, 20:24] = -9999
+    bare = write_tif(tmp_path / "bare.tif", values, nodata=None)
+    transform = rasterio.Affine(CELL / SCALE, 0, WEST, 0, -CELL / SCALE, NORTH)
+    finer = write_tif(tmp_path / "finer.tif", hills(100, 150, seed=3), transform=transform)
+    options = ("--keep", "-9999", "--keep", finer, "--feather", "4", "--json")
+    done = predict(weights, any_backend, bare, tmp_path / "o.tif", *options)
+    assert json.loads(done.stdout)["bands"] == ["elevation", "source"]
+    assert "--keep finer.tif: " in done.stderr
+    np.testing.assert_array_equal(read_tif(tmp_path / "o.tif")[:100, :150], read_tif(finer))
+    source = read_tif(tmp_path / "o.tif", 2)
+    assert (source[:100, :150] == 1).all()
+    assert source.sum() == 100 * 150
+    refused(
+        weights, any_backend, bare, tmp_path / "n.tif", "absent.tif: no such file", options=["--keep", "absent.tif"]
+    )
+
+
+def test_tiles_are_a_folder_with_a_vrt(weights, any_backend, tif, tmp_path):
+    predict(weights, any_backend, tif, tmp_path / "tiles", "--tiles", "0.25")
+    names = {path.name for path in (tmp_path / "tiles").iterdir()}
+    assert names == {"N46.75E007.25.tif", "N47.00E007.25.tif", "tiles.vrt", "collection.json", "items"}
+    refused(weights, any_backend, tif, tmp_path / "t.tif", "without .tif", options=["--tiles", "0.25"])
+    refused(weights, any_backend, tif, tmp_path / "o.npz", "in one piece", options=["--tiles", "1"])
+
+
+@pytest.mark.slow
+def test_workers_of_dask_give_the_same_bytes(weights, any_backend, tif, tmp_path):
+    pytest.importorskip("distributed")
+    predict(weights, any_backend, tif, tmp_path / "here.tif", "--tile", "16")
+    options = ("--tile", "16", "--scheduler", "dask", "--workers", "2")
+    predict(weights, any_backend, tif, tmp_path / "there.tif", *options)
+    assert (tmp_path / "here.tif").read_bytes() == (tmp_path / "there.tif").read_bytes()
+    refused(weights, any_backend, tif, tmp_path / "o.tif", "expected local or dask", options=["--scheduler", "slurm"])
+
+
 def test_options_that_do_not_fit(weights, any_backend, tif, tmp_path):
     refused(
         weights,

@@ -44,8 +44,6 @@ _logger = logging.getLogger("earthsr")
 _MANIFEST: Final = "manifest"
 _PLACING: Final = "placing"
 _DONE: Final = "done"
-#: Share of the cells' bytes that pieces and the file of them take together, at most: elevations are halved.
-_ROOM: Final = 1.0
 
 
 @dataclass(frozen=True)
@@ -294,7 +292,7 @@ class PredictWork(WorkFolder):
     def _begin(self, store: PieceStore, plan: EnlargePlan) -> None:
         if self.read(_MANIFEST) is None:
             self.make()
-            size = round(_ROOM * 4 * plan.output.rows * plan.output.columns * len(plan.bands))
+            size = round(store.room * plan.output.rows * plan.output.columns * len(plan.bands))
             free = shutil.disk_usage(self.path).free
             if free < size:
                 gib = size / 2**30, free / 2**30
