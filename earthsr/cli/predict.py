@@ -65,6 +65,10 @@ def predict(
     compare: Annotated[
         bool, typer.Option("--compare-exact", help="Compare with the exact mode everywhere, not at nine places.")
     ] = False,
+    clip: Annotated[
+        bool,
+        typer.Option("--clip", help="Write -12,000 or 9,500 m where a prediction is beyond, and count them."),
+    ] = False,
     batch_size: Annotated[int | None, typer.Option("--batch-size", help="Windows at once.")] = None,
     nodata: Annotated[
         list[float] | None,
@@ -125,6 +129,7 @@ def predict(
         conserve=conserve,
         batch_size=batch_size,
         compare=compare,
+        clip=clip,
     )
     precision = Precision(amp_level or "O0")  # type: ignore[arg-type]
     place = device or "auto"
@@ -157,6 +162,7 @@ def predict(
             or symmetries
             or conserve
             or compare
+            or clip
             or dry_run
         ):
             raise InputError(

@@ -43,6 +43,7 @@ def predict(
     conserve: bool = False,
     batch_size: int | None = None,
     compare: bool = False,
+    clip: bool = False,
     nodata: Voids = None,
     units: str | None = None,
     positive: Positive | None = None,
@@ -66,6 +67,7 @@ def predict(
     conserve: bool = False,
     batch_size: int | None = None,
     compare: bool = False,
+    clip: bool = False,
     nodata: Voids = None,
     units: str | None = None,
     positive: Positive | None = None,
@@ -90,6 +92,7 @@ def predict(
     conserve: bool = False,
     batch_size: int | None = None,
     compare: bool = False,
+    clip: bool = False,
     nodata: Voids = None,
     units: str | None = None,
     positive: Positive | None = None,
@@ -116,6 +119,7 @@ def predict(
     conserve: bool = False,
     batch_size: int | None = None,
     compare: bool = False,
+    clip: bool = False,
     nodata: Voids = None,
     units: str | None = None,
     positive: Positive | None = None,
@@ -155,6 +159,8 @@ def predict(
         Windows at once; chosen by their size where absent.
     compare : bool
         Gaussian: compare with the exact prediction everywhere, not at some places.
+    clip : bool
+        Write the bound, -12,000 or 9,500 m, where a prediction is beyond it, in place of an error.
     nodata : float or sequence of float, optional
         Stored numbers that stand for none, besides those that the raster names.
     units : str, optional
@@ -202,7 +208,7 @@ def predict(
     >>> earthsr.predict(model, coarse).shape
     (160, 160)
     """
-    options = PredictOptions(mode, tile, overlap, symmetries, conserve, batch_size, compare)
+    options = PredictOptions(mode, tile, overlap, symmetries, conserve, batch_size, compare, clip)
     of_rasters = [field.name for field in fields(options) if getattr(options, field.name) != field.default]
     of_rasters += ["bbox"] * (bbox is not None)
     reading = [

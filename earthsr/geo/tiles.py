@@ -7,6 +7,7 @@ rasterio has no builder of VRTs, and the few lines of XML that these need are wr
 from __future__ import annotations
 
 import datetime
+import functools
 import html
 import math
 import os
@@ -154,7 +155,13 @@ class TilePieces(PieceStore):
         with disk_errors(self.target):
             self._path.mkdir(exist_ok=True)
 
+    def __getstate__(self) -> dict[str, Any]:
+        # 64,800 tiles of a globe are sooner made than sent.
+        return {key: value for key, value in self.__dict__.items() if key != "_pieces"}
+
+    @functools.cached_property
     def _pieces(self) -> dict[Window, list[_Tile]]:
+        """Tiles of each piece."""
         lattice, count = _lattice(self.georeference, self.degrees), self.together
         pieces = {}
         for top in range(0, len(lattice), count):
@@ -167,14 +174,14 @@ class TilePieces(PieceStore):
 
     def windows(self) -> list[Window]:
         """Give the pieces, row by row."""
-        return list(self._pieces())
+        return list(self._pieces)
 
     def put(self, window: Window, values: NDArray[np.float32]) -> tuple[str, ...]:
         """Write the tiles of a piece; one without any value is not there."""
         files = []
         scratch = self.folder / f"tiles-{window.row}-{window.column}"
         with disk_errors(self.target):
-            for tile in self._pieces()[window]:
+            for tile in self._pieces[window]:
                 name = f"{_WHOLE}/{tile.name}.tif"
                 row, column, rows, columns = tile.window
                 row, column = row - window.row, column - window.column
@@ -206,7 +213,7 @@ class TilePieces(PieceStore):
 
     def finish(self, windows: Sequence[Window], attributes: Mapping[str, Any]) -> Path:
         """Write a VRT and a catalogue over the tiles."""
-        tiles = [tile for some in self._pieces().values() for tile in some]
+        tiles = [tile for some in self._pieces.values() for tile in some]
         there = [tile for tile in tiles if (self._path / f"{tile.name}.tif").is_file()]
         with disk_errors(self.target):
             for entry in self._path.iterdir():  # of a run that was killed when it did this

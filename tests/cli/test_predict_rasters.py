@@ -416,6 +416,14 @@ def test_what_is_written_is_held_to_what_is_read(any_backend, tmp_path):
     ):
         assert word in last
     assert sorted(tmp_path.rglob("*")) == before
+    clipped = call_cli("predict", wild, source, tmp_path / "o.tif", "--backend", any_backend, "--clip", "--json")
+    assert clipped.returncode == 0
+    count = json.loads(clipped.stdout)["clipped_cells"]
+    assert count > 0
+    assert f"{count} cells were predicted beyond" in clipped.stderr
+    assert json.loads(clipped.stdout)["provenance"]["clipped_cells"] == count
+    written = read_tif(tmp_path / "o.tif")
+    assert (written.min(), written.max()) == (-12_000, 9_500)
 
 
 @pytest.mark.parametrize("scale", [4, 5])

@@ -164,6 +164,15 @@ ACCOUNTS = [
         first="cd runs/landuse-data/archives",
         document="README.md",
     ),
+    Account(
+        r"earthsr predict dem-3s gebco.nc globe ",
+        "the globe takes hours",
+        replaced={
+            r"--register \S+ ": "",  # made ground is not that of the made tiles
+            r"--keep multibeam.tif ": "",
+            r"--scheduler dask --workers 8": "--bbox 8.4,46.4,8.6,46.6",
+        },
+    ),
     Account(r"earthsr predict .*--bbox 5,45,11,48", "eighteen square degrees take a minute", replaced=BOX),
     Account(
         r"earthsr parity configs/dem_srnet_demo\.yaml",

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import astuple, dataclass, field
+from dataclasses import astuple, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -150,11 +150,14 @@ class EnlargeResult:
     """Gaussian: largest difference from the exact prediction, metres, where the two were compared."""
     compared: int = 0
     """Coarse cells over which they were."""
+    clipped: int = 0
+    """Fine cells whose prediction was beyond all elevations on Earth."""
     times: FlowTimes = field(default_factory=FlowTimes)
 
     def add(self, counts: Mapping[str, Any]) -> None:
         """Add what was counted in a chunk."""
         self.valid += counts["valid"]
+        self.clipped += counts["clipped"]
         if counts["span"]:
             self.minimum = min(self.minimum, counts["span"][0])
             self.maximum = max(self.maximum, counts["span"][1])
@@ -187,6 +190,7 @@ class ChunkResult:
     after: Residual
     difference: float | None
     compared: int
+    clipped: int = 0
 
     def counts(self) -> dict[str, Any]:
         """What was counted, JSON-able; :meth:`EnlargeResult.add` takes it."""
@@ -201,6 +205,7 @@ class ChunkResult:
             "after": list(astuple(self.after)),
             "difference": self.difference,
             "compared": self.compared,
+            "clipped": self.clipped,
         }
 
 
@@ -248,6 +253,11 @@ class ChunkStages:
             If a cell would be no elevation on Earth.
         """
         made = _compute(self._plan, chunk, piece, self._offset)
+        if self._plan.options.clip:
+            low, high = PLAUSIBLE_M
+            beyond = (made.bands[0] < low) | (made.bands[0] > high)
+            np.clip(made.bands[0], low, high, out=made.bands[0])
+            return replace(made, clipped=int(beyond.sum()))
         _require_possible(made.bands[0], self._plan, chunk.row, chunk.column)
         return made
 
@@ -306,8 +316,8 @@ def _require_possible(elevation: NDArray[np.float32], plan: EnlargePlan, row: in
     raise ResultError(
         f"{source.name}: the prediction is {elevation[place]:.0f} m at {x:.6g}, {y:.6g} (row {i}, column {j} of the "
         f"output), and elevations are {low:,} to {high:,} m; the input there is {given:.6g} m (row {coarse.row}, "
-        f"column {coarse.column % source.georeference.columns}): name a fill value around it with --nodata, or take "
-        "another model; nothing was written"
+        f"column {coarse.column % source.georeference.columns}): name a fill value around it with --nodata, take "
+        "another model, or let --clip write the bound there, and carry on"
     )
 
 

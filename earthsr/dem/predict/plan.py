@@ -70,6 +70,8 @@ class PredictOptions:
     """Windows at once; chosen by their size where absent."""
     compare: bool = False
     """Gaussian: compare with the exact prediction everywhere, not at some places."""
+    clip: bool = False
+    """Write the bound, -12,000 or 9,500 m, where a prediction is beyond it, and count such cells; else an error."""
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,8 @@ def describe(plan: EnlargePlan, offset: float | None, outcome: EnlargeResult | N
         values |= plan.kept.provenance()
     if outcome is None:
         return values
+    if outcome.clipped:
+        values["clipped_cells"] = outcome.clipped
     for name, residual in (("before", outcome.before), ("after", outcome.after)):
         if name == "after" and not options.conserve:
             continue
@@ -63,6 +65,7 @@ def summary(plan: EnlargePlan, outcome: EnlargeResult, times: Mapping[str, float
     return {
         **grids(plan),
         "valid_cells": outcome.valid,
+        "clipped_cells": outcome.clipped,
         "minimum": None if not outcome.valid else outcome.minimum,
         "maximum": None if not outcome.valid else outcome.maximum,
         "area_mean_residual_m": {

@@ -12,6 +12,7 @@ import json
 import logging
 import shutil
 import time
+import warnings
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Final
@@ -25,9 +26,9 @@ from earthsr.dem.predict.keep import KeepRequest, files_of, open_kept
 from earthsr.dem.predict.placement import move
 from earthsr.dem.predict.plan import EnlargePlan, PredictOptions, make_plan, surveyed_mean, warn_of_cells
 from earthsr.dem.predict.provenance import describe, summary
-from earthsr.errors import InputError, ResultError
+from earthsr.errors import EarthsrWarning, InputError
 from earthsr.geo import open_source
-from earthsr.geo.elevations import Elevations, Positive, elevations
+from earthsr.geo.elevations import PLAUSIBLE_M, Elevations, Positive, elevations
 from earthsr.geo.grid import Window
 from earthsr.geo.pieces import PieceStore, piece_store
 from earthsr.geo.tiles import TilePieces
@@ -185,6 +186,7 @@ class PredictWork(WorkFolder):
             "tiles": self.tiles,
         }
         options = asdict(request.options)
+        del options["clip"]  # what is finished without it has no cell that it would change
         return {**values, **{name.replace("_", " "): value for name, value in options.items()}}
 
     def plan(self, raster: Elevations, overwrite: bool) -> EnlargePlan:
@@ -240,7 +242,7 @@ class PredictWork(WorkFolder):
         InputError
             If the disk is too small, or full; what is finished stays.
         ResultError
-            If a cell can be no elevation on Earth; nothing stays.
+            If a cell can be no elevation on Earth; what is finished stays.
         """
         placing = self.read(_PLACING)
         if placing is not None and self.placed(self.target):
@@ -261,6 +263,13 @@ class PredictWork(WorkFolder):
             for shard in dict.fromkeys(key.shard for key in pieces):
                 for counts in journal.counts(shard):
                     outcome.add(counts)
+            if outcome.clipped:
+                warnings.warn(
+                    f"{self.target}: {outcome.clipped} cells were predicted beyond {PLAUSIBLE_M[0]:,} or "
+                    f"{PLAUSIBLE_M[1]:,} m, and have the bound's value (--clip)",
+                    EarthsrWarning,
+                    stacklevel=4,
+                )
             provenance = describe(plan, self._manifest["mean"], outcome)
             whole = store.finish(plan.chunks, provenance)
             flush(whole)
@@ -273,9 +282,9 @@ class PredictWork(WorkFolder):
             self.write(_PLACING, {"inode": whole.stat().st_ino, "result": result})
             place(whole, self.target, overwrite)
             self.remove(last=(f"{_PLACING}.json",))
-        except BaseException as error:
+        except BaseException:
             done = len(journal) if journal is not None else 0
-            if isinstance(error, ResultError) or not done:
+            if not done:
                 self.remove((f"{_MANIFEST}.json",))
                 self.forget()
             else:
