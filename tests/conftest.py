@@ -32,6 +32,7 @@ from earthsr.geo.resample import block_mean
 from earthsr.samples.dem import write_sample_dem
 from earthsr.samples.landuse import write_sample_landuse
 from earthsr.samples.world import WorldSpec
+from tests.graphs import share_graphs
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 CONFIGS = REPOSITORY / "configs"
@@ -71,6 +72,12 @@ def installed(name):
 def backend_parameters():
     skip = lambda name: pytest.mark.skipif(not installed(name), reason=f"backend {name} is not installed")  # noqa: E731
     return [pytest.param(name, marks=skip(name)) for name in BACKENDS]
+
+
+def pytest_sessionstart():
+    """MindSpore compiles once what several tests need."""
+    if installed("mindspore"):
+        share_graphs()
 
 
 def pytest_collection_modifyitems(items):

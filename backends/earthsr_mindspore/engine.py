@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import mindspore as ms
@@ -145,6 +145,32 @@ class _Step(nn.Cell):
         return ops.depend(loss, done), norm
 
 
+@dataclass(frozen=True, eq=False)
+class Cells:
+    """What an engine computes with: graphs that compile on their first call, and hold nothing but parameters."""
+
+    network: nn.Cell
+    parameters: dict[str, Parameter]
+    """By the spec's names, in its order."""
+    forward: _Forward
+    first: _FirstPass
+
+
+def make_cells(spec: NetworkSpec, plan: Plan, steps: int) -> Cells:
+    """Build a network in the precision of a plan, and the passes of so many steps at once."""
+    network = build(spec)
+    lower(network, plan)
+    return Cells(network, parameters(network, spec), _Forward(network, spec.softmax), _FirstPass(network, steps))
+
+
+def make_step(
+    spec: NetworkSpec, cells: Cells, objective: Objective, optimizer: OptimizerSpec, plan: Plan, ranks: int
+) -> _Step:
+    """Build a training step of a network, with an optimiser at rest."""
+    adam = Adam(optimizer, {name: cells.parameters[name] for name in spec.learning})
+    return _Step(cells.network, objective, adam, plan, ranks)
+
+
 class MindSporeEngine(TrainingEngine):
     """See :class:`earthsr.backend.TrainingEngine`."""
 
@@ -168,13 +194,10 @@ class MindSporeEngine(TrainingEngine):
             process.forbid_hf32()
         if precision.strict:
             process.set_deterministic()
-        self._network = build(spec)
-        self._parameters = parameters(self._network, spec)
-        lower(self._network, self._plan)
-        self._forward = _Forward(self._network, spec.softmax)
-        self._first = _FirstPass(self._network, self.steps_per_call)
+        self._cells = make_cells(spec, self._plan, self.steps_per_call)
+        self._network, self._parameters = self._cells.network, self._cells.parameters
         self._step: _Step | None = None
-        self._optimizer: Adam | None = None
+        self._frozen: frozenset[str] = frozenset()
         self._mean: MeanOfStatistics | None = None
         self._accumulate = 1
         self._state = State(weights)
@@ -203,16 +226,15 @@ class MindSporeEngine(TrainingEngine):
                 "backend mindspore has no batch norm over all ranks: set model.norm to group, or train.sync_batch_norm "
                 "to false"
             )
-        self._accumulate = accumulate
-        self._optimizer = Adam(optimizer, {name: self._parameters[name] for name in self.spec.learning})
-        self._step = _Step(self._network, objective, self._optimizer, self._plan, self.world_size)
+        self._accumulate, self._frozen = accumulate, optimizer.frozen
+        self._step = make_step(self.spec, self._cells, objective, optimizer, self._plan, self.world_size)
         statistics = [self._parameters[p.name] for p in self.spec.parameters if p.name not in self.spec.learning]
         self._mean = MeanOfStatistics(statistics, self.world_size) if statistics and self.world_size > 1 else None
         self._take_over()
 
     def run(self, batches: Sequence[Batch], learning_rates: Sequence[float]) -> Pending[StepValues]:
         """Make steps; see the base class."""
-        if self._step is None or self._optimizer is None:
+        if self._step is None:
             raise BackendError("run was called before prepare_training")
         self.require_batches(batches, learning_rates, self._accumulate)
         results = []
@@ -227,7 +249,7 @@ class MindSporeEngine(TrainingEngine):
                     if any(batch.earlier is not None for batch in chunk):
                         self._feed_back(index, sunk, chunk)
                     self._network.set_train(True)
-                    hold_norms(self._network, self._optimizer.spec.frozen)
+                    hold_norms(self._network, self._frozen)
                     results.append(self._step(index, *sunk))
                     if self._mean is not None:
                         self._mean()
@@ -245,7 +267,7 @@ class MindSporeEngine(TrainingEngine):
         ordered = [tensor(array) for array in self.require_inputs(inputs)]
         self._network.set_train(False)
         with process.mode(self._graph):
-            output = self._forward(*ordered)
+            output = self._cells.forward(*ordered)
         return Pending(lambda: output.astype(mstype.float32).asnumpy())
 
     def activations(self, inputs: Mapping[str, NDArray[np.float32]]) -> dict[str, NDArray[np.float32]]:
@@ -280,9 +302,9 @@ class MindSporeEngine(TrainingEngine):
     def export_state(self) -> State:
         """Copy the state to NumPy; see the base class."""
         weights = {name: read(parameter) for name, parameter in self._parameters.items()}
-        if self._step is None or self._optimizer is None:
+        if self._step is None:
             return replace(self._state, weights=weights)
-        first, second, steps = self._optimizer.export()
+        first, second, steps = self._step.optimizer.export()
         # A device without a dynamic scale hands on the one that it was given: the run may go back to where it is used.
         scale, good = self._state.loss_scale, self._state.loss_scale_good_steps
         if self._step.dynamic:
@@ -307,10 +329,10 @@ class MindSporeEngine(TrainingEngine):
 
     def _take_over(self) -> None:
         """Hand the state that was loaded to the optimiser, once there is one, and hold only what it has no use for."""
-        if self._step is None or self._optimizer is None:
+        if self._step is None:
             return
         state = self._state
-        self._optimizer.load(state.first_moments, state.second_moments, state.step)
+        self._step.optimizer.load(state.first_moments, state.second_moments, state.step)
         write(self._step.skipped, state.skipped_steps)
         if self._step.dynamic and state.loss_scale is not None:
             write(self._step.scaler.scale_value, state.loss_scale)
@@ -354,4 +376,4 @@ class MindSporeEngine(TrainingEngine):
         own = self._stacked(earlier, lambda before: before.own)
         place = 3 + self._fields.index(str(self.spec.fed_back))
         self._network.set_train(False)
-        sunk[place] = self._first(index, own, sunk[place], *fields)
+        sunk[place] = self._cells.first(index, own, sunk[place], *fields)

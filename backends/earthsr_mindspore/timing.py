@@ -162,7 +162,7 @@ class MindSporeMeter(Meter):
             # The first pass of scheduled sampling is a forward pass.
             first, _ = self._seconds(lambda: self.engine._feed_back(index, sunk, batches))
         self.engine._network.set_train(True)
-        hold_norms(self.engine._network, self.engine._optimizer.spec.frozen)
+        hold_norms(self.engine._network, self.engine._frozen)
         forward, _ = self._seconds(lambda: loss(index, *sunk[1:]))
         both, _ = self._seconds(lambda: gradient(index, *sunk[1:]))
         whole, _ = self._seconds(lambda: self.engine._step(index, *sunk))
