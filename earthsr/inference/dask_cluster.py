@@ -291,7 +291,8 @@ class DaskScheduler:
             finally:
                 with contextlib.suppress(Exception):
                     client.cancel(list(running))
-        numbers.look(self._look(client))
+        with contextlib.suppress(OSError, *_dask_errors()):
+            numbers.look(self._look(client))
         times.seconds = time.perf_counter() - began
         return times
 

@@ -2,6 +2,8 @@
 
 import os
 import random
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -198,3 +200,43 @@ def test_dask_replaces_a_worker_that_dies_and_does_its_pieces_again(tmp_path):
         journal.drop(Key("5", "2"), "a try")
         scheduler.run(Sums(tmp_path), pieces(), journal)
         assert made(tmp_path) == expected()
+
+
+@pytest.mark.slow
+def test_tasks_of_a_slurm_step_share_the_work(tmp_path):
+    """Four of them, as srun starts them: one schedules, one is the command, two work."""
+    pytest.importorskip("dask_jobqueue")
+    script = """
+from pathlib import Path
+from earthsr.inference.scheduler import make_scheduler
+from tests.inference.steps import Sums, journal_of, pieces
+if __name__ == "__main__":
+    with make_scheduler("dask") as scheduler:
+        times = scheduler.run(Sums(Path("out"), pause_s=0.05), pieces(), journal_of(Path("out")))
+    print(times.pieces, times.workers)
+"""
+    (tmp_path / "work.py").write_text(script)
+    (tmp_path / "out").mkdir()
+    step = {
+        "SLURM_NTASKS": "4",
+        "SLURM_STEP_NUM_TASKS": "4",
+        "SLURM_JOB_ID": "7",
+        "PYTHONPATH": str(Path(__file__).parents[2]),
+    }
+    tasks = [
+        subprocess.Popen(
+            [sys.executable, "work.py"],
+            cwd=tmp_path,
+            env={**os.environ, **step, "SLURM_PROCID": str(number)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+        )
+        for number in range(4)
+    ]
+    texts = [task.communicate(timeout=300)[0] for task in tasks]
+    assert [task.returncode for task in tasks] == [0, 0, 0, 0]
+    assert texts == ["", f"{len(pieces())} 2\n", "", ""]
+    assert made(tmp_path / "out") == expected()
+    assert sorted(line.split()[1] for line in (tmp_path / "out" / "opened").read_text().splitlines()) == ["0", "1"]
+    assert list(tmp_path.glob("dask-*.json")) == [], "the scheduler's file is gone with it"
