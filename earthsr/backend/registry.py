@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterable
 from functools import cache
@@ -12,6 +13,8 @@ from earthsr.backend.framework import Backend, ExportedBackend, WeightsBackend
 from earthsr.errors import BackendError, EarthsrWarning, install_hint
 
 GROUP = "earthsr.backends"
+#: Variable of the environment that names the backend where neither command line nor configuration does.
+ENVIRONMENT = "EARTHSR_BACKEND"
 
 
 @cache
@@ -70,7 +73,7 @@ def exported_suffixes() -> dict[str, list[str]]:
 def _listing(among: Iterable[str] | None = None) -> str:
     known = available_backends() if among is None else {name: available_backends()[name] for name in among}
     installed = [name for name, backend in known.items() if backend.installed()]
-    absent = [f"{name} (pip install 'earthsr[{name}]')" for name in known if name not in installed]
+    absent = [f"{name} ({install_hint(name)})" for name in known if name not in installed]
     parts = [f"installed: {', '.join(installed) or 'none'}"]
     if absent:
         parts.append(f"not installed: {', '.join(absent)}")
@@ -110,7 +113,8 @@ def choose_backend(*wishes: str | Backend | None) -> WeightsBackend:
     Parameters
     ----------
     *wishes : str, Backend or None
-        In order of rank, such as the command line's and the configuration's.
+        In order of rank, such as the command line's and the configuration's; where there is none, the environment's
+        ``EARTHSR_BACKEND`` counts.
 
     Raises
     ------
@@ -124,6 +128,12 @@ def choose_backend(*wishes: str | Backend | None) -> WeightsBackend:
             if not isinstance(chosen, WeightsBackend):
                 raise _needs_an_export(chosen)
             return chosen
+    named = os.environ.get(ENVIRONMENT, "").strip()
+    if named:
+        kind = weights_backends().get(named)
+        if kind is None or not kind.installed():
+            raise BackendError(f"{ENVIRONMENT} is {named!r}, expected one that trains; {_listing(weights_backends())}")
+        return kind()
     return weights_backends()[_only(training_backends(), "")]()
 
 
@@ -177,4 +187,4 @@ def _only(names: list[str], what: str) -> str:
     if len(installed) == 1:
         return installed[0]
     problem = f"several backends{what} are installed" if installed else f"no backend{what} is installed"
-    raise BackendError(f"{problem}; choose with --backend or the key backend; {_listing(names)}")
+    raise BackendError(f"{problem}; choose with --backend, the key backend or {ENVIRONMENT}; {_listing(names)}")

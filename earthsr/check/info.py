@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,11 @@ from earthsr.store.untrusted import parse_json
 from earthsr.tasks import task_for
 
 _PACKAGES = ("numpy", "h5py", "hdf5plugin", "matplotlib", "pydantic", "typer", "safetensors")
+_NOT_INSTALLED = "not installed"
 _EXTRAS = {
     "geo": ("xarray", "rasterio", "zarr"),
+    "dask": ("dask", "distributed"),
+    "page": ("bokeh",),
     "export": ("onnx", "onnxscript"),
     "bmi": ("bmipy",),
     "logging": ("tensorboard", "mlflow-skinny"),
@@ -235,11 +238,17 @@ def describe_file(path: str | Path) -> dict[str, Any]:
     )
 
 
+def _extra(name: str, packages: Sequence[str]) -> dict[str, str]:
+    """Versions of an extra's packages, and how it is installed where one is missing."""
+    versions = {package: _installed(package) for package in packages}
+    return versions if _NOT_INSTALLED not in versions.values() else {**versions, "how": install_hint(name)}
+
+
 def _installed(package: str) -> str:
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
-        return "not installed"
+        return _NOT_INSTALLED
 
 
 def _backend_values(name: str) -> dict[str, Any]:
@@ -271,6 +280,6 @@ def describe_machine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "memory_gib": round(pages / 2**30, 1),
         "packages": {package: _installed(package) for package in _PACKAGES},
-        "extras": {extra: {p: _installed(p) for p in packages} for extra, packages in _EXTRAS.items()},
+        "extras": {name: _extra(name, packages) for name, packages in _EXTRAS.items()},
         "backends": {name: _backend_values(name) for name in available_backends()},
     }

@@ -33,7 +33,7 @@ app = typer.Typer(
     name="earthsr",
     help="Deep-learning maps of the Earth at high resolution, on PyTorch or MindSpore.",
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
@@ -72,6 +72,24 @@ app.command("parity")(parity_verbs.parity)
 app.command("bench")(bench_verbs.bench)
 app.command("info")(info_verbs.info)
 app.command("doctor")(doctor_verbs.doctor)
+
+
+def _require_commas(words: Sequence[str]) -> None:
+    """Answer ``--bbox 17 43 18 44``, as other tools have it: three of the numbers would be taken for files."""
+    from earthsr.errors import InputError
+
+    for number, word in enumerate(words):
+        box = words[number + 1 : number + 5]
+        if word == "--bbox" and len(box) == 4 and all(map(_is_number, box)):
+            raise InputError(f"--bbox takes four numbers with commas between them: --bbox {','.join(box)}")
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
 
 
 def _usage(error: Any) -> int:
@@ -183,6 +201,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         warnings.simplefilter("always", EarthsrWarning)
         warnings.showwarning = _warn
         try:
+            _require_commas(words)
             result = app(args=words, prog_name="earthsr", standalone_mode=False)
             return result if isinstance(result, int) else 0
         except KeyboardInterrupt:

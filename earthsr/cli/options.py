@@ -12,7 +12,7 @@ Backend = Annotated[
     str | None,
     typer.Option(
         "--backend",
-        help="torch, mindspore, or onnx for exported models; else the config's, else the only one installed.",
+        help="torch, mindspore, or onnx for exported models; else the config's, EARTHSR_BACKEND, the only one.",
     ),
 ]
 Device = Annotated[str | None, typer.Option("--device", help="auto, cpu, gpu or ascend.")]
@@ -55,7 +55,9 @@ def box_of(text: str | None) -> tuple[float, float, float, float] | None:
     try:
         west, south, east, north = (float(part) for part in text.split(","))
     except ValueError:
-        raise InputError(f"--bbox is {text!r}, expected four numbers: west,south,east,north") from None
+        numbers = text.replace(",", " ").split()
+        like = f": --bbox {','.join(numbers)}" if len(numbers) == 4 else ", such as --bbox 17,43,18,44"
+        raise InputError(f"--bbox is {text!r}, expected west,south,east,north with commas between them{like}") from None
     return west, south, east, north
 
 

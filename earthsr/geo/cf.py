@@ -188,7 +188,8 @@ def _crs(array: Any, grid_mapping: Mapping[str, Any], axes: Axes, name: str, nee
         if axes.degrees and not crs.is_geographic:
             raise DataError(
                 f"{name}: has axes {axes.y} and {axes.x} in degrees and the CRS {crs_name(wkt_of(crs))}, expected one "
-                "of longitude and latitude; gdal_translate -a_srs EPSG:CODE NETCDF:FILE:VARIABLE OUT.tif sets it"
+                "of longitude and latitude; rio convert NETCDF:FILE:VARIABLE OUT.tif, then rio edit-info OUT.tif "
+                "--crs EPSG:4326"
             )
         return crs
     if axes.degrees or mapping == "latitude_longitude":
@@ -197,8 +198,8 @@ def _crs(array: Any, grid_mapping: Mapping[str, Any], axes: Axes, name: str, nee
         return None
     what = f"grid mapping {mapping} without crs_wkt" if mapping else "no CRS (no grid_mapping with crs_wkt)"
     raise DataError(
-        f"{name}: has axes {axes.y} and {axes.x} and {what}; gdal_translate -a_srs EPSG:CODE "
-        "NETCDF:FILE:VARIABLE OUT.tif sets it"
+        f"{name}: has axes {axes.y} and {axes.x} and {what}; rio convert NETCDF:FILE:VARIABLE OUT.tif, then "
+        "rio edit-info OUT.tif --crs EPSG:CODE sets it"
     )
 
 
@@ -233,7 +234,7 @@ def _projected_axis(centres: NDArray, name: str, source: str) -> Axis:
     if step == 0 or np.abs(steps - step).max() > _REGULAR * abs(step) + rounding:
         raise DataError(
             f"{source}: {name} is not regular, its steps are {steps.min():g} to {steps.max():g}; resample the file "
-            "onto a regular grid first (gdalwarp -tr)"
+            "onto a regular grid first (xarray's interp, or cdo remapbil)"
         )
     return Axis(float(values[0]), step, len(values))
 
@@ -262,7 +263,7 @@ def regular_axis(centres: NDArray, name: str, source: str) -> Axis:
     if step == 0 or np.abs(steps - step).max() > _REGULAR * abs(step) + rounding:
         raise DataError(
             f"{source}: {name} is not regular, its steps are {steps.min():g} to {steps.max():g} degrees; resample the "
-            "file onto a regular grid of longitude and latitude first (cdo remapnn, gdalwarp -t_srs EPSG:4326)"
+            "file onto a regular grid of longitude and latitude first (xarray's interp, or cdo remapnn)"
         )
     first = float(values[0])
     if np.array_equal(values.astype(np.float32), values):

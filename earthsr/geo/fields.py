@@ -382,7 +382,7 @@ def _choose(dataset: Any, variable: str | None, name: str, prefer: str | Sequenc
         dims = ", ".join(f"{dim} ({size})" for dim, size in dataset.sizes.items()) or "none"
         raise DataError(
             f"{name}: has no field on axes of latitude and longitude, or of y and x in a projection, among the "
-            f"dimensions {dims}; gdalwarp -t_srs EPSG:4326 IN OUT.tif makes such a grid"
+            f"dimensions {dims}; rio warp IN OUT.tif --dst-crs EPSG:4326 makes such a grid"
         )
     if variable is not None:
         if variable not in fields:

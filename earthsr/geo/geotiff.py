@@ -95,7 +95,7 @@ class GdalSource:
         if t.b or t.d or t.a <= 0 or not t.e:
             raise DataError(
                 f"{name}: the grid is rotated or mirrored, expected north up; rio warp IN OUT.tif --dst-crs "
-                f"{crs_name(wkt)} (or gdalwarp -t_srs) turns it"
+                f"{crs_name(wkt)} turns it"
             )
         if t.is_identity:
             raise DataError(

@@ -143,8 +143,8 @@ def _place(source: Source, first: Source) -> tuple[int, int]:
     beside = f"{source.name} does not lie on one grid with {first.name}"
     if not same_crs(grid.crs_wkt, origin.crs_wkt):
         raise DataError(
-            f"{beside}: its CRS is {crs_name(grid.crs_wkt)} against {crs_name(origin.crs_wkt)}; gdalwarp -t_srs one to "
-            "the other's"
+            f"{beside}: its CRS is {crs_name(grid.crs_wkt)} against {crs_name(origin.crs_wkt)}; rio warp IN OUT.tif "
+            f"--dst-crs {crs_name(origin.crs_wkt)} brings it there"
         )
     if grid.units != origin.units:
         raise DataError(
@@ -155,7 +155,7 @@ def _place(source: Source, first: Source) -> tuple[int, int]:
         if abs(a - b) > _SAME_SIZE * b:
             raise DataError(
                 f"{beside}: its cells are {a:.10g} {word} against {b:.10g}; give products of different "
-                "resolution one by one, or gdalwarp -tr one to the other's"
+                f"resolution one by one, or rio warp IN OUT.tif --like {first.name}"
             )
     west, south, east, north = grid.bounds
     places = []
@@ -168,8 +168,8 @@ def _place(source: Source, first: Source) -> tuple[int, int]:
         off = max(abs(start - whole), abs(end - whole))
         if off > _SAME_PLACE:
             raise DataError(
-                f"{beside}: it lies {off:.3g} of a cell beside it, expected whole cells; gdalwarp -tap -tr one onto "
-                "the grid of the other"
+                f"{beside}: it lies {off:.3g} of a cell beside it, expected whole cells; rio warp IN OUT.tif "
+                f"--like {first.name} brings it onto them"
             )
         places.append(whole)
     return places[0], places[1]

@@ -222,8 +222,8 @@ def reprojected(
     target = parse_crs(onto.crs_wkt if onto is not None else crs, "reprojection")
     if (kind := kind_of(path)) != "gdal":
         raise DataError(
-            f"{path.name}: is {kind}, and only GeoTIFF is reprojected while it is read; gdalwarp -t_srs "
-            f"{crs_name(wkt_of(target))} IN OUT.tif"
+            f"{path.name}: is {kind}, and only GeoTIFF is reprojected while it is read; rio warp IN OUT.tif "
+            f"--dst-crs {crs_name(wkt_of(target))}"
         )
 
     def warp(file: Any, number: int) -> Any:

@@ -133,7 +133,7 @@ class TilePieces(PieceStore):
         if target.suffix:
             raise InputError(f"{target}: --tiles writes a folder of tiles; give a name without {target.suffix}")
         if not georeference.geographic:
-            raise InputError("--tiles are of degrees, and the raster is projected; leave it out, or gdalwarp -t_srs it")
+            raise InputError("--tiles are of degrees, and the raster is projected; leave it out, or rio warp it")
         if not (math.isfinite(degrees) and degrees > 0 and abs(180 / degrees - round(180 / degrees)) < 1e-9):
             raise InputError(f"--tiles is {degrees:g}, expected degrees of which 180 is a multiple, such as 1 or 5")
         cells = degrees / min(georeference.cell_x, georeference.cell_y)

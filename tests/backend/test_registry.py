@@ -53,6 +53,18 @@ def test_the_first_wish_counts_and_without_one_there_must_be_only_one(entries, m
         get_backend("torch")
 
 
+def test_the_environment_names_a_backend_where_nobody_else_does(entries, monkeypatch):
+    entries(torch="earthsr_torch:TorchBackend", mindspore="earthsr_mindspore:MindSporeBackend")
+    for backend in available_backends().values():
+        monkeypatch.setattr(backend, "installed", classmethod(lambda cls: True))
+    monkeypatch.setenv("EARTHSR_BACKEND", "mindspore")
+    assert choose_backend(None, None).name == "mindspore"
+    assert choose_backend(None, "torch").name == "torch"
+    monkeypatch.setenv("EARTHSR_BACKEND", "keras")
+    with pytest.raises(BackendError, match=r"EARTHSR_BACKEND is 'keras'.*installed: mindspore, torch"):
+        choose_backend(None)
+
+
 def test_what_only_runs_exported_models_is_no_choice_where_weights_are_run(entries, monkeypatch):
     entries(torch="earthsr_torch:TorchBackend", onnx="earthsr_onnx:OnnxBackend")
     for backend in available_backends().values():

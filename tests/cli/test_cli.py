@@ -1,5 +1,6 @@
 """The verbs as a user runs them: in a process of its own where that is what is tested, in this one where not."""
 
+import importlib.metadata
 import json
 import resource
 import subprocess
@@ -176,6 +177,42 @@ def test_doctor_tells_what_is_here_and_what_is_not():
         if backend["installed"]:
             assert backend["devices"]["cpu"].startswith("yes")
             assert all(state.startswith(("yes", "no: ")) for state in backend["devices"].values())
+
+
+def test_doctor_says_how_what_is_missing_is_installed(monkeypatch):
+    def version(package, known=importlib.metadata.version):
+        if package == "bokeh":
+            raise importlib.metadata.PackageNotFoundError(package)
+        return known(package)
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    page = json.loads(call_cli("doctor", "--json", check=0).stdout)["extras"]["page"]
+    assert page["bokeh"] == "not installed"
+    assert "pip install 'earthsr[page]'" in page["how"]
+    assert "pip install -e '.[page]'" in page["how"]
+
+
+@pytest.mark.parametrize("words", [["-h"], ["plot", "-h"], ["sample", "dem", "-h"]])
+def test_h_is_help(words):
+    assert call_cli(*words, check=0).stdout == call_cli(*words[:-1], "--help", check=0).stdout
+
+
+def test_words_are_completed(monkeypatch):
+    monkeypatch.setenv("_EARTHSR_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", "earthsr plot --rel")
+    monkeypatch.setenv("COMP_CWORD", "2")
+    done = run_cli()
+    assert done.stdout.split() == ["--relief"]
+    monkeypatch.delenv("_EARTHSR_COMPLETE")
+    assert "--install-completion" in call_cli("--help", check=0).stdout
+
+
+@pytest.mark.parametrize(
+    "box", [["17", "43", "18", "44"], ["-17.5", "43", "18", "44"], ["17 43 18 44"], ["17, 43, 18 44"]]
+)
+def test_a_box_without_commas_is_answered_with_them(box, tmp_path):
+    done = call_cli("plot", tmp_path / "a.tif", "--bbox", *box, check=2)
+    assert "--bbox " + ",".join(" ".join(box).replace(",", " ").split()) in done.stderr
 
 
 def test_version_and_module(trained):

@@ -174,7 +174,7 @@ def test_predict_says_that_a_model_is_of_land_use(trained, tmp_path, any_backend
     np.savez(tmp_path / "in.npz", elevation=np.ones((8, 8), np.float32))
     before = everything_below(tmp_path)
     done = call_cli("predict", trained, tmp_path / source, tmp_path / "out.npz", "--backend", any_backend)
-    assert_refused(done, "weights.safetensors", "is a land-use model", "earthsr evaluate")
+    assert_refused(done, "weights.safetensors", "is a land-use model", "earthsr reconstruct", "earthsr evaluate")
     assert everything_below(tmp_path) == before
 
 

@@ -419,7 +419,10 @@ def test_grids_that_differ(folder, refused, options, words):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"crs": "EPSG:27700"}, "CRS is EPSG:27700, expected longitude and latitude; gdalwarp -t_srs EPSG:4326"),
+        (
+            {"crs": "EPSG:27700"},
+            "CRS is EPSG:27700, expected longitude and latitude; rio warp IN OUT.tif",
+        ),
         ({"crs": None}, "has no CRS; rio edit-info --crs EPSG:4326"),
         ({"transform": Affine(0.03, 0.001, 0, 0.001, -0.03, 50)}, "rotated or mirrored, expected north up"),
         ({"transform": Affine(-0.03, 0, 0, 0, -0.03, 50)}, "rotated or mirrored, expected north up"),

@@ -357,7 +357,7 @@ BAD = {
     ),
     "projection without CRS": (
         lambda p: dataset_of(METRES, ramp(METRES), crs=False).to_netcdf(p / "a", engine="h5netcdf"),
-        "has axes y and x and no CRS.*gdal_translate -a_srs",
+        "has axes y and x and no CRS.*rio edit-info",
     ),
     "nonsense for a CRS": (
         lambda p: dataset_of(replace(DEGREES, crs_wkt="moon"), ramp(DEGREES)).to_netcdf(p / "a", engine="h5netcdf"),

@@ -21,8 +21,8 @@ from earthsr.store import atomic_file, owned, require_other
 def _require_elevations(model: Model) -> None:
     if isinstance(model.spec, UNetSpec):
         raise InputError(
-            f"{model.metadata.get('source', 'the model')}: is a land-use model, and predict enlarges elevations; score "
-            "it with earthsr evaluate"
+            f"{model.metadata.get('source', 'the model')}: is a land-use model, and predict enlarges elevations; "
+            "earthsr reconstruct makes its maps, earthsr evaluate scores it"
         )
 
 

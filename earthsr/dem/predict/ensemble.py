@@ -105,7 +105,8 @@ def require_elevations(model: Model) -> None:
     """
     if isinstance(model.spec, UNetSpec):
         raise InputError(
-            f"{_name(model)}: is a land-use model, and predict enlarges elevations; score it with earthsr evaluate"
+            f"{_name(model)}: is a land-use model, and predict enlarges elevations; earthsr "
+            "reconstruct makes its maps, earthsr evaluate scores it"
         )
     channels = model.spec.inputs[0].shape[0]
     if channels != 1:

@@ -174,7 +174,7 @@ def require_ratio(hr: Georeference, lr: Georeference, scale: int, hr_name: str, 
     if all(abs(ratio / scale - 1) <= TOLERANCE for ratio in ratios):
         return
     whole = [round(ratio) for ratio in ratios]
-    advice = "take another product, or resample one of them (gdalwarp -r average -tr X Y)"
+    advice = "take another product, or resample one of them (rio warp IN OUT.tif --res CELL --resampling average)"
     if whole[0] == whole[1] and 2 <= whole[0] <= 10 and max(abs(r / whole[0] - 1) for r in ratios) <= TOLERANCE:
         advice = f"--scale {whole[0]} fits"
     raise DataError(

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
-from earthsr.errors import InputError
+from earthsr.errors import InputError, install_hint
 from earthsr.evaluation.maps import aspect
 from earthsr.evaluation.page.layers import Curves, Layer
 from earthsr.geo.crs import crs_name, metres_per_unit
@@ -60,7 +60,7 @@ def require_bokeh(path: Path) -> None:
     """
     if path.suffix.lower() in (".html", ".htm") and find_spec("bokeh") is None:
         raise InputError(
-            f"{path}: a page holds the script of Bokeh, which is not installed: pip install 'earthsr[page]', or name "
+            f"{path}: a page holds the script of Bokeh, which is not installed: {install_hint('page')}, or name "
             f"{path.with_suffix('.png')}"
         )
 

@@ -49,8 +49,8 @@ class LonLatRaster:
         place = source.georeference
         if not place.geographic:
             raise DataError(
-                f"{self.name}: CRS is {crs_name(place.crs_wkt)}, expected longitude and latitude; gdalwarp -t_srs "
-                "EPSG:4326 -r near IN OUT.tif"
+                f"{self.name}: CRS is {crs_name(place.crs_wkt)}, expected longitude and latitude; rio warp IN OUT.tif "
+                "--dst-crs EPSG:4326 --resampling nearest"
             )
         self.units, self.crs = place.units, _crs_text(place.crs_wkt)
         # The CRS of land use is a text beside the grid.
@@ -243,8 +243,8 @@ class ClassMaps:
             differs = f"CRS {raster.crs} against {first.crs}"
         if differs is not None:
             raise DataError(
-                f"{raster.name} is not on the grid of {first.name}: {differs}; gdalwarp one onto the grid of the other "
-                "(-te, -ts, -r near)"
+                f"{raster.name} is not on the grid of {first.name}: {differs}; rio warp IN OUT.tif --like {first.name} "
+                "--resampling nearest brings it there"
             )
         if raster.packed:
             raise DataError(f"{raster.name}: is packed with a scale, expected codes of classes")

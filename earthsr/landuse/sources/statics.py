@@ -155,7 +155,7 @@ def _from_raster(
         raise DataError(
             f"{raster.name}: static field {name} covers {bounds.south:g} to {bounds.north:g} N, {bounds.west:g} to "
             f"{bounds.east:g} E, the classes need {centres.south:g} to {centres.north:g} N, {centres.west:g} to "
-            f"{centres.east:g} E; take a larger one, or gdalwarp -te the classes to a smaller region"
+            f"{centres.east:g} E; take a larger one, or rio clip IN OUT.tif --bounds 'W S E N' the classes"
         )
     if raster.units and units and raster.units != units:
         notes.append(f"{name}: the units of {raster.name} are {raster.units}, not {units} as the command line has them")
