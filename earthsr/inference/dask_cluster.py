@@ -259,6 +259,8 @@ class DaskScheduler:
                             pure=False,
                         )
                         running[future] = piece, given
+                    if not running:
+                        raise AssertionError("pieces are left that wait for each other")
                     try:
                         ended = wait(list(running), timeout=_LOOK_S, return_when="FIRST_COMPLETED").done
                     except TimeoutError:
