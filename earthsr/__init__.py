@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from earthsr.api import evaluate as evaluate
     from earthsr.api import from_pretrained as from_pretrained
     from earthsr.api import plot as plot
+    from earthsr.api import push_to_hub as push_to_hub
     from earthsr.api import train as train
     from earthsr.backend import Model as Model
     from earthsr.backend import get_backend as get_backend
@@ -74,6 +75,7 @@ _PUBLIC = {
     "evaluate": "earthsr.api",
     "from_pretrained": "earthsr.api",
     "plot": "earthsr.api",
+    "push_to_hub": "earthsr.api",
     "train": "earthsr.api",
     "Model": "earthsr.backend",
     "get_backend": "earthsr.backend",

@@ -7,23 +7,27 @@ from __future__ import annotations
 
 import json
 import logging
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from earthsr.backend import Model, choose_backend, choose_runner, is_exported, read_model
+from earthsr.check.card import card_markdown, metrics_beside, model_card
 from earthsr.config import Config, find_workload, from_mapping, installed_workloads, load_yaml_config
 from earthsr.errors import CheckpointError, ConfigError, InputError, already_there
 from earthsr.evaluation.maps import PAGE, SUFFIXES, Box, MapRequest, require_ffmpeg, write_drawing
-from earthsr.evaluation.page import require_bokeh, write_page
+from earthsr.evaluation.page.write import require_bokeh, write_page
 from earthsr.geo.readers import open_layers, split_variable
 from earthsr.inference.evaluate import Evaluation, evaluate_split
 from earthsr.models import (
     Precision,
     resolve_checkpoint,
 )
-from earthsr.models.checkpoint import STATE, evaluation_folder, is_pretrained
+from earthsr.models.checkpoint import STATE, WEIGHTS, evaluation_folder, is_pretrained
+from earthsr.models.hub import PREFIX, looks_like_repository, upload
+from earthsr.models.weights import write_weights
 from earthsr.store import Part, require_other
 from earthsr.tasks import task_for
 from earthsr.training import Trainer, TrainingResult, initial_model
@@ -133,7 +137,9 @@ def from_pretrained(
     Parameters
     ----------
     path : str or Path
-        What to open, such as ``runs/first``; or the name of a model that travels with the package, ``demo-dem``.
+        What to open, such as ``runs/first``; or the name of a model that travels with the package, ``demo-dem``; or
+        ``owner/name`` of the Hugging Face Hub, where nothing is at that path (extra ``hub``; everywhere else, on the
+        command line too, ``hf:owner/name``).
     backend : str, optional
         The backend that computes; the only one installed where absent.
     device : str
@@ -160,7 +166,51 @@ def from_pretrained(
     >>> model.spec.scale
     5
     """
+    if looks_like_repository(path):
+        path = f"{PREFIX}{path}"
     return Model.from_checkpoint(path, backend=backend, device=device, precision=precision)
+
+
+def push_to_hub(checkpoint: str | Path, name: str, *, private: bool = False) -> str:
+    """Put a model into a repository of the Hugging Face Hub: its weights, and its card as ``README.md``.
+
+    Parameters
+    ----------
+    checkpoint : str or Path
+        A run folder, a checkpoint folder, a weights file, or what :meth:`Model.save` wrote.
+    name : str
+        ``owner/name``; made where it is not there.
+    private : bool
+        Whether a new repository is hidden from others.
+
+    Returns
+    -------
+    str
+        Where it is; :func:`from_pretrained` takes ``name``.
+
+    Raises
+    ------
+    CheckpointError
+        If there is no such checkpoint, or it is an exported model.
+    InputError
+        If the name is none, the extra ``hub`` is not installed, or the Hub does not take it.
+
+    Examples
+    --------
+    >>> import earthsr
+    >>> earthsr.push_to_hub("demo-dem", "a name without an owner")
+    Traceback (most recent call last):
+    earthsr.errors.InputError: 'a name without an owner' is no name of a repository, expected owner/name
+    """
+    weights = resolve_checkpoint(checkpoint)
+    if is_exported(weights):
+        raise CheckpointError(f"{weights}: is an exported model; name the checkpoint that it was exported from")
+    model = read_model(weights)
+    card = model_card(model.spec, model.metadata, name=name, metrics=metrics_beside(weights))
+    with tempfile.TemporaryDirectory() as folder:
+        write_weights(Path(folder) / WEIGHTS, model.spec, model.weights, model.metadata)
+        (Path(folder) / "README.md").write_text(card_markdown(card), encoding="utf-8")
+        return upload(Path(folder), name, private=private, message="Weights and card by earthsr")
 
 
 def config_of(checkpoint: str | Path, data: str | Path | None = None) -> Config:

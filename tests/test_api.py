@@ -63,13 +63,15 @@ def test_verbs_say_the_types_of_all_that_they_take():
     for overload in [earthsr.predict, *get_overloads(earthsr.predict)]:
         signature = inspect.signature(overload)
         assert not re.search(r"\bAny\b", str(signature))
-    assert len(get_overloads(earthsr.predict)) == 4  # arrays, DataArrays, ensembles of them, files
+    assert (
+        len(get_overloads(earthsr.predict)) == 5
+    )  # arrays, DataArrays, ensembles of them, files, and these into memory
 
 
 @pytest.mark.parametrize(
     ("arguments", "options", "words"),
     [
-        (["field.tif"], {}, r"field\.tif.*target"),
+        (["field.tif"], {"overwrite": True}, r"overwrite: .*target"),
         ([np.zeros((4, 4))], {"mode": "exact", "tile": 4}, r"mode, tile: .*DataArray"),
         ([np.zeros((4, 4)), "fine.tif"], {"nodata": 0.0}, r"nodata, target: .*files"),
         (["field.npz", "fine.npz"], {"conserve": True, "units": "m"}, r"conserve, units: .*arrays"),
@@ -187,6 +189,45 @@ TEXT = dict(capture_output=True, text=True)
 
 
 @pytest.mark.slow
+def test_a_model_says_what_it_is_takes_arrays_and_is_saved_whole(any_backend, tmp_path):
+    model = earthsr.from_pretrained("demo-dem", backend=any_backend)
+    assert re.search(rf"demsrnet, 5 x, 240,192 parameters, {any_backend} on auto, from .*demo-dem", repr(model))
+    field = np.random.default_rng(0).normal(400, 50, (16, 16)).astype(np.float32)
+    fine = model(field)
+    assert fine.shape == (80, 80)
+    np.testing.assert_array_equal(model(field[None])[0], fine)
+    np.testing.assert_array_equal(model(field[None, None])[0, 0], fine)
+    with pytest.raises(InputError, match=r"shape \(16,\), expected"):
+        model(field[0])
+    assert model.save(tmp_path / "kept") == tmp_path / "kept" / "weights.safetensors"
+    with pytest.raises(InputError, match="--overwrite"):
+        model.save(tmp_path / "kept")
+    again = earthsr.Model.from_checkpoint(tmp_path / "kept", backend=any_backend)
+    np.testing.assert_array_equal(again(field), fine)
+
+
+def test_a_file_without_a_target_is_predicted_into_memory(any_backend, tmp_path, monkeypatch):
+    rasterio, xarray = pytest.importorskip("rasterio"), pytest.importorskip("xarray")
+    monkeypatch.setenv("EARTHSR_BACKEND", any_backend)
+    field = np.random.default_rng(0).normal(400, 50, (16, 20)).astype(np.float32)
+    place = rasterio.transform.from_origin(8, 47, 1 / 240, 1 / 240)
+    size = {"height": 16, "width": 20, "count": 1, "dtype": "float32", "crs": "EPSG:4326", "transform": place}
+    with rasterio.open(tmp_path / "dem.tif", "w", driver="GTiff", **size) as file:
+        file.write(field, 1)
+        file.units = ("m",)
+    fine = earthsr.predict("demo-dem", tmp_path / "dem.tif")
+    assert isinstance(fine, xarray.DataArray)
+    assert (fine.shape, fine.attrs["units"]) == ((80, 100), "m")
+    earthsr.predict("demo-dem", tmp_path / "dem.tif", tmp_path / "fine.tif")
+    with rasterio.open(tmp_path / "fine.tif") as file:
+        np.testing.assert_array_equal(file.read(1), fine.values)
+    np.savez(tmp_path / "dem.npz", elevation=field)
+    np.testing.assert_array_equal(earthsr.predict("demo-dem", tmp_path / "dem.npz"), earthsr.predict("demo-dem", field))
+    with pytest.raises(InputError, match="overwrite: with a target"):
+        earthsr.predict("demo-dem", tmp_path / "dem.tif", overwrite=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dem.npz", "dem.tif", "fine.tif"]
+
+
 def test_scripts_beside_a_clone_called_earthsr_find_the_package(beside):
     parent, python = beside
     code = "import earthsr, earthsr_torch, earthsr_onnx; print(earthsr.__file__, earthsr.predict.__name__)"

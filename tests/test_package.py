@@ -48,7 +48,7 @@ def test_its_metadata_name_backends_extras_and_licence(wheel):
     assert all(f"{name} = earthsr_{name}:" in points for name in ("torch", "mindspore", "onnx"))
     metadata = email.message_from_bytes(wheel.read(f"{folder}/METADATA"))
     assert metadata["License-Expression"] == "Apache-2.0"
-    extras = {"torch", "mindspore", "geo", "dask", "onnx", "export", "bmi", "page", "logging"}
+    extras = {"torch", "mindspore", "geo", "dask", "onnx", "export", "bmi", "page", "hub", "logging"}
     extras |= {"tutorials", "docs", "dev"}
     assert set(metadata.get_all("Provides-Extra")) == extras
     needs = metadata.get_all("Requires-Dist")

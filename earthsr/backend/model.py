@@ -14,10 +14,11 @@ from earthsr.backend.framework import Backend
 from earthsr.backend.interface import Engine, Pending, TrainingEngine
 from earthsr.backend.registry import choose_backend, choose_runner, training_backends
 from earthsr.data.normalise import AnyNormalisation, Normalisation, read_normalisation
-from earthsr.errors import BackendError, CheckpointError
+from earthsr.errors import BackendError, CheckpointError, InputError, already_there
 from earthsr.geo.voids import fill_voids
 from earthsr.models import NetworkSpec, Precision
-from earthsr.models.weights import Weights
+from earthsr.models.weights import Weights, write_weights
+from earthsr.store import make_folder
 
 
 class Model:
@@ -116,6 +117,80 @@ class Model:
             precision=precision,
             exported=file.path if is_exported(file.path) else None,
         )
+
+    def __repr__(self) -> str:
+        """Name what it is, where it came from and what runs it."""
+        source = self.metadata.get("source", "in memory")
+        size = f"{self.spec.parameter_count:,} parameters"
+        scale = f", {self.spec.scale} x" if hasattr(self.spec, "scale") else ""
+        return f"<earthsr.Model {self.spec.kind}{scale}, {size}, {self.backend.name} on {self.device}, from {source}>"
+
+    def __call__(self, inputs: NDArray[np.floating] | Mapping[str, NDArray]) -> NDArray[np.float32]:
+        """Predict.
+
+        Parameters
+        ----------
+        inputs : ndarray of shape (h, w), (N, h, w) or (N, C, h, w), or mapping of str to ndarray
+            Elevation in metres, NaN where there is none; or a network's own input fields, normalised, (N, ...).
+
+        Returns
+        -------
+        ndarray
+            Elevation in metres, of as many dimensions; or what the network gives, (N, C, H, W). float32.
+
+        Raises
+        ------
+        CheckpointError
+            If an array is given to a model of other fields than elevation.
+        InputError
+            If it has another number of dimensions.
+
+        Examples
+        --------
+        >>> import earthsr, numpy
+        >>> model = earthsr.Model.from_checkpoint("demo-dem", backend="torch")
+        >>> model(numpy.zeros((16, 16), "float32")).shape
+        (80, 80)
+        """
+        if isinstance(inputs, Mapping):
+            return self.submit_fields(inputs).result()
+        values = np.asarray(inputs, np.float32)
+        if not 2 <= values.ndim <= 4:
+            raise InputError(f"elevation has shape {values.shape}, expected (h, w), (N, h, w) or (N, C, h, w)")
+        whole = values.reshape((1,) * (4 - values.ndim) + values.shape) if values.ndim != 3 else values[:, None]
+        result = self.submit(whole).result()
+        return result if values.ndim == 4 else result[:, 0] if values.ndim == 3 else result[0, 0]
+
+    def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
+        """Write weights, normalisation and all else that prediction needs, for any backend.
+
+        Parameters
+        ----------
+        path : str or Path
+            A file ``.safetensors``, or a folder, which gets ``weights.safetensors``.
+        overwrite : bool
+            Replace what is there.
+
+        Returns
+        -------
+        Path
+            The file; wherever a checkpoint is named it, or its folder, may stand.
+
+        Raises
+        ------
+        InputError
+            If it is there already, or the disk does not take it.
+        BackendError
+            If the model is an exported one, whose weights are part of its graph.
+        """
+        path = Path(path)
+        if path.suffix != ".safetensors":
+            path = path / "weights.safetensors"
+        if path.exists() and not overwrite:
+            raise already_there(path)
+        make_folder(path.parent)
+        metadata = {key: value for key, value in self.metadata.items() if key != "source"}
+        return write_weights(path, self.spec, self.weights, metadata)
 
     @property
     def exported(self) -> Path | None:

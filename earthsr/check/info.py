@@ -35,6 +35,7 @@ _EXTRAS = {
     "geo": ("xarray", "rasterio", "zarr"),
     "dask": ("dask", "distributed"),
     "page": ("bokeh",),
+    "hub": ("huggingface_hub",),
     "export": ("onnx", "onnxscript"),
     "bmi": ("bmipy",),
     "logging": ("tensorboard", "mlflow-skinny"),

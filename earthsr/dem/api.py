@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from earthsr.backend import Model
-from earthsr.data.arrays import SUFFIXES
+from earthsr.data.arrays import SUFFIXES, read_elevation
 from earthsr.dem.predict.arrays import predict_array, predict_file
 from earthsr.dem.predict.keep import FEATHER
 from earthsr.dem.predict.plan import Mode, PredictOptions
 from earthsr.dem.predict.rasters import Box, predict_dataarray, predict_raster
-from earthsr.errors import InputError
+from earthsr.errors import InputError, geo_module
 from earthsr.geo.elevations import Positive
 from earthsr.geo.values import Voids
 
@@ -25,14 +26,17 @@ if TYPE_CHECKING:
 
     from earthsr.inference.pieces import Scheduler
 
+#: A model, or what names one: a run folder, a weights file, ``demo-dem``.
+AnyModel = Model | str | Path
+
 
 @overload
-def predict(model: Model, elevation: NDArray[np.floating] | NDArray[np.integer]) -> NDArray[np.float32]: ...
+def predict(model: AnyModel, elevation: NDArray[np.floating] | NDArray[np.integer]) -> NDArray[np.float32]: ...
 
 
 @overload
 def predict(
-    model: Model,
+    model: AnyModel,
     elevation: DataArray,
     *,
     bbox: Box | None = None,
@@ -56,7 +60,7 @@ def predict(
 
 @overload
 def predict(
-    model: Model | Sequence[Model],
+    model: AnyModel | Sequence[AnyModel],
     elevation: DataArray,
     *,
     bbox: Box | None = None,
@@ -80,7 +84,7 @@ def predict(
 
 @overload
 def predict(
-    model: Model | Sequence[Model],
+    model: AnyModel | Sequence[AnyModel],
     elevation: str | Path,
     target: str | Path,
     *,
@@ -106,8 +110,34 @@ def predict(
 ) -> dict[str, object]: ...
 
 
+@overload
 def predict(
-    model: Model | Sequence[Model],
+    model: AnyModel | Sequence[AnyModel],
+    elevation: str | Path,
+    target: None = None,
+    *,
+    bbox: Box | None = None,
+    mode: Mode = "gaussian",
+    tile: int | None = None,
+    overlap: float = 0.25,
+    symmetries: bool = False,
+    conserve: bool = False,
+    batch_size: int | None = None,
+    compare: bool = False,
+    clip: bool = False,
+    nodata: Voids = None,
+    units: str | None = None,
+    positive: Positive | None = None,
+    keep: Sequence[float | str | Path] = (),
+    feather: int = FEATHER,
+    offset: str | tuple[float, float] | None = None,
+    register: str | Path | None = None,
+    scheduler: Scheduler | None = None,
+) -> NDArray[np.float32] | DataArray | Dataset: ...
+
+
+def predict(
+    model: AnyModel | Sequence[AnyModel],
     elevation: NDArray[np.floating] | NDArray[np.integer] | DataArray | str | Path,
     target: str | Path | None = None,
     *,
@@ -135,14 +165,16 @@ def predict(
 
     Parameters
     ----------
-    model : Model or sequence of Model
-        Trained or loaded. Several are an ensemble, of a DataArray or a raster: their mean, and their spread.
+    model : Model, str or Path, or sequence of these
+        Trained or loaded, or what names one, such as ``demo-dem`` or a run folder. Several are an ensemble, of a
+        DataArray or a raster: their mean, and their spread.
     elevation : ndarray, xarray.DataArray, str or Path
         Metres, NaN where there is no value. An array (H, W), (N, H, W) or (N, C, H, W) is predicted in one piece; a
         DataArray on axes of latitude and longitude, or of y and x, window by window; so is a raster file (GeoTIFF,
         NetCDF, Zarr). A file of arrays (``.npz``, ``.h5``) is as an array.
     target : str or Path, optional
-        Where the prediction of a file goes, and needed there: ``.tif``, ``.nc``, ``.zarr``, or ``.npz`` and ``.h5``.
+        Where the prediction of a file goes: ``.tif``, ``.nc``, ``.zarr``, or ``.npz`` and ``.h5``. Without one it is
+        returned, whole in memory: of a raster as a DataArray.
     bbox : tuple of float, optional
         West, south, east, north in units of the coordinates: the part to enlarge; west > east goes across the dateline.
     mode : {"gaussian", "exact"}
@@ -216,15 +248,33 @@ def predict(
     ]
     reading += ["keep"] * bool(keep) + ["feather"] * (feather != FEATHER)
     reading += [name for name, value in (("offset", offset), ("register", register)) if value is not None]
+    chosen = _opened(model) if isinstance(model, (Model, str, Path)) else [_opened(one) for one in model]
     if isinstance(elevation, (str, Path)):
         if target is None:
-            raise InputError(f"{elevation}: its prediction needs a target, such as fine.tif")
+            options_of_files = {"tiles": tiles is not None, "overwrite": overwrite}
+            _refuse([name for name, given in options_of_files.items() if given], "with a target alone")
+            if Path(elevation).suffix.lower() in SUFFIXES:
+                _refuse([*of_rasters, *reading], "of a raster file; a file of arrays is predicted in one piece")
+                return predict_array(_one(chosen), read_elevation(elevation).values)
+            with tempfile.TemporaryDirectory() as folder:
+                reading_options: dict[str, Any] = {"nodata": nodata, "units": units, "positive": positive, "keep": keep}
+                reading_options |= {"feather": feather, "offset": offset, "register": register}
+                predict_raster(
+                    chosen,
+                    elevation,
+                    Path(folder) / "fine.nc",
+                    options,
+                    bbox=bbox,
+                    scheduler=scheduler,
+                    **reading_options,
+                )
+                return _loaded(Path(folder) / "fine.nc")
         if {Path(elevation).suffix.lower(), Path(target).suffix.lower()} & set(SUFFIXES):
             of_rasters += [name for name, value in (("tiles", tiles), ("scheduler", scheduler)) if value is not None]
             _refuse([*of_rasters, *reading], "of a raster file; a file of arrays is predicted in one piece")
-            return predict_file(_one(model), elevation, target, overwrite=overwrite)
+            return predict_file(_one(chosen), elevation, target, overwrite=overwrite)
         return predict_raster(
-            model,
+            chosen,
             elevation,
             target,
             options,
@@ -246,7 +296,7 @@ def predict(
     if hasattr(elevation, "dims"):
         _refuse(of_files, words)
         return predict_dataarray(
-            model,
+            chosen,
             elevation,
             options,
             bbox=bbox,
@@ -260,7 +310,20 @@ def predict(
         )
     _refuse([*reading, *of_files], words)
     _refuse(of_rasters, "options of a DataArray; a bare array is predicted in one piece")
-    return predict_array(_one(model), elevation)
+    return predict_array(_one(chosen), elevation)
+
+
+def _opened(model: AnyModel) -> Model:
+    return model if isinstance(model, Model) else Model.from_checkpoint(model)
+
+
+def _loaded(path: Path) -> DataArray | Dataset:
+    """What is in a file of elevations, in memory: a DataArray, or a Dataset where there is a spread, too."""
+    dataset = geo_module("xarray").load_dataset(path, engine="h5netcdf", decode_coords="all")
+    fields = [name for name, field in dataset.data_vars.items() if field.ndim == 2]
+    if fields != ["elevation"]:
+        return dataset
+    return dataset["elevation"].assign_attrs({**dataset.attrs, **dataset["elevation"].attrs})
 
 
 def _refuse(given: list[str], words: str) -> None:

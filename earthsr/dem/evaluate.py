@@ -23,7 +23,7 @@ from earthsr.dem.page import Surface, elevation_page
 from earthsr.dem.region_figures import THIN, profile_figure, region_figure
 from earthsr.dem.split import DemData
 from earthsr.evaluation.figures import comparison, save, score_bars
-from earthsr.evaluation.page import PAGE, write_page
+from earthsr.evaluation.page.write import PAGE, write_page
 from earthsr.evaluation.report import ELEVATION, Columns, score_table
 from earthsr.evaluation.statistics import baseline
 from earthsr.geo.grid import Grid

@@ -13,7 +13,8 @@ from earthsr.dem.plot import in_metres, range_of, require_one_map, tints
 from earthsr.dem.region_figures import exaggeration
 from earthsr.errors import InputError
 from earthsr.evaluation.maps import Drawing, MapRequest, cell_metres, figure_text, seen_from, view_of, window_of
-from earthsr.evaluation.page import Layer, Page, shading
+from earthsr.evaluation.page.layers import Layer, shading
+from earthsr.evaluation.page.write import Page
 from earthsr.geo.areas import brought_onto
 from earthsr.geo.crs import crs_name, same_crs
 from earthsr.geo.grid import Grid

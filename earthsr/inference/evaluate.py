@@ -10,7 +10,7 @@ from typing import Any
 from earthsr.backend import Model
 from earthsr.config import Config
 from earthsr.evaluation.figures import loss_curves, save
-from earthsr.evaluation.page import PAGE
+from earthsr.evaluation.page.write import PAGE
 from earthsr.evaluation.report import Columns, write_report
 from earthsr.store import owned, remove_leftovers, write_json
 from earthsr.tasks import Task, task_for

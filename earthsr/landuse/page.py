@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from earthsr.errors import InputError
 from earthsr.evaluation.maps import Drawing, MapRequest, View, figure_text, holds_codes, seen_from, view_of, window_of
-from earthsr.evaluation.page import Curves, Layer, Packed, Page, pack_classes, shading
+from earthsr.evaluation.page.layers import Curves, Layer, Packed, pack_classes, shading
+from earthsr.evaluation.page.write import Page
 from earthsr.geo.areas import brought_onto, cells_of
 from earthsr.geo.crs import same_crs
 from earthsr.geo.elevations import elevations

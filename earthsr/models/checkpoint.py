@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from earthsr.errors import CheckpointError, InputError
+from earthsr.models.hub import download, repository
 from earthsr.models.spec import NetworkSpec
 from earthsr.models.weights import (
     SCHEMA_VERSION,
@@ -235,7 +236,8 @@ def evaluation_folder(weights: str | Path) -> Path:
 def resolve_checkpoint(path: str | Path) -> Path:
     """Weights file that CHECKPOINT means: a run folder's best, else its latest; a checkpoint folder's; or the file.
 
-    Where nothing is at ``path`` it may be the name of a model that travels with the package, such as ``demo-dem``.
+    Where nothing is at ``path`` it may be the name of a model that travels with the package, such as ``demo-dem``;
+    ``hf:owner/name`` is one of the Hugging Face Hub.
 
     Parameters
     ----------
@@ -252,6 +254,9 @@ def resolve_checkpoint(path: str | Path) -> Path:
     CheckpointError
         If there is nothing of the kind at ``path``; the message says what was looked for.
     """
+    name = repository(path)
+    if name is not None:
+        return download(name, WEIGHTS)
     path = Path(path)
     if path.is_dir():
         if (path / WEIGHTS).is_file():

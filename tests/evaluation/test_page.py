@@ -16,7 +16,7 @@ import pytest
 
 import earthsr
 from earthsr.errors import DataError, InputError
-from earthsr.evaluation.page import pack_classes, pack_values
+from earthsr.evaluation.page.layers import pack_classes, pack_values
 from earthsr.geo.grid import Grid, Window
 from earthsr.landuse.class_areas import cell_areas
 from earthsr.landuse.classes import HILDA_PLUS
