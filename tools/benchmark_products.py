@@ -158,18 +158,28 @@ def blocks_of(field: Field, corners: Sequence[tuple[int, int]], scale: int = SCA
     )
 
 
+def clear_cells(scene: Scene) -> NDArray[np.bool_]:
+    """Fine cells (H, W) that are scored: two coarse cells away from every void and edge.
+
+    A product over a steep shore has the sea's floor in its cells, which land cannot be told from.
+    """
+    coarse, truth, _ = scene
+    height, width = coarse.shape
+    lacking = np.isnan(truth).reshape(height, SCALE, width, SCALE).any(axis=(1, 3))
+    void = ~np.isfinite(coarse) | lacking
+    near = ndimage.maximum_filter(np.pad(void, 1, constant_values=True), 2 * AWAY + 1)[1:-1, 1:-1]
+    clear: NDArray[np.bool_] = np.isfinite(truth) & ~near.repeat(SCALE, axis=0).repeat(SCALE, axis=1)
+    return clear
+
+
 def score(scene: Scene, methods: dict[str, list[Method]], seed: int) -> dict[str, Any]:
     """Score every method, each with one or more seeds, on a scene.
 
     Root mean squares, what they are below bicubic's, and the coarse grid's traces (those of the first seed).
     """
     coarse, truth = scene.coarse, scene.truth
-    # A product over a steep shore has the sea's floor in its cells, which land cannot be told from.
     height, width = coarse.shape
-    lacking = np.isnan(truth).reshape(height, SCALE, width, SCALE).any(axis=(1, 3))
-    void = ~np.isfinite(coarse) | lacking
-    near = ndimage.maximum_filter(np.pad(void, 1, constant_values=True), 2 * AWAY + 1)[1:-1, 1:-1]
-    clear = np.isfinite(truth) & ~near.repeat(SCALE, axis=0).repeat(SCALE, axis=1)
+    clear = clear_cells(scene)
     filled = np.nan_to_num(fill_voids(coarse[None, None].astype(np.float32))[0, 0].astype(np.float64))
     corners = [(r, c) for r in range(0, height - BLOCK + 1, BLOCK) for c in range(0, width - BLOCK + 1, BLOCK)]
     valid = blocks_of(clear.astype(np.float64), corners) > 0
@@ -210,22 +220,26 @@ def score(scene: Scene, methods: dict[str, list[Method]], seed: int) -> dict[str
 
 
 def draw(scene: Scene, methods: dict[str, Method], title: str, path: Path) -> None:
-    """Draw hillshades of bicubic interpolation, a model and the truth, where a window without voids has most relief."""
+    """Draw hillshades of bicubic interpolation, a model and the truth, where a window with few voids has most relief.
+
+    Cells that are not scored are blank.
+    """
     side = min(280, *scene.truth.shape)
-    clear = np.isfinite(scene.truth)
+    clear = clear_cells(scene)
     corners = [
         (row, column)
         for row in range(0, scene.truth.shape[0] - side + 1, 4 * SCALE)
         for column in range(0, scene.truth.shape[1] - side + 1, 4 * SCALE)
-        if clear[row : row + side, column : column + side].mean() > 0.98
+        if clear[row : row + side, column : column + side].mean() > 0.8
     ]
     if not corners:
         return
     top, left = max(corners, key=lambda at: np.nanstd(scene.truth[at[0] : at[0] + side, at[1] : at[1] + side]))
     window = (slice(top, top + side), slice(left, left + side))
     filled = np.nan_to_num(fill_voids(scene.coarse[None, None].astype(np.float32))[0, 0].astype(np.float64))
-    panels = {name: method(filled)[window] for name, method in methods.items()}
-    truth = scene.truth[window]
+    blank = ~clear[window]
+    panels = {name: np.where(blank, np.nan, method(filled)[window]) for name, method in methods.items()}
+    truth = np.where(blank, np.nan, scene.truth[window])
     figure = new_figure(4.2 * (len(panels) + 1), 4.4)
     for axes, (name, field) in zip(
         figure.subplots(1, len(panels) + 1), {**panels, "truth": truth}.items(), strict=True
