@@ -63,6 +63,16 @@ _PROFILES = (
 )
 
 
+#: What stands in the rows.
+_TERMS = {
+    "model": "The network's prediction.",
+    "nearest": "Every fine cell has its coarse cell's value.",
+    "bilinear": "Straight between the centres of coarse cells.",
+    "bicubic": "Cubic convolution, a = -1/2, between the centres of coarse cells.",
+    "conservative": "Bicubic with a smooth surface added, so that the mean over each coarse cell is its value.",
+}
+
+
 def _chosen_patches(source: DemData) -> dict[str, int]:
     """Patches to draw, by caption: those whose elevations spread (standard deviation) most, and as the median does."""
     spread: list[float] = []
@@ -133,10 +143,6 @@ def evaluation_findings(model: Model, source: DemData, dataset: Dataset, score: 
     metrics = {**scores.to_dict(), **errors.to_dict(), "lattice": lattice.to_dict()}
     provenance = {
         **provenance_of(model, source, source.layout.attributes.get("source", "not stated in the file")),
-        "definitions": "nearest: every fine cell has its coarse cell's value; bilinear, bicubic (cubic convolution, "
-        "a = -1/2): between the centres of coarse cells; conservative: bicubic with a smooth surface added, so that "
-        f"the mean over each coarse cell is its value; a border of {model.spec.scale} fine cells of each patch is left "
-        "out of every score; bias is prediction minus truth",
     }
 
     def draw(folder: Path) -> tuple[Pictures, Tables]:
@@ -170,6 +176,10 @@ def evaluation_findings(model: Model, source: DemData, dataset: Dataset, score: 
         ],
         draw=draw,
         curves="Training loss and learning rate by step; validation RMSE by epoch.",
+        terms={
+            **{row: text for row, text in _TERMS.items() if row in metrics["scores"]},
+            "scores": f"A border of {scale} fine cells of each patch is left out; bias is prediction minus truth.",
+        },
     )
 
 

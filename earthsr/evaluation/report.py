@@ -11,15 +11,30 @@ from typing import Any
 from earthsr.store import write_text
 
 _STYLE = """
-body { font-family: system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: #1c2733; }
+:root { color-scheme: light dark; --ground: #fff; --ink: #1c2733; --soft: #5a6877; --line: #d5dce3; --band: #eef4fa; }
+@media (prefers-color-scheme: dark) {
+  :root { --ground: #14191e; --ink: #e4e9ee; --soft: #a3b0bc; --line: #37424c; --band: #1f2a34; }
+}
+body { font-family: system-ui, sans-serif; max-width: 72rem; margin: 2rem auto; padding: 0 1rem; color: var(--ink);
+  background: var(--ground); line-height: 1.45; }
 h1 { font-size: 1.6rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
+a { color: inherit; }
+.wide { overflow-x: auto; }
 table { border-collapse: collapse; }
-td, th { padding: .3rem .9rem; border-bottom: 1px solid #d5dce3; text-align: right; }
+td, th { padding: .3rem .9rem; border-bottom: 1px solid var(--line); text-align: right;
+  font-variant-numeric: tabular-nums; }
 td:first-child, th:first-child { text-align: left; } tr.best td { font-weight: 600; }
-.headline { background: #eef4fa; padding: .8rem 1.1rem; border-radius: .4rem; }
-figure { margin: 1rem 0; } img { max-width: 100%; } figcaption { color: #5a6877; font-size: .9rem; }
-dl { display: grid; grid-template-columns: max-content auto; gap: .2rem 1rem; font-size: .92rem; }
-dt { color: #5a6877; } dd { margin: 0; overflow-wrap: anywhere; }
+.headline { background: var(--band); padding: .8rem 1.1rem; border-radius: .4rem; }
+figure { margin: 1rem 0; } figcaption { color: var(--soft); font-size: .9rem; }
+img { max-width: 100%; background: #fff; border-radius: .3rem; }
+dl { display: grid; grid-template-columns: minmax(6rem, max-content) minmax(0, 1fr); gap: .2rem 1rem;
+  font-size: .92rem; }
+dt { color: var(--soft); overflow-wrap: anywhere; } dd { margin: 0; overflow-wrap: anywhere; }
+summary { cursor: pointer; margin-top: .6rem; font-weight: 600; }
+@media (max-width: 600px) {
+  body { margin: 1rem auto; } td, th { padding: .3rem .5rem; }
+  dl { grid-template-columns: minmax(0, 1fr); } dd { margin-bottom: .4rem; }
+}
 """
 
 #: Key of a score (with dots into nested ones), heading, format.
@@ -65,7 +80,11 @@ def _value(values: Mapping[str, Any], key: str) -> float | None:
 
 
 def _cell(value: float | None, form: str) -> str:
-    return "–" if value is None else format(value, form)
+    if value is None:
+        return "–"
+    text = format(value, form)
+    # What rounds to nothing has no sign.
+    return text.lstrip("+-") if not text.strip("+-0.") else text
 
 
 def score_table(scores: Mapping[str, Mapping[str, Any]], columns: Columns = ELEVATION, best: str = "model") -> str:
@@ -95,8 +114,9 @@ def write_report(
     tables: Sequence[tuple[str, str]],
     figures: Sequence[tuple[Path, str]],
     provenance: Mapping[str, Any],
+    terms: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write ``report.html``.
+    """Write ``report.html``: the most telling figure, the tables, those of single years folded, the other figures.
 
     Parameters
     ----------
@@ -110,19 +130,41 @@ def write_report(
         PNG files to embed, with captions.
     provenance : mapping
         Checkpoint, data, backend and others, shown as a list.
+    terms : mapping of str to str, optional
+        What the rows of the tables are, a sentence each.
     """
-    parts = [f"<p class=headline>{html.escape(headline)}</p>"]
-    parts += [f"<h2>{html.escape(heading)}</h2>{table}" for heading, table in tables]
-    for file, caption in figures:
-        data = base64.b64encode(Path(file).read_bytes()).decode("ascii")
-        text = html.escape(caption)
-        parts.append(
-            f'<figure><img alt="{text}" src="data:image/png;base64,{data}"><figcaption>{text}</figcaption></figure>'
-        )
-    items = "".join(f"<dt>{html.escape(str(k))}</dt><dd>{html.escape(str(v))}</dd>" for k, v in provenance.items())
-    parts.append(f"<h2>Provenance</h2><dl>{items}</dl>")
+    pictures = [_figure(file, caption) for file, caption in figures]
+    parts = [f"<p class=headline>{html.escape(headline)}</p>", *pictures[:1]]
+    years = [(heading, table) for heading, table in tables if heading.isdecimal()]
+    for heading, table in tables:
+        if not heading.isdecimal():
+            parts.append(f"<h2>{html.escape(heading)}</h2><div class=wide>{table}</div>")
+    if terms:
+        parts.append(f"<h2>What the rows are</h2>{_list(terms)}")
+    if years:
+        parts.append("<h2>By year</h2>")
+    parts += [f"<details><summary>{year}</summary><div class=wide>{table}</div></details>" for year, table in years]
+    parts += pictures[1:]
+    parts.append(
+        f"<h2>Provenance</h2>{_list({str(key).replace('_', ' '): value for key, value in provenance.items()})}"
+    )
     page = (
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>earthsr evaluation</title><style>{_STYLE}</style>"
+        "<!doctype html><html lang=en><meta charset=utf-8>"
+        '<meta name=viewport content="width=device-width, initial-scale=1">'
+        f"<title>{html.escape(title)}</title><style>{_STYLE}</style>"
         f"<h1>{html.escape(title)}</h1>{''.join(parts)}</html>\n"
     )
     return write_text(path, page)
+
+
+def _figure(file: Path, caption: str) -> str:
+    data = base64.b64encode(Path(file).read_bytes()).decode("ascii")
+    text = html.escape(caption)
+    return f'<figure><img alt="{text}" src="data:image/png;base64,{data}"><figcaption>{text}</figcaption></figure>'
+
+
+def _list(values: Mapping[str, Any]) -> str:
+    items = "".join(
+        f"<dt>{html.escape(str(key))}</dt><dd>{html.escape(str(value))}</dd>" for key, value in values.items()
+    )
+    return f"<dl>{items}</dl>"

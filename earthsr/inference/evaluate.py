@@ -72,18 +72,20 @@ def evaluate_split(model: Model, config: Config, split: str, output: Path) -> Ev
         if curves is not None:
             pictures = [*pictures, (curves, findings.curves)]
         page = output / PAGE if (output / PAGE).is_file() else None
+        links = []
         if page is not None:
             words = "slide from the low resolution to the truth, pan, zoom, read heights"
             link = f'<p><a href="{PAGE}">{PAGE}</a>: {words}.</p>'
-            more_tables = [("A page to look at", link), *more_tables]
+            links.append(("A page to look at", link))
         write_json(output / "metrics.json", metrics)
         report = write_report(
             output / "report.html",
             findings.title,
             findings.headline,
-            [*findings.tables, *more_tables],
+            [*links, *findings.tables, *more_tables],
             pictures,
             {**findings.provenance, **(findings.protocol or {})},
+            findings.terms,
         )
     figures = [path for path, _ in pictures]
     return Evaluation(metrics, output, figures, report, findings.headline, findings.columns, page)

@@ -25,6 +25,17 @@ _ORACLE = (
 )
 
 
+#: What stands in the rows; docs/landuse.md says the same.
+_TERMS = {
+    "rollout": "The model, from the truth of the anchor year on through its own maps alone: the headline.",
+    "no_prior": "The model without any earlier map, the anchor's neither.",
+    "true_prior": "The model with the truth of the year before, which no projection has: an upper bound.",
+    "persistence": "The anchor's map, unchanged.",
+    "coarse_argmax": "The class with the largest fraction in the coarse cell.",
+    "allocation": "The anchor, changed just enough to have the fractions, nearest to a class first.",
+}
+
+
 def map_findings(task: TileTask, model: Model, dataset: LandUseDataset, scores: LandUseScores) -> Findings:
     """What a split of land use shows, of which ``scores`` are those of the ``model``."""
     source = dataset.generator
@@ -44,6 +55,7 @@ def map_findings(task: TileTask, model: Model, dataset: LandUseDataset, scores: 
         draw=lambda folder: (_figures(task, model, scores, source, folder), []),
         curves="Training loss and learning rate by step; mIoU of the rollout on the validation split.",
         protocol=metrics["protocol"],
+        terms={row: text for row, text in _TERMS.items() if row in metrics["scores"]},
     )
 
 

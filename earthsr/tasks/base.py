@@ -52,6 +52,8 @@ class Findings:
     """Caption of the run's curves."""
     protocol: Mapping[str, Any] | None = None
     """What else the report says of how the numbers were made."""
+    terms: Mapping[str, str] | None = None
+    """What the rows of its tables are, a sentence each."""
 
 
 def model_provenance(model: Model) -> dict[str, str]:

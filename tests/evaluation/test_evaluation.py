@@ -241,6 +241,30 @@ def test_curves_are_drawn_from_the_log():
     loss_curves(records[:1])
 
 
+def test_what_rounds_to_nothing_has_no_sign():
+    scores = {"model": {"rmse": -0.0, "mae": 0.0004, "bias": -0.0002, "psnr": None, "ssim": -0.5, "slope_rmse_deg": 0}}
+    text = text_table(scores)
+    assert text.count("0.000") == 4
+    assert "-0.000" not in text
+    assert "+0.000" not in text
+    assert "-0.5000" in text
+
+
+def test_a_report_begins_with_a_figure_folds_years_and_explains_rows(tmp_path):
+    picture = save(score_bars({"model": {"rmse": 1.0, "mae": 0.5}}), tmp_path / "bars.png")
+    tables = [("Scores", "<table id=all></table>"), ("1999", "<table id=year></table>")]
+    page = write_report(
+        tmp_path / "r.html", "Land use", "found", tables, [(picture, "a"), (picture, "b")], {"data_source": "x"},
+        {"no_prior": "Without any earlier map."},
+    ).read_text()  # fmt: skip
+    places = [page.index(part) for part in ("<figure>", "id=all", "no_prior", "<details><summary>1999", 'alt="b"')]
+    assert places == sorted(places)
+    assert "<title>Land use</title>" in page
+    assert "prefers-color-scheme: dark" in page
+    assert "width=device-width" in page
+    assert "<dt>data source</dt>" in page
+
+
 def test_the_report_needs_no_other_file(tmp_path):
     scores = {"model": {"rmse": 1.0, "mae": 0.5, "bias": -0.1, "psnr": None, "ssim": 0.9, "slope_rmse_deg": 2.0}}
     scores["bicubic"] = {**scores["model"], "rmse": 2.0}

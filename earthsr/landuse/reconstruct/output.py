@@ -133,7 +133,7 @@ def describe(plan: Plan, checkpoint_sha256: str, engines: Iterable[str]) -> dict
         "checkpoint": "/".join(source.parts[-4:]),
         "checkpoint_sha256": checkpoint_sha256,
         "backend": ", ".join(sorted(engines)) or f"{model.backend.name} {model.backend.version()}",
-        "precision": str(model.precision),
+        "precision": model.precision.level,
         "anchor_year": plan.world.anchor_year,
         "window_cells": plan.tiles.tile,
         "overlap": options.overlap,
