@@ -121,7 +121,7 @@ def _write_grid(path, west, north, rows, columns):
 def _bring_land_use(folder):
     import xarray
 
-    rows, columns, cell, west, north = 256, 2688, 0.01, -3.7, 52.3
+    rows, columns, cell, west, north = 128, 960, 0.01, -3.7, 52.3
     years = np.arange(2013, 2021)
     rng = np.random.default_rng(0)
     # Patches of land use rather than noise; they change from year to year in places.
@@ -135,7 +135,7 @@ def _bring_land_use(folder):
     }
     classes = xarray.Dataset({"LULC_states": (("time", "lat", "lon"), maps)}, axes)
     classes.to_netcdf(folder / "hilda_plus_states.nc", engine="h5netcdf")
-    write_nc(folder / "states.nc", states(range(2012, 2021), columns=120))
+    write_nc(folder / "states.nc", states(range(2012, 2021), columns=60))
     for name in ("dem", "soil"):
         values = rng.normal(300, 50, (rows // 4, columns // 4)).astype(np.float32)
         write_tif(folder / f"{name}.tif", values, west, north, 4 * cell)
