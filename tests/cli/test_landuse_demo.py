@@ -1,24 +1,39 @@
-"""The land-use demo as its user runs it: minutes on two cores, and better than what needs no learning."""
+"""The land-use demo learns what beats everything that needs no learning, in blocks and years that were held out.
+
+From nothing its ten epochs take minutes. Here it goes on from the weights that travel with the package, which have had
+nine of them in this world, through one more epoch: training that does not learn right loses what they bring.
+"""
 
 import json
 
 import pytest
 
-from tests.conftest import CONFIGS, installed, run_cli
+from tests.conftest import CONFIGS, call_cli, installed
 
 pytestmark = pytest.mark.slow
 
 BASELINES = ("persistence", "coarse_argmax", "allocation")
+#: The network of demo-landuse, and small rates. When this was written: mIoU 0.927 and figure of merit 0.371, of
+#: allocation 0.913 and 0.355; of ten epochs from nothing 0.935 and 0.411 (README.md).
+SETTINGS = {
+    "model.width": 22,
+    "model.depth": 2,
+    "train.load_ckpt": "true",
+    "summary.ckpt_path": "demo-landuse",
+    "optimizer.epochs": 1,
+    "optimizer.warmup_steps": 5,
+    "optimizer.learning_rate": 5e-4,
+}
 
 
 @pytest.mark.skipif(not installed("torch"), reason="backend torch is not installed")
 def test_the_rollout_beats_every_baseline_in_blocks_and_years_that_were_held_out(tmp_path):
     data, run = tmp_path / "data", tmp_path / "run"
-    run_cli("sample", "landuse", data, check=0)
-    settings = ("--set", f"data.root_dir={data}", "--output", run)
-    run_cli("train", CONFIGS / "landuse_demo.yaml", "--backend", "torch", *settings, check=0, timeout=1500)
-    shown = run_cli("evaluate", run, "--backend", "torch", "--json", check=0).stdout
-    metrics = json.loads(shown)
+    call_cli("sample", "landuse", data, check=0)
+    settings = [word for key, value in SETTINGS.items() for word in ("--set", f"{key}={value}")]
+    words = ("--set", f"data.root_dir={data}", "--output", run, *settings)
+    call_cli("train", CONFIGS / "landuse_demo.yaml", "--backend", "torch", *words, check=0)
+    metrics = json.loads(call_cli("evaluate", run, "--backend", "torch", "--json", check=0).stdout)
     assert metrics == json.loads((run / "evaluation" / "metrics.json").read_text())
     protocol, scores = metrics["protocol"], metrics["scores"]
     assert protocol["scored_years"] == protocol["held_out_years"] == list(range(1990, 2000))
