@@ -214,7 +214,7 @@ def test_reconstruct_runs_with_no_framework_and_agrees(tmp_path):
     assert done.returncode == 0, done.stderr
     archives = root / "archives"
     statics = ("elevation", "slope", "soil", "distance_to_water", "latitude")
-    words = ["--years", "1990:1995", "--anchor", archives / "landuse_1993.tif", "--chunk", "64"]
+    words = ["--years", "1992:1994", "--anchor", archives / "landuse_1993.tif", "--chunk", "64"]
     for name in ("historical", "future"):
         words += ["--scenario", archives / f"scenario_{name}.nc"]
     for name in statics:
@@ -224,9 +224,9 @@ def test_reconstruct_runs_with_no_framework_and_agrees(tmp_path):
     assert done.returncode == 0, done.stderr
     ours, theirs = everything(tmp_path / "onnx.zarr"), everything(tmp_path / "torch.zarr")
     assert ours.shape == theirs.shape
-    # Where two classes are as probable to the last bit, either may win, and five years carry it on.
+    # Where two classes are as probable to the last bit, either may win, and the year after carries it on.
     assert (ours != theirs).mean() < 1e-3
-    again = without_frameworks("reconstruct", root / "model.onnx", *words, "--output", tmp_path / "onnx.zarr")
+    again = call_cli("reconstruct", root / "model.onnx", *words, "--output", tmp_path / "onnx.zarr")
     assert "was finished before" in again.stdout
     land_use_example(root, tmp_path)
 
