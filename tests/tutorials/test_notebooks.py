@@ -361,12 +361,11 @@ def test_own_data(backend):
 
 
 @pytest.mark.slow
-@backends
-def test_switch_backend(backend):
-    text = executed("switch_backend", backend)
-    other = "mindspore" if backend == "torch" else "torch"
-    assert re.search(rf"ended by SIGTERM after step \d+, on {backend}", text)
-    assert f"training on {other}" in text
+def test_switch_backend():
+    """From MindSpore to PyTorch; the other way it was executed when it was built, and tests/check/parity goes both."""
+    text = executed("switch_backend", "mindspore")
+    assert re.search(r"ended by SIGTERM after step \d+, on mindspore", text)
+    assert "training on torch" in text
     # Rounding of float32 through some twenty steps; README promises 1e-4.
     assert number(r"largest relative difference of a loss: ([\d.e-]+)", text) < 1e-4
     assert re.search(r"all \d+ arrays agree", text)
