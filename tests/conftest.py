@@ -5,6 +5,7 @@ What only one backend can run is skipped where its framework is missing, with on
 
 import contextlib
 import dataclasses
+import gc
 import io
 import json
 import logging
@@ -41,18 +42,23 @@ BACKENDS = ("torch", "mindspore")
 LONGEST = (
     "docs/test_commands.py",
     "tutorials/test_notebooks.py",
-    "cli/test_landuse_demo.py",
     "backends/test_training.py",
-    "check/parity/test_parity.py",
     "training/distributed/test_training.py",
+    "tools/test_benchmark_dem_run.py",
+    "check/parity/test_parity.py",
     "landuse/reconstruct/test_ending.py",
     "backends/test_engine.py",
     "backends/test_export.py",
     "cli/test_landuse.py",
+    "backends/test_unet.py",
+    "cli/test_bench.py",
     "landuse/reconstruct/test_whole.py",
     "check/parity/test_resume.py",
     "docs/test_site.py",
     "docs/test_examples.py",
+    "cli/test_export.py",
+    "cli/test_landuse_demo.py",
+    "property/test_damage.py",
     "cli/test_parity.py",
     "cli/test_cli.py",
     "backends/test_enlarge.py",
@@ -90,6 +96,12 @@ def pytest_collection_modifyitems(items):
             item.add_marker("no_cover")
         if any(item.path.is_relative_to(REPOSITORY / "tests" / folder) for folder in ABOUT_DOCUMENTS):
             item.add_marker("docs")
+
+
+def pytest_collection_finish():
+    """Leave what is there by now out of later collections of garbage, of which MindSpore makes one for each graph."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter):

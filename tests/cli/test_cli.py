@@ -29,7 +29,7 @@ def trained(tmp_path_factory, any_backend):
         *("optimizer.epochs=3", "train.amp_level=O0", "optimizer.learning_rate=1e-3"),
     ]
     words = [word for setting in settings for word in ("--set", setting)]
-    done = run_cli(
+    done = call_cli(
         "train", CONFIGS / "dem_srnet_demo.yaml", "--backend", any_backend, "--output", folder / "run", *words, check=0
     )
     assert "done: " in done.stdout
@@ -60,6 +60,7 @@ def test_every_verb_explains_itself_without_a_framework(verb):
     assert "Usage: earthsr" in done.stdout
 
 
+@pytest.mark.slow
 def test_the_first_two_minutes(trained, any_backend):
     done = run_cli("evaluate", trained, "--backend", any_backend, check=0)
     assert "below bicubic on 5 patches of the test split" in done.stdout
@@ -170,7 +171,7 @@ def test_config_validates_against_the_files(trained):
 
 
 def test_doctor_tells_what_is_here_and_what_is_not():
-    values = json.loads(run_cli("doctor", "--json", check=0).stdout)
+    values = json.loads(call_cli("doctor", "--json", check=0).stdout)
     assert set(values["backends"]) == {"torch", "mindspore", "onnx"}
     for name, backend in values["backends"].items():
         assert backend["installed"] == installed(name)

@@ -178,6 +178,7 @@ def test_a_preparation_that_is_half_in_its_place_is_not_trained_on(tiny_file, tm
 # Nobody who reads what is said.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["broken pipe", "closed", "full"])
 def test_a_standard_error_that_takes_nothing_ends_no_training(tiny_file, tmp_path, any_backend, how):
     words = [sys.executable, "-m", "earthsr", "train", str(tiny_file()), "--backend", any_backend]

@@ -19,6 +19,8 @@ from earthsr.models import DemSRNetSpec, RunFolder, State, initial_weights, read
 from tests.conftest import CONFIGS, call_cli, small_world, write_patches
 
 FIXTURES = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+#: Of what reads files of data, each in a child that looks it over first; tools/hardening.py fuzz tries thousands.
+FILES = settings(FIXTURES, max_examples=30)
 SPEC = DemSRNetSpec(features=2, num_blocks=1)
 COUNTER = itertools.count()
 
@@ -55,7 +57,7 @@ def damaged(content, data):
     return bytes(content)
 
 
-@FIXTURES
+@FILES
 @given(st.data())
 def test_damaged_data_files_are_refused_or_read(good_data, tmp_path, data):
     root = tmp_path / f"damaged-{next(COUNTER)}"
@@ -80,7 +82,7 @@ def good_world(tmp_path_factory):
     return small_world(tmp_path_factory.mktemp("world"), **size)
 
 
-@FIXTURES
+@FILES
 @given(st.data())
 def test_damaged_land_use_files_are_refused_or_read(good_world, tmp_path, data):
     root = tmp_path / f"damaged-{next(COUNTER)}"
@@ -129,7 +131,7 @@ def test_damaged_checkpoints_are_refused_or_read(good_run, tmp_path, name, data)
 
 
 @pytest.mark.slow
-@FIXTURES
+@FILES
 @given(st.data())
 def test_damaged_configurations_are_refused_or_read(tmp_path, data):
     path = tmp_path / "c.yaml"
@@ -185,7 +187,7 @@ def test_configurations_survive_yaml(tmp_path, features, blocks, surface, rate):
     assert load_yaml_config(path) == config
 
 
-@FIXTURES
+@FILES
 @given(st.sampled_from(["8_8", "40_40", "mask_40", "surface", "region", "origin"]), st.data())
 def test_datasets_of_any_shape_and_type_are_refused_or_read(good_data, tmp_path, key, data):
     root = tmp_path / f"shape-{next(COUNTER)}"

@@ -9,8 +9,14 @@ from tests.conftest import call_cli, installed
 from tools.hardening_parts.hostile import CASES, judged
 from tools.hardening_parts.outcomes import Outcome, Tally
 
+#: The one runs until its time is over, the other unpacks as much as may be.
+LONG = ("hdf5 attributes without end", "zip bomb as elevation")
 
-@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+
+@pytest.mark.parametrize(
+    "case",
+    [pytest.param(case, id=case.name, marks=[pytest.mark.slow] * (case.name in LONG)) for case in CASES],
+)
 def test_a_hostile_file_is_refused(case, tmp_path):
     if "torch" in case.words and not installed("torch"):
         pytest.skip("backend torch is not installed")

@@ -68,7 +68,8 @@ def test_a_backend_agrees_with_float64(backend, name, capsys):
 
 
 @both
-@pytest.mark.parametrize("name", matrix)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
 def test_backends_agree_with_each_other(name, capsys):
     comparison = assert_agree(measured("torch", name), measured("mindspore", name), capsys)
     # The two do not share a kernel: not everything can be equal to the last bit.

@@ -26,6 +26,7 @@ YEARS = (1992, 1994)
 # What goes wrong ends at once, with one line, and leaves nothing.
 
 
+@pytest.mark.slow
 def test_an_error_in_writing_ends_the_run_at_once(model, part, tmp_path, monkeypatch):
     """The next year waits for the chunk that was not written: not for an hour."""
 
