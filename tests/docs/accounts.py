@@ -206,6 +206,7 @@ ACCOUNTS = [
     Account(r"earthsr evaluate model\.onnx", "data of one's own", replaced={"data/": "runs/demo-data"}),
     Account(r"earthsr reconstruct model\.onnx .*…", "the document leaves out the words", check=parses),
     Account(r"python tools/make_pretrained\.py", "trains for half an hour, on folders of one's own", check=knows),
+    Account(r"python tools/train_products\.py", "trains for an hour, on folders of one's own", check=knows),
     Account(r"earthsr info FILE", "FILE is any", replaced={"FILE": "configs/dem_srnet_demo.yaml"}),
     Account(r"earthsr predict runs/demo dem\.", OTHERS, check=parses, document="CONTRIBUTING.md"),
     # As they stand.
