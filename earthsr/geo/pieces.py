@@ -86,6 +86,10 @@ class PieceStore(ABC):
     def finish(self, windows: Sequence[Window], attributes: Mapping[str, Any]) -> Path:
         """Make what was asked for of all pieces, with provenance; returns where it lies in the folder."""
 
+    def companions(self) -> dict[Path, Path]:
+        """Give the files that belong beside what :meth:`finish` made, and where they go."""
+        return {}
+
     def windows(self) -> list[Window]:
         """Give the pieces, row by row."""
         return chunks_of(self.georeference, self.side)
@@ -198,6 +202,12 @@ class SinkPieces(PieceStore):
             sink.abort()
             raise
         return whole
+
+    def companions(self) -> dict[Path, Path]:
+        """Give what a format writes beside its file, such as the ``.prj`` of an ASCII grid."""
+        whole = self.folder / f"{_WHOLE}{self.target.suffix}"
+        beside = [path for path in sorted(self.folder.glob(f"{_WHOLE}.*")) if path != whole and path.is_file()]
+        return {path: self.target.with_name(self.target.stem + path.name.removeprefix(_WHOLE)) for path in beside}
 
     def _read(self, window: Window) -> NDArray[np.float32]:
         content = zlib.decompress((self.folder / self.piece(window)).read_bytes())

@@ -280,6 +280,9 @@ class PredictWork(WorkFolder):
                 "provenance": provenance,
             }
             self.write(_PLACING, {"inode": whole.stat().st_ino, "result": result})
+            # Before the file that they belong to, which says that all is done.
+            for file, beside in store.companions().items():
+                place(file, beside, overwrite=True)
             place(whole, self.target, overwrite)
             self.remove(last=(f"{_PLACING}.json",))
         except BaseException:
