@@ -561,7 +561,13 @@ def test_options_that_do_not_fit(weights, any_backend, tif, tmp_path):
         options=["--bbox", "50,50,51,51"],
     )
     refused(
-        weights, any_backend, tif, tmp_path / "o.tif", "--bbox is '1,2,3'", "four numbers", options=["--bbox", "1,2,3"]
+        weights,
+        any_backend,
+        tif,
+        tmp_path / "o.tif",
+        "--bbox is '1,2,3'",
+        "west,south,east,north",
+        options=["--bbox", "1,2,3"],
     )
     refused(weights, any_backend, tif, tmp_path / "o.tif", "west < east", options=["--bbox", "8,46,7,47"])
     refused(weights, any_backend, tif, tmp_path / "o.tif", "finite numbers", options=["--bbox", "-inf,46,inf,47"])
