@@ -209,6 +209,7 @@ ACCOUNTS = [
     Account(r"python tools/train_products\.py", "trains for an hour, on folders of one's own", check=knows),
     Account(r"earthsr info FILE", "FILE is any", replaced={"FILE": "configs/dem_srnet_demo.yaml"}),
     Account(r"earthsr predict runs/demo dem\.", OTHERS, check=parses, document="CONTRIBUTING.md"),
+    Account(r"earthsr predict dem-3s etopo1", "takes a quarter of an hour, and ETOPO1", check=parses),
     # As they stand.
     Account(r"earthsr "),
     Account(

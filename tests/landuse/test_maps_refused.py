@@ -232,7 +232,7 @@ def test_a_full_disk_gets_one_line_and_leaves_what_was_there(tmp_path):
             scratch.write(0, 0, np.zeros((1, 256, 256), np.float32))
     assert "\n" not in str(caught.value)
     assert (maps.read("land_use", 1850, everything) == 1).all()
-    assert not scratch.has(0, 0)
+    assert not scratch.file(0, 0).exists()
     assert below(tmp_path) == sorted([*before, "s", "s/scratch.json"])
     with small_disk(500), pytest.raises(InputError, match=r"cannot write .*n.zarr"):
         create_maps(tmp_path / "n.zarr", SPEC, {})
