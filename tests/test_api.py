@@ -197,6 +197,11 @@ def test_a_model_says_what_it_is_takes_arrays_and_is_saved_whole(any_backend, tm
     assert fine.shape == (80, 80)
     np.testing.assert_array_equal(model(field[None])[0], fine)
     np.testing.assert_array_equal(model(field[None, None])[0, 0], fine)
+    with_void = field.copy()
+    with_void[3, 5] = np.nan
+    void = np.isnan(model(with_void))
+    assert void[15:20, 25:30].all(), "nothing is invented where there is nothing"
+    assert void.sum() == 25
     with pytest.raises(InputError, match=r"shape \(16,\), expected"):
         model(field[0])
     assert model.save(tmp_path / "kept") == tmp_path / "kept" / "weights.safetensors"

@@ -47,7 +47,6 @@ class Fold(Section):
 class Rival(Section):
     """A model of the table: what differs from the common configuration."""
 
-    label: str
     set: list[str] = Field(default_factory=list, description="section.key=value, as for --set")
     steps: Count | None = None
     tiles: list[str] | None = Field(None, description="tiles to learn from; else all that are not left out")

@@ -136,7 +136,8 @@ class Model:
         Returns
         -------
         ndarray
-            Elevation in metres, of as many dimensions; or what the network gives, (N, C, H, W). float32.
+            Elevation in metres, of as many dimensions, NaN where the input is; or what the network gives, (N, C, H, W).
+            float32.
 
         Raises
         ------
@@ -159,6 +160,11 @@ class Model:
             raise InputError(f"elevation has shape {values.shape}, expected (h, w), (N, h, w) or (N, C, h, w)")
         whole = values.reshape((1,) * (4 - values.ndim) + values.shape) if values.ndim != 3 else values[:, None]
         result = self.submit(whole).result()
+        void = np.isnan(whole).any(axis=1, keepdims=True)
+        if void.any():
+            # What the network was given there was filled from around.
+            scale = result.shape[-1] // whole.shape[-1]
+            result = np.where(void.repeat(scale, axis=-2).repeat(scale, axis=-1), np.float32(np.nan), result)
         return result if values.ndim == 4 else result[:, 0] if values.ndim == 3 else result[0, 0]
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> Path:
@@ -191,6 +197,11 @@ class Model:
         make_folder(path.parent)
         metadata = {key: value for key, value in self.metadata.items() if key != "source"}
         return write_weights(path, self.spec, self.weights, metadata)
+
+    @property
+    def computed_by(self) -> str:
+        """Framework, version, device and precision that compute, in words: for provenance."""
+        return f"{self.backend.name} {self.backend.version()} ({self.engine.device}, {self.engine.precision})"
 
     @property
     def exported(self) -> Path | None:

@@ -27,6 +27,7 @@ from earthsr.evaluation.page.write import PAGE, write_page
 from earthsr.evaluation.report import ELEVATION, Columns, score_table
 from earthsr.evaluation.statistics import baseline
 from earthsr.geo.grid import Grid
+from earthsr.geo.resample import interpolate
 from earthsr.geo.terrain import slope_degrees
 from earthsr.store import atomic_file
 from earthsr.tasks.base import Findings, Pictures, Tables, TaskScores, provenance_of
@@ -410,10 +411,9 @@ def _write_page(
     name: str, piece: View, bicubic: NDArray[np.float32], prediction: NDArray[np.float32], scale: int, path: Path
 ) -> None:
     """Write a page to slide from what went in to the truth, where Bokeh is there and the file says where cells lie."""
-    path.unlink(missing_ok=True)
     if piece.grid is None or find_spec("bokeh") is None:
         return
-    low = np.kron(piece.coarse[0], np.ones((scale, scale), np.float32))
+    low = interpolate(piece.coarse[0], scale, "nearest").astype(np.float32, copy=False)
     truth = np.where(piece.valid, piece.truth[0], np.float32(np.nan))
     titles = ("low resolution", "bicubic", "prediction", "truth")
     shown = [Surface(title, v, v) for title, v in zip(titles, (low, bicubic, prediction, truth), strict=True)]

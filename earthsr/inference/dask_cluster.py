@@ -13,7 +13,7 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
@@ -223,7 +223,7 @@ class DaskScheduler:
         """Do the pieces that are not done yet (see :class:`earthsr.inference.pieces.Scheduler`)."""
         from distributed import CancelledError, wait
 
-        frontier, times, began = Frontier(pieces, journal), WorkTimes(rounds=1), time.perf_counter()
+        frontier, times, began = Frontier(pieces, journal), WorkTimes(), time.perf_counter()
         first = frontier.next()
         if first is None:
             return times
@@ -232,7 +232,7 @@ class DaskScheduler:
         client, numbers, token = self._connected(), _Numbers(), uuid.uuid4().hex
         running: dict[Any, tuple[Piece, dict[Key, Sums]]] = {}
         looked = -float(_LOOK_S)
-        with progress_bar(pieces, journal, label) as bar, _closing(journal):
+        with progress_bar(pieces, journal, label) as bar, contextlib.closing(journal):
             try:
                 while first is not None or frontier:
                     if time.monotonic() - looked >= _LOOK_S:
@@ -287,8 +287,8 @@ class DaskScheduler:
             except _dask_errors() as error:
                 raise WorkError(
                     f"workers of Dask die or cannot be reached ({' '.join(str(error).split())[:200]}); see their log "
-                    "for the reason (out of memory: take smaller pieces, with --chunk), and give the same command "
-                    "again: it carries on"
+                    "for the reason (out of memory: start fewer on a machine), and give the same command again: it "
+                    "carries on"
                 ) from error
             finally:
                 with contextlib.suppress(Exception):
@@ -353,14 +353,6 @@ class DaskScheduler:
                 raise WorkError(f"no worker of Dask came within {_START_S} s; see their log for the reason") from None
         _logger.info("Dask: %s", self._client.dashboard_link)
         return self._client
-
-
-@contextlib.contextmanager
-def _closing(journal: Journal) -> Iterator[None]:
-    try:
-        yield
-    finally:
-        journal.close()
 
 
 def _dask_errors() -> tuple[type[Exception], ...]:

@@ -67,6 +67,7 @@ def evaluate_split(model: Model, config: Config, split: str, output: Path) -> Ev
         findings = task.findings(model, split)
         metrics = {**findings.metrics, "provenance": findings.provenance}
         remove_leftovers(output / "figures")
+        (output / PAGE).unlink(missing_ok=True)  # of an evaluation before this one
         pictures, more_tables = findings.draw(output / "figures")
         curves = _run_curves(task, model, output / "figures" / "loss.png")
         if curves is not None:

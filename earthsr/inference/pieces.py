@@ -106,8 +106,6 @@ class WorkTimes:
     """Seconds of computing, of all workers."""
     writing: float = 0.0
     """Seconds of writing, of all workers."""
-    rounds: int = 0
-    """Runs that these are of."""
 
     def __add__(self, other: WorkTimes) -> WorkTimes:
         """Of one run after another."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import time
 from collections import deque
@@ -22,6 +23,8 @@ from earthsr.inference.pieces import (
     WorkTimes,
     progress_bar,
 )
+
+_logger = logging.getLogger("earthsr")
 
 
 class LocalScheduler:
@@ -60,7 +63,7 @@ class LocalScheduler:
         self, recipe: Recipe | None, pieces: Pieces, journal: Journal, *, stages: Stages | None = None, label: str = ""
     ) -> WorkTimes:
         """Do the pieces that are not done yet (see :class:`Scheduler`)."""
-        times, began = WorkTimes(rounds=1), time.perf_counter()
+        times, began = WorkTimes(), time.perf_counter()
         frontier, guard = Frontier(pieces, journal), Guard(journal.root)
         hands = stages if recipe is None else stages or recipe.open(Place())
         assert hands is not None
@@ -134,6 +137,48 @@ def _keep_written(frontier: Frontier, writes: deque[tuple[Piece, Future[tuple[Su
         for piece, ended in writes:
             if ended.exception() is None:
                 frontier.done(piece, *ended.result())
+
+
+def make_all(
+    scheduler: Scheduler,
+    recipe: Recipe | None,
+    pieces: Pieces,
+    journal: Journal,
+    *,
+    stages: Stages | None = None,
+    label: str = "",
+    whole: bool = True,
+) -> WorkTimes:
+    """Do pieces until all are there and hold what was written; parameters are those of :meth:`Scheduler.run`.
+
+    Parameters
+    ----------
+    scheduler : Scheduler
+        Who does them.
+    recipe, pieces, journal, stages, label
+        As :meth:`Scheduler.run` takes them.
+    whole : bool
+        Read what earlier calls wrote before anything begins, in place of looking at its sizes alone: whatever a piece
+        reads is held to its record then.
+
+    Returns
+    -------
+    WorkTimes
+        Where the time went.
+    """
+    times, begun = WorkTimes(), len(journal) > 0
+    faults = journal.faults(pieces, whole) if begun else {}
+    while True:
+        for key, reason in faults.items():
+            journal.drop(key, reason)
+        if begun:
+            done = sum(key in journal for key in pieces)
+            _logger.info("%s carries on; %d of %d pieces are there", label, done, len(pieces))
+        times += scheduler.run(recipe, pieces, journal, stages=stages, label=label)
+        # Whatever was not read since it was written is looked at once more, before it is handed out.
+        faults, begun = journal.faults(pieces), False
+        if not faults:
+            return times
 
 
 def make_scheduler(kind: str | None = None, address: str | None = None, workers: int | None = None) -> Scheduler:

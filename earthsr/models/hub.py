@@ -104,7 +104,7 @@ def upload(folder: Path, name: str, *, private: bool, message: str) -> str:
     try:
         api.create_repo(name, private=private, exist_ok=True)
         return str(api.upload_folder(repo_id=name, folder_path=str(folder), commit_message=message))
-    except Exception as error:
+    except Exception as error:  # as in download
         raise InputError(
             f"{PREFIX}{name}: the Hugging Face Hub does not take it ({_reason(error)}); hf auth login says who you are"
         ) from None

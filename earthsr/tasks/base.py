@@ -60,7 +60,7 @@ def model_provenance(model: Model) -> dict[str, str]:
     """Checkpoint and backend, in words."""
     return {
         "checkpoint": str(model.metadata.get("source", "in memory")),
-        "backend": f"{model.backend.name} {model.backend.version()} ({model.engine.device}, {model.engine.precision})",
+        "backend": model.computed_by,
     }
 
 

@@ -22,7 +22,7 @@ def protocol(folder, **changes):
         "steps": 1,
         "watched": "plain",
         "folds": {"test": {"unseen": ["hills"], "tests": {"hills": "hills"}}},
-        "models": {"ours": {"label": "ours", "set": TINY}},
+        "models": {"ours": {"set": TINY}},
         "seeds": {"test": {"ours": [0, 1]}},
         "degradations": ["block_mean"],
         **changes,
@@ -54,8 +54,8 @@ def run(monkeypatch, capfd):
     [
         ({"seeds": {"test": {"theirs": [0]}}}, ("seeds.test", "theirs", "ours")),
         ({"folds": {"test": {"unseen": ["hills"], "tests": {"ridge": "ridge"}}}}, ("folds.test", "ridge", "unseen")),
-        ({"models": {"ours": {"label": "ours", "tiles": ["plain"]}}}, ("models.ours.tiles", "plain", "watched")),
-        ({"models": {"ours": {"label": "ours", "set": ["model.blocks=1"]}}}, ("model.blocks",)),
+        ({"models": {"ours": {"tiles": ["plain"]}}}, ("models.ours.tiles", "plain", "watched")),
+        ({"models": {"ours": {"set": ["model.blocks=1"]}}}, ("model.blocks",)),
     ],
 )
 def test_a_protocol_that_contradicts_itself_is_refused_before_training(tmp_path, run, changes, parts):

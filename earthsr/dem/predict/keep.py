@@ -29,6 +29,7 @@ from earthsr.geo.crs import crs_name
 from earthsr.geo.elevations import Elevations, elevations
 from earthsr.geo.grid import Window
 from earthsr.geo.raster import Source, read_window
+from earthsr.geo.resample import interpolate
 
 #: Cells over which a seam is feathered: 3 km at 3 arc-seconds.
 FEATHER: Final = 32
@@ -282,11 +283,11 @@ def onto(source: Elevations, grid: Georeference) -> NDArray[np.float32] | None:
     """
     own = source.georeference
     result: NDArray[np.float32] | None = None
-    turns = (0,)
+    turns: tuple[int, ...] = (0,)
     if grid.geographic:
         middle = grid.west + grid.columns * grid.cell_x / 2 - own.west - own.columns * own.cell_x / 2
         near = round(middle / 360)
-        turns = (near,) if own.periodic else (near, near - 1, near + 1)  # type: ignore[assignment]
+        turns = (near,) if own.periodic else (near, near - 1, near + 1)
     for turn in turns:
         part = _onto(source, replace(grid, west=grid.west - 360 * turn))
         if part is None:
@@ -384,27 +385,13 @@ def seam_shift(
             means = [total, count]
             for axis in (0, 1):
                 means = [ndimage.correlate1d(cells, _BINOMIAL, axis=axis, mode="constant") for cells in means]
-            sums, counts = (_between(cells, 2**number)[place] for cells in means)
+            sums, counts = (interpolate(cells, 2**number, "bilinear")[place] for cells in means)
             share[counts <= 1e-6] = 0
             shift += share * sums / np.maximum(counts, np.float32(1e-6))
             shares += share
         if number < top:
             total, count = _twice(total), _twice(count)
     return weight * shift / np.maximum(shares, np.float32(1e-6))
-
-
-def _between(cells: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
-    """Interpolate linearly to ``factor`` times as many cells along both axes."""
-    if factor == 1:
-        return cells
-    for axis in (0, 1):
-        count = cells.shape[axis]
-        position = np.clip((np.arange(count * factor, dtype=np.float32) + 0.5) / factor - 0.5, 0, count - 1)
-        low = np.minimum(position.astype(np.int64), max(count - 2, 0))
-        share = (position - low).reshape((-1, 1) if axis == 0 else (1, -1)).astype(np.float32)
-        first, second = np.take(cells, low, axis), np.take(cells, np.minimum(low + 1, count - 1), axis)
-        cells = first + share * (second - first)
-    return cells
 
 
 def _twice(cells: NDArray[np.float32]) -> NDArray[np.float32]:

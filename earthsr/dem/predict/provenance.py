@@ -23,7 +23,7 @@ def describe(plan: EnlargePlan, offset: float | None, outcome: EnlargeResult | N
     values: dict[str, Any] = {
         "earthsr_version": earthsr.__version__,
         "checkpoint": ", ".join(_checkpoint(model) for model in models),
-        "backend": f"{first.backend.name} {first.backend.version()} ({first.engine.device}, {first.engine.precision})",
+        "backend": first.computed_by,
         "source": plan.source.name,
         "scale": plan.scale,
         "mode": options.mode,

@@ -105,7 +105,8 @@ def predict_raster(
         If input, output or options do not fit; nothing is written then. If a disk is full what is finished stays, and
         the same call carries on.
     ResultError
-        If a cell of the prediction can be no elevation on Earth; nothing is left then.
+        If a cell of the prediction can be no elevation on Earth; what is finished stays, and with ``clip`` the same
+        call carries on.
     """
     chosen = [models] if isinstance(models, Model) else list(models)
     numbers, finer = split_keep(keep)

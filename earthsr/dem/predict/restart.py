@@ -35,7 +35,7 @@ from earthsr.geo.tiles import TilePieces
 from earthsr.geo.values import Voids
 from earthsr.inference.journal import Journal, Key, Written
 from earthsr.inference.pieces import Piece, Place, Scheduler
-from earthsr.inference.scheduler import LocalScheduler
+from earthsr.inference.scheduler import LocalScheduler, make_all
 from earthsr.models import Precision
 from earthsr.store import WorkFolder, cannot_write, flush, glance, place, work_name
 
@@ -167,14 +167,12 @@ class PredictWork(WorkFolder):
 
     def _asked(self) -> dict[str, Any]:
         """What tells this prediction from others: inputs, model, options."""
-        request, first = self.request, self.models[0]
-        engine = first.engine
-        keep = request.keep
+        request, keep = self.request, self.request.keep
         values: dict[str, Any] = {
             "earthsr version": earthsr.__version__,
             "input": glance(request.source),
             "model": [_fingerprint(model) for model in self.models],
-            "backend": f"{first.backend.name} {first.backend.version()} ({engine.device}, {engine.precision})",
+            "backend": self.models[0].computed_by,
             "bbox": request.bbox,
             "nodata": request.nodata if isinstance(request.nodata, float | int | None) else list(request.nodata),
             "units": request.units,
@@ -318,12 +316,7 @@ class PredictWork(WorkFolder):
     def _done(
         self, plan: EnlargePlan, store: PieceStore, scheduler: Scheduler, journal: Journal, pieces: dict[Key, Piece]
     ) -> dict[str, float]:
-        """Do the pieces, until all are there and hold what was written."""
-        if len(journal):
-            for key, reason in journal.faults(pieces).items():
-                journal.drop(key, reason)
-            done = sum(key in journal for key in pieces)
-            _logger.info("%s: carries on; %d of %d pieces are there", self.target, done, len(pieces))
+        """Do the pieces; seconds of reading, computing and writing them."""
         memory = [model for model in self.models if not model.metadata.get("source")]
         if memory and not isinstance(scheduler, LocalScheduler):
             raise InputError("a model is in memory alone, and workers open checkpoints: save it, and load it")
@@ -335,16 +328,8 @@ class PredictWork(WorkFolder):
             store,
         )
         stages = _PieceStages(plan, self._manifest["mean"], store)
-        totals = {"reading": 0.0, "computing": 0.0, "writing": 0.0}
-        while True:
-            times = scheduler.run(recipe, pieces, journal, stages=stages, label="predict")
-            for name in totals:
-                totals[name] += getattr(times, name)
-            faults = journal.faults(pieces)
-            if not faults:
-                return totals
-            for key, reason in faults.items():
-                journal.drop(key, reason)
+        times = make_all(scheduler, recipe, pieces, journal, stages=stages, label="predict")
+        return {name: getattr(times, name) for name in ("reading", "computing", "writing")}
 
 
 def _fingerprint(model: Model) -> str:

@@ -12,6 +12,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from earthsr.errors import InputError, install_hint
 from earthsr.evaluation.maps import aspect
 from earthsr.evaluation.page.layers import Curves, Layer
@@ -212,8 +214,6 @@ def _map(page: Page) -> Any:
         **ranges,
     )
     plot.toolbar.logo = None
-    import numpy as np
-
     image = ColumnDataSource(
         {"image": [np.zeros((1, 1), np.uint32)], "x": [west], "y": [north], "w": [east - west], "h": [north - south]},
         name="image",

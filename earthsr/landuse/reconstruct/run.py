@@ -21,7 +21,7 @@ from earthsr.backend import Model
 from earthsr.errors import DataError, InputError
 from earthsr.inference.journal import Journal
 from earthsr.inference.pieces import Scheduler, WorkTimes
-from earthsr.inference.scheduler import LocalScheduler
+from earthsr.inference.scheduler import LocalScheduler, make_all
 from earthsr.inference.tiling import slices
 from earthsr.landuse.classes import NODATA
 from earthsr.landuse.maps import Maps, MapsSpec, Scratch, create_maps, open_maps
@@ -275,11 +275,4 @@ def _roll_out(
         stages = open_stages(plan, work, manifest["begun"])
     else:
         recipe = RolloutRecipe.of(plan, years, work.target, manifest["begun"])
-    times, faults = WorkTimes(), journal.faults(pieces, whole=False) if len(journal) else {}
-    while faults or not times.rounds:
-        for key, reason in faults.items():
-            journal.drop(key, reason)
-        times += scheduler.run(recipe, pieces, journal, stages=stages, label="reconstruct")
-        # Whatever was not read since it was written is looked at once more, before it is handed out.
-        faults = journal.faults(pieces)
-    return times
+    return make_all(scheduler, recipe, pieces, journal, stages=stages, label="reconstruct", whole=False)

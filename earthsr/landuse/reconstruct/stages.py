@@ -167,13 +167,8 @@ class RolloutStages:
         files = files_of(worker.maps, root, year, chunk)
         if step.before is None:
             files += (worker.scratch.file(i, j).relative_to(root).as_posix(),)
-        engine = engine_of(worker.plan.model) if made.record["windows"] else ""
+        engine = worker.plan.model.computed_by if made.record["windows"] else ""
         return Written(files, made.record, engine)
-
-
-def engine_of(model: Model) -> str:
-    """Framework, version, device and precision that compute, for the provenance."""
-    return f"{model.backend.name} {model.backend.version()} ({model.engine.device}, {model.engine.precision})"
 
 
 def open_stages(plan: Plan, folder: RolloutFolder, begun: float) -> RolloutStages:
