@@ -233,6 +233,7 @@ def test_a_file_without_a_target_is_predicted_into_memory(any_backend, tmp_path,
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dem.npz", "dem.tif", "fine.tif"]
 
 
+@pytest.mark.slow
 def test_scripts_beside_a_clone_called_earthsr_find_the_package(beside):
     parent, python = beside
     code = "import earthsr, earthsr_torch, earthsr_onnx; print(earthsr.__file__, earthsr.predict.__name__)"

@@ -94,6 +94,7 @@ def imported_names(path):
                 yield node.args[0].value.split(".")[0]
 
 
+@pytest.mark.slow
 def test_no_import_by_name_goes_round_the_linter(tmp_path):
     for path in (REPOSITORY / "earthsr").rglob("*.py"):
         assert not (FRAMEWORKS | BACKEND_PACKAGES) & set(imported_names(path)), path

@@ -35,6 +35,7 @@ def pair(tmp_path_factory):
     return hr, lr, fine
 
 
+@pytest.mark.slow
 def test_the_kernel_of_a_product_is_found_and_written_beside_the_files(pair, tmp_path):
     hr, lr, _ = pair
     done = call_cli("prepare", "dem", tmp_path / "out", hr, "--lr", lr, *PLAN, "--fit-degradation")

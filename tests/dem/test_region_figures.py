@@ -319,6 +319,7 @@ def evaluated(root, tmp_path, backend, shift=None):
     return evaluate_split(model, config, "test", tmp_path / "evaluation")
 
 
+@pytest.mark.slow
 def test_a_split_that_is_flat_sea_is_scored_and_drawn(any_backend, tmp_path):
     """As tiles of SRTM at sea are: errors of 0 m, no ratio of two zeros, figures and a report."""
     root = write_patches(tmp_path / "data")

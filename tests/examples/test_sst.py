@@ -55,6 +55,7 @@ def test_nothing_in_earthsr_names_the_workload():
         assert not re.search(r"\bsst\b|sea.surface", path.read_text(encoding="utf-8"), re.IGNORECASE), path
 
 
+@pytest.mark.slow
 def test_its_keys_are_checked_and_listed_like_any_others(place):
     schema = json.loads(earthsr(place, "config", "schema").stdout)
     assert [each["$ref"].rpartition("/")[2] for each in schema["anyOf"]] == ["DemConfig", "LandUseConfig", "SstConfig"]
@@ -79,6 +80,7 @@ def test_without_it_the_name_is_unknown(place):
     assert "demsrnet, DEMNet, unet" in done.stderr
 
 
+@pytest.mark.slow
 def test_damaged_fields_are_named_before_training(place):
     error = earthsr(place, "train", CONFIG, *DATA, "--set", "data.variable=tos", "--backend", "torch", check=2).stderr
     assert "train.h5: has no dataset tos; set data.variable" in error

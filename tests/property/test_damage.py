@@ -82,6 +82,7 @@ def good_world(tmp_path_factory):
     return small_world(tmp_path_factory.mktemp("world"), **size)
 
 
+@pytest.mark.slow
 @FILES
 @given(st.data())
 def test_damaged_land_use_files_are_refused_or_read(good_world, tmp_path, data):
@@ -187,6 +188,7 @@ def test_configurations_survive_yaml(tmp_path, features, blocks, surface, rate):
     assert load_yaml_config(path) == config
 
 
+@pytest.mark.slow
 @FILES
 @given(st.sampled_from(["8_8", "40_40", "mask_40", "surface", "region", "origin"]), st.data())
 def test_datasets_of_any_shape_and_type_are_refused_or_read(good_data, tmp_path, key, data):

@@ -16,6 +16,7 @@ from tests.reference.gradients import layers, loss_and_gradient
 DEM_SR = [name for name, case in CASES.items() if isinstance(case.spec, DemSRNetSpec)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DEM_SR)
 def test_gradients_are_what_finite_differences_show(name):
     case = CASES[name]

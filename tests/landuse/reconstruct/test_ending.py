@@ -225,6 +225,7 @@ def test_chunks_that_are_lost_cut_or_swapped_are_made_again_and_said(model, part
     assert [piece for piece in pieces if piece not in lines] == []
 
 
+@pytest.mark.slow
 def test_a_chunk_that_goes_after_its_year_was_used_is_made_again_before_the_maps_are_finished(
     model, part, undisturbed, tmp_path, caplog
 ):
@@ -249,6 +250,7 @@ def test_a_chunk_that_goes_after_its_year_was_used_is_made_again_before_the_maps
     assert np.isfinite(everything(target, "confidence")).any(axis=(1, 2)).sum() == len(YEARS)
 
 
+@pytest.mark.slow
 def test_inputs_are_hashed_once_and_again_where_they_look_otherwise(model, world, grid, tmp_path, monkeypatch):
     shutil.copytree(world / "archives", tmp_path / "archives")
     inputs, target = inputs_of(tmp_path / "archives", bbox=box(grid, 0, 0, 32, 64)), tmp_path / "maps.zarr"
@@ -266,6 +268,7 @@ def test_inputs_are_hashed_once_and_again_where_they_look_otherwise(model, world
         reconstruct(model, inputs, (1993, 1994), target, SMALL)
 
 
+@pytest.mark.slow
 def test_a_second_process_is_refused(model, part, tmp_path):
     target = tmp_path / "maps.zarr"
     cut_off(2, model, part, YEARS, target, SMALL)
