@@ -226,14 +226,12 @@ def draw(scene: Scene, methods: dict[str, Method], title: str, path: Path) -> No
     """
     side = min(280, *scene.truth.shape)
     clear = clear_cells(scene)
-    corners = [
-        (row, column)
+    shares = {
+        (row, column): clear[row : row + side, column : column + side].mean()
         for row in range(0, scene.truth.shape[0] - side + 1, 4 * SCALE)
         for column in range(0, scene.truth.shape[1] - side + 1, 4 * SCALE)
-        if clear[row : row + side, column : column + side].mean() > 0.8
-    ]
-    if not corners:
-        return
+    }
+    corners = [corner for corner, share in shares.items() if share >= min(0.8, max(shares.values()))]
     top, left = max(corners, key=lambda at: np.nanstd(scene.truth[at[0] : at[0] + side, at[1] : at[1] + side]))
     window = (slice(top, top + side), slice(left, left + side))
     filled = np.nan_to_num(fill_voids(scene.coarse[None, None].astype(np.float32))[0, 0].astype(np.float64))
