@@ -90,8 +90,13 @@ class SplitFile(ABC):
         """The file."""
 
     @abstractmethod
-    def scan(self) -> None:
+    def scan(self, share: Rank = ALONE) -> None:
         """Read every value once.
+
+        Parameters
+        ----------
+        share : Rank
+            Of several processes that call this together each reads every n-th piece, and all know what was found.
 
         Raises
         ------
@@ -208,8 +213,13 @@ class SampleSet(ABC):
         """Where samples come from, in words."""
         return "a generator of one's own" if self._file is None else str(self._file.path)
 
-    def scan(self) -> None:
+    def scan(self, share: Rank = ALONE) -> None:
         """Read every value once, where samples come from a file.
+
+        Parameters
+        ----------
+        share : Rank
+            Of several processes that call this together each reads every n-th piece, and all know what was found.
 
         Raises
         ------
@@ -217,7 +227,7 @@ class SampleSet(ABC):
             If one cannot be; the message names where it is.
         """
         if self._file is not None:
-            self._file.scan()
+            self._file.scan(share)
 
     def fingerprint(self) -> str | None:
         """Short hash of the file; None where samples come from a generator of one's own."""

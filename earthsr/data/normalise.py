@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
@@ -53,7 +53,18 @@ class Statistics:
 
     @classmethod
     def of(cls, chunks: Iterable[Patches]) -> Statistics:
-        """Compute in one pass over chunks of patches, merged as Chan et al. (1983) do, in float64.
+        """Compute in one pass over chunks of patches, in float64.
+
+        Raises
+        ------
+        DataError
+            If no cell is valid.
+        """
+        return cls.merged(moments(patches) for patches in chunks)
+
+    @classmethod
+    def merged(cls, rows: Iterable[Sequence[float]]) -> Statistics:
+        """Merge the :func:`moments` of chunks as Chan et al. (1983) do.
 
         Raises
         ------
@@ -62,23 +73,45 @@ class Statistics:
         """
         count, mean, squares, local = 0, 0.0, 0.0, 0.0
         low, high = math.inf, -math.inf
-        for patches in chunks:
-            valid = np.broadcast_to(patches.mask.astype(bool), patches.fine.shape)
-            values = patches.fine[valid].astype(np.float64)
-            if not values.size:
+        for cells, own, own_squares, own_local, lowest, highest in rows:
+            if not cells:
                 continue
-            own = float(values.mean())
             gap = own - mean
-            total = count + values.size
-            squares += float(np.square(values - own).sum()) + gap**2 * count * values.size / total
-            mean += gap * values.size / total
+            total = count + int(cells)
+            squares += own_squares + gap**2 * count * int(cells) / total
+            mean += gap * int(cells) / total
             count = total
-            difference = patches.fine.astype(np.float64) - coarse_mean(patches.coarse)
-            local += float(np.square(difference[valid]).sum())
-            low, high = min(low, float(values.min())), max(high, float(values.max()))
+            local += own_local
+            low, high = min(low, lowest), max(high, highest)
         if not count:
             raise DataError("no valid cell in the split: every value is masked; check the mask")
         return cls(count, mean, math.sqrt(squares / count), math.sqrt(local / count), low, high)
+
+
+def moments(patches: Patches) -> tuple[float, float, float, float, float, float]:
+    """Sums over the valid fine cells of some patches, which :meth:`Statistics.merged` puts together.
+
+    Returns
+    -------
+    tuple of float
+        Cells, their mean, squares around it, squares around each patch's coarse mean, lowest and highest value.
+    """
+    valid = np.broadcast_to(patches.mask.astype(bool), patches.fine.shape)
+    values = patches.fine[valid].astype(np.float64)
+    if not values.size:
+        return 0, 0.0, 0.0, 0.0, math.inf, -math.inf
+    mean = float(values.mean())
+    difference = patches.fine.astype(np.float64) - coarse_mean(patches.coarse)
+    squares, local = float(np.square(values - mean).sum()), float(np.square(difference[valid]).sum())
+    return values.size, mean, squares, local, float(values.min()), float(values.max())
+
+
+def limits(patches: Patches) -> tuple[float, float, float, float, float, float]:
+    """Return :func:`moments` without the means and squares, which take longest: cells, 0, 0, 0, lowest, highest."""
+    values = patches.fine[np.broadcast_to(patches.mask.astype(bool), patches.fine.shape)]
+    if not values.size:
+        return 0, 0.0, 0.0, 0.0, math.inf, -math.inf
+    return values.size, 0.0, 0.0, 0.0, float(values.min()), float(values.max())
 
 
 def coarse_mean(coarse: NDArray[np.float32]) -> NDArray[np.float64]:

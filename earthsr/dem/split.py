@@ -22,11 +22,12 @@ from earthsr.data.hdf5 import (
     statistics_of,
     units_of,
 )
-from earthsr.data.normalise import Statistics
+from earthsr.data.normalise import Statistics, limits, moments
 from earthsr.data.samples import PADDING, ROUNDING_M, Patches, furthest_from_means
 from earthsr.errors import DataError
 from earthsr.geo.elevations import PLAUSIBLE_M
 from earthsr.geo.voids import STANDARD_FILLS, undeclared_fills
+from earthsr.ranks import ALONE, Rank
 
 SURFACES = ("land", "coast", "ocean")
 
@@ -69,6 +70,9 @@ class DemData(SplitFile):
         self.layout: DemLayout = read_layout(path, int(data_params["patch_size"]), scale)
         self.units = units_of(self.layout)
         self._file = SharedFile(path)
+        self._statistics: Statistics | None = None
+        self._limits: tuple[float, float] | None = None
+        """Lowest and highest truth, metres."""
 
     def __len__(self) -> int:
         return self.layout.samples
@@ -209,7 +213,9 @@ class DemData(SplitFile):
                 raise DataError(
                     f"{self.path}: attribute statistics lacks or garbles {error}; remove or rewrite it"
                 ) from None
-        return Statistics.of(self.chunks())
+        if self._statistics is None:
+            self._statistics = Statistics.of(self.chunks())
+        return self._statistics
 
     def require_means(self) -> None:
         """Check that coarse cells are means of their blocks, by patches spread over the file and one of every region.
@@ -235,8 +241,15 @@ class DemData(SplitFile):
     def _spread(self) -> NDArray[np.int64]:
         return np.unique(np.linspace(0, len(self) - 1, num=min(16, len(self))).astype(np.int64))
 
-    def scan(self) -> None:
+    def scan(self, share: Rank = ALONE) -> None:
         """Read every value once; a large file shows its progress on a terminal.
+
+        Statistics that the file lacks, and the range of the truth, are known from then on.
+
+        Parameters
+        ----------
+        share : Rank
+            Of several processes that call this together each reads every n-th chunk, and all know what was found.
 
         Raises
         ------
@@ -244,14 +257,42 @@ class DemData(SplitFile):
             If a value is NaN, infinite or no elevation on Earth where no mask covers it, or the masks cover all.
         """
         chunks = -(-len(self) // SCAN_CHUNK)
-        quick, valid = chunks < 50, False
-        for patches in tqdm(self.chunks(), desc=f"check {self.split}", total=chunks, disable=True if quick else None):
-            valid = valid or bool(patches.mask.any())
-        if not valid:
+        stored = statistics_of(self.layout) is not None
+        quick = chunks < 50 or share.number > 0
+        with tqdm(desc=f"check {self.split}", total=-(-chunks // share.of), disable=True if quick else None) as bar:
+
+            def row_of(number: int) -> tuple[float, ...]:
+                patches = self.read(np.arange(len(self))[number * SCAN_CHUNK : (number + 1) * SCAN_CHUNK])
+                bar.update()
+                return limits(patches) if stored else moments(patches)
+
+            rows = share.rows(chunks, 6, row_of)
+        if not rows[:, 0].any():
             raise DataError(
                 f"{self.path}: the masks cover every cell of the {len(self)} patches of the {self.split} split: "
                 "nothing can be learnt or scored: prepare it from rasters that have values there"
             )
+        self._limits = float(rows[:, 4].min()), float(rows[:, 5].max())
+        if not stored:
+            self._statistics = Statistics.merged(rows)
+
+    def value_range(self, share: Rank = ALONE) -> float:
+        """Range of the truth, metres; from :meth:`scan` where that has been called.
+
+        Parameters
+        ----------
+        share : Rank
+            Of several processes that call this together each reads every n-th chunk.
+
+        Raises
+        ------
+        DataError
+            If no cell is valid.
+        """
+        if self._limits is None:
+            self.scan(share)
+        assert self._limits is not None
+        return self._limits[1] - self._limits[0]
 
     def _column(self, key: str) -> NDArray:
         with self._file.open() as handle:

@@ -21,6 +21,7 @@ from earthsr.geo.cf import spans
 from earthsr.landuse.classes import NODATA
 from earthsr.landuse.fields import ContinuousField
 from earthsr.landuse.split_file import LandUseLayout, read_landuse
+from earthsr.ranks import ALONE, Rank
 
 
 class LandUseData(SplitFile):
@@ -307,8 +308,13 @@ class LandUseData(SplitFile):
             "nothing can be learnt or scored: prepare it from maps that have some there"
         )
 
-    def scan(self) -> None:
+    def scan(self, share: Rank = ALONE) -> None:
         """Read every tile and the forcing once; a large file shows its progress on a terminal.
+
+        Parameters
+        ----------
+        share : Rank
+            Of several processes that call this together each reads every n-th tile and year of the forcing.
 
         Raises
         ------
@@ -316,10 +322,22 @@ class LandUseData(SplitFile):
             If a value is no class, no fraction, or infinite.
         """
         rows, columns = np.arange(self.layout.coarse.rows), np.arange(self.layout.coarse.columns)
-        for year in self.layout.years:
-            self.forcing(year, rows, columns)
-        tiles = range(self.layout.tiles)
-        for tile in tqdm(tiles, desc=f"check {self.split}", disable=True if len(self) < 20_000 else None):
-            self.static(tile)
-            for year in self.layout.years:
-                self.classes(tile, year)
+        years = self.layout.years
+
+        def read_forcing(number: int) -> tuple[float, ...]:
+            self.forcing(years[number], rows, columns)
+            return (0.0,)
+
+        share.rows(len(years), 1, read_forcing)
+        quick = len(self) < 20_000 or share.number > 0
+        total = -(-self.layout.tiles // share.of)
+        with tqdm(desc=f"check {self.split}", total=total, disable=True if quick else None) as bar:
+
+            def read(tile: int) -> tuple[float, ...]:
+                self.static(tile)
+                for year in years:
+                    self.classes(tile, year)
+                bar.update()
+                return (0.0,)
+
+            share.rows(self.layout.tiles, 1, read)

@@ -84,7 +84,7 @@ class Validation(Callback):
     def scores(self, baselines: bool = True) -> Any:
         """Statistics of the model, and of the baselines where asked for."""
         engine = self.model.training_engine
-        share = Rank(engine.rank, engine.world_size)
+        share = Rank(engine.rank, engine.world_size, engine.gather)
         scores: Any = self._task.watch(self.model, self.valid_dataset, baselines, share)
         return scores if share.of == 1 else replace(scores, total=over_ranks(scores.total, engine.gather))
 

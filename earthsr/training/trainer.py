@@ -20,6 +20,7 @@ from earthsr.data.dataset import SampleSet
 from earthsr.errors import EarthsrWarning, InputError, TrainingError
 from earthsr.evaluation.figures import loss_curves, save
 from earthsr.models import Objective, OptimizerSpec, RunFolder, read_checkpoint
+from earthsr.ranks import Rank
 from earthsr.store import require_other, write_text
 from earthsr.tasks import Task, task_for
 from earthsr.training.callbacks import Callback, Validation, default_callbacks, require_trackers
@@ -229,8 +230,10 @@ class Trainer:
         """Choose the normalisation where the model has none, and look for values that no mask covers."""
         if resuming:
             return
+        engine = self.model.training_engine
+        share = Rank(engine.rank, engine.world_size, engine.gather)
         for dataset in (self.train_dataset, self.valid_dataset):
-            dataset.scan()
+            dataset.scan(share)
         if self.model.metadata.get("normalisation") is not None:
             self.task.require_fitting(self.model, self.train_dataset)
             self.logger.info(f"normalisation of {self.model.metadata.get('source', 'the model')} is kept")

@@ -3,6 +3,9 @@ import multiprocessing
 import pickle
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import h5py
 import hdf5plugin
@@ -17,8 +20,9 @@ from earthsr.data.dataset import Dataset, ahead
 from earthsr.data.normalise import Normalisation, Statistics
 from earthsr.data.samples import PADDING, Patches, Sampler, augmented, shifted, transform
 from earthsr.dem.split import DemData
-from earthsr.errors import DataError, EarthsrWarning, InputError
+from earthsr.errors import DataError, EarthsrError, EarthsrWarning, InputError, TrainingError
 from earthsr.geo.resample import block_mean
+from earthsr.ranks import ALONE, Rank
 from earthsr.samples.dem import write_sample_dem
 from earthsr.tasks import task_for
 from tests.conftest import tiny_values, write_mindearth, write_patches
@@ -519,3 +523,61 @@ def test_a_split_whose_masks_cover_all_is_refused_by_the_scan_before_training(tm
     data = DemData({"root_dir": str(root), "patch_size": 8}, split)
     with pytest.raises(DataError, match=rf"{split}\.h5: the masks cover every cell .* of the {split} split"):
         data.scan()
+
+
+def together(ranks, work):
+    """What some ranks make of their shares, or their errors; they run in threads and meet where all of them ask."""
+    meeting, given = threading.Barrier(ranks), [None] * ranks
+
+    def gather(number, values):
+        given[number] = np.array(values)
+        meeting.wait(timeout=60)
+        everyone = np.stack(given)
+        meeting.wait(timeout=60)
+        return everyone
+
+    def run(number):
+        try:
+            return work(Rank(number, ranks, partial(gather, number)))
+        except EarthsrError as error:
+            return error
+
+    with ThreadPoolExecutor(ranks) as pool:
+        return list(pool.map(run, range(ranks)))
+
+
+@pytest.mark.parametrize("ranks", [2, 3])
+def test_ranks_share_a_scan_and_find_what_one_finds(tmp_path, monkeypatch, ranks):
+    root = write_patches(tmp_path / "data", masks=True)
+    with h5py.File(root / "train" / "train.h5", "r+") as handle:
+        del handle.attrs["statistics"]
+    monkeypatch.setattr("earthsr.dem.split.SCAN_CHUNK", 1)
+    params, reads = {"root_dir": str(root), "patch_size": 8}, []
+
+    class Counted(DemData):
+        def read(self, indices):
+            reads.extend(indices.tolist())
+            return super().read(indices)
+
+    def scanned(share):
+        data = Counted(params, "train")
+        data.scan(share)
+        return data.statistics(), data.value_range()
+
+    alone = scanned(ALONE)
+    assert sorted(reads) == list(range(len(DemData(params, "train"))))
+    reads.clear()
+    assert together(ranks, scanned) == [alone] * ranks  # to the last bit
+    assert sorted(reads) == list(range(len(DemData(params, "train"))))
+
+
+def test_damage_that_one_rank_finds_ends_all(tmp_path, monkeypatch):
+    root = write_patches(tmp_path / "data")
+    monkeypatch.setattr("earthsr.dem.split.SCAN_CHUNK", 1)
+    with h5py.File(root / "train" / "train.h5", "r+") as handle:
+        handle["40_40"][1, 0, 3, 4] = np.nan
+    other, finder = together(2, lambda share: DemData({"root_dir": str(root), "patch_size": 8}, "train").scan(share))
+    assert isinstance(finder, DataError)
+    assert "patch 1, row 3, column 4" in str(finder)
+    assert isinstance(other, TrainingError)
+    assert "rank 1 failed" in str(other)

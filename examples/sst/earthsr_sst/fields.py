@@ -13,6 +13,7 @@ from earthsr.data.dataset import SplitFile
 from earthsr.data.hdf5 import open_h5, reading
 from earthsr.errors import DataError
 from earthsr.geo.resample import block_mean
+from earthsr.ranks import ALONE, Rank
 from earthsr_sst.config import SstDataSection
 
 
@@ -53,8 +54,8 @@ class SstFields(SplitFile):
         """Coarse and fine (1, H, W). A data set makes its mask of the NaN, and fills coarse ones from neighbours."""
         return block_mean(self.fine[index], self.scale), self.fine[index]
 
-    def scan(self) -> None:
-        """Look for what no sea is like."""
+    def scan(self, share: Rank = ALONE) -> None:
+        """Look for what no sea is like; every process holds all fields, so there is nothing to share."""
         wrong = (self.fine < -2.5) | (self.fine > 45)
         if wrong.any():
             field, _, row, column = (int(i) for i in np.argwhere(wrong)[0])
