@@ -21,6 +21,7 @@ from earthsr.evaluation.maps import PAGE, SUFFIXES, Box, MapRequest, require_ffm
 from earthsr.evaluation.page.write import require_bokeh, write_page
 from earthsr.geo.readers import open_layers, split_variable
 from earthsr.inference.evaluate import Evaluation, evaluate_split
+from earthsr.inference.pieces import Scheduler
 from earthsr.models import (
     Precision,
     resolve_checkpoint,
@@ -259,6 +260,7 @@ def evaluate(
     device: str = "auto",
     output: str | Path | None = None,
     amp_level: str | None = None,
+    scheduler: Scheduler | None = None,
 ) -> Evaluation:
     """Score a checkpoint on a split and write ``metrics.json``, figures and ``report.html``.
 
@@ -278,6 +280,8 @@ def evaluate(
     amp_level : str, optional
         Precision; that of training where absent, so that scores agree with those seen then. An exported model has
         its own, O0.
+    scheduler : Scheduler, optional
+        Who scores the pieces of the split (:func:`earthsr.inference.make_scheduler`): this process where absent.
 
     Returns
     -------
@@ -318,7 +322,7 @@ def evaluate(
                 f"{checkpoint} is part of the package, where nothing is written; name a folder with --output"
             )
         output = evaluation_folder(weights)
-    return evaluate_split(model, config, split, Path(output))
+    return evaluate_split(model, config, split, Path(output), scheduler)
 
 
 #: Pixels of a picture's long side.

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from earthsr.cli.options import Backend, Checkpoint, Device, Json, show
+from earthsr.cli.options import Backend, Checkpoint, Device, Json, SchedulerAddress, SchedulerKind, Workers, show
 
 AmpLevel = Annotated[str | None, typer.Option("--amp-level", help="O0 to O3; that of training where absent.")]
 
@@ -25,12 +25,16 @@ def evaluate(
         ),
     ] = None,
     amp_level: AmpLevel = None,
+    scheduler: SchedulerKind = None,
+    scheduler_address: SchedulerAddress = None,
+    workers: Workers = None,
     as_json: Json = False,
 ) -> None:
     """Score a model and its baselines in physical units; write metrics.json, figures and report.html."""
     from earthsr.api import evaluate as run_evaluation
     from earthsr.errors import InputError
     from earthsr.evaluation.report import text_table
+    from earthsr.inference.scheduler import make_scheduler
     from earthsr.log import set_up_logger
 
     if split not in ("train", "valid", "test"):
@@ -38,15 +42,18 @@ def evaluate(
     if amp_level not in (None, "O0", "O1", "O2", "O3"):
         raise InputError(f"--amp-level is {amp_level!r}, expected O0, O1, O2 or O3")
     set_up_logger()
-    result = run_evaluation(
-        checkpoint,
-        data=data,
-        split=split,
-        backend=backend,
-        device=device or "auto",
-        output=output,
-        amp_level=amp_level,
-    )
+    # Tasks of a SLURM step that are workers do so here, and do not come back.
+    with make_scheduler(scheduler, scheduler_address, workers) as chosen:
+        result = run_evaluation(
+            checkpoint,
+            data=data,
+            split=split,
+            backend=backend,
+            device=device or "auto",
+            output=output,
+            amp_level=amp_level,
+            scheduler=chosen,
+        )
     metrics = result.metrics
     lines = [text_table(metrics["scores"], result.columns), result.headline]
     lines.append(f"picture {result.figures[0]} (and {len(result.figures) - 1} more beside it)")

@@ -35,6 +35,8 @@ _SCHEDULER = "local, in this process, or dask; dask where one of the next two is
 _ADDRESS = "Scheduler of Dask that runs: tcp://HOST:PORT, or the file that it wrote."
 SchedulerKind = Annotated[str | None, typer.Option("--scheduler", metavar="local|dask", help=_SCHEDULER)]
 SchedulerAddress = Annotated[str | None, typer.Option("--scheduler-address", metavar="ADDRESS", help=_ADDRESS)]
+_FULL_HASH = "Carry on only where inputs are the same to the last byte; else size, time and some blocks decide."
+FullHash = Annotated[bool, typer.Option("--full-hash", help=_FULL_HASH)]
 Workers = Annotated[int | None, typer.Option("--workers", help="Processes of Dask to start on this machine.")]
 
 

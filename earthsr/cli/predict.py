@@ -11,6 +11,7 @@ from earthsr.cli.options import (
     Backend,
     Checkpoint,
     Device,
+    FullHash,
     Json,
     SchedulerAddress,
     SchedulerKind,
@@ -97,6 +98,7 @@ def predict(
     device: Device = None,
     amp_level: Annotated[str | None, typer.Option("--amp-level", help="O0 (float32) where absent.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUTPUT where it is there.")] = False,
+    full_hash: FullHash = False,
     as_json: Json = False,
 ) -> None:
     """Enlarge a raster of elevation by the model's scale; its corner, CRS and units stay.
@@ -163,6 +165,7 @@ def predict(
             or conserve
             or compare
             or clip
+            or full_hash
             or dry_run
         ):
             raise InputError(
@@ -176,7 +179,7 @@ def predict(
     if feather is not None:
         reading["feather"] = feather
     with make_scheduler(scheduler, scheduler_address, workers) as who:
-        reading |= {} if dry_run else {"scheduler": who}
+        reading |= {} if dry_run else {"scheduler": who, "full_hash": full_hash}
         _raster(models, source, target, options, box_of(bbox), reading, dry_run, overwrite, as_json)
 
 

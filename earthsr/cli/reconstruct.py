@@ -11,6 +11,7 @@ from earthsr.cli.options import (
     Backend,
     Checkpoint,
     Device,
+    FullHash,
     Json,
     SchedulerAddress,
     SchedulerKind,
@@ -77,6 +78,7 @@ def reconstruct(
     device: Device = None,
     amp_level: Annotated[str | None, typer.Option("--amp-level", help="O0 (float32) where absent.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what is there, and what was begun.")] = False,
+    full_hash: FullHash = False,
     as_json: Json = False,
 ) -> None:
     """Map land use year by year from a scenario's fractions, each year's map the next one's prior.
@@ -119,7 +121,9 @@ def reconstruct(
         return
     # Tasks of a SLURM step that are workers do so here, and do not come back.
     with make_scheduler(scheduler, scheduler_address, workers) as chosen:
-        done = work.reconstruct(opened(), inputs, span, output, options, scheduler=chosen, overwrite=overwrite)
+        done = work.reconstruct(
+            opened(), inputs, span, output, options, scheduler=chosen, overwrite=overwrite, full_hash=full_hash
+        )
     show(done, as_json, "\n".join(_done(done, output)))
 
 

@@ -29,6 +29,7 @@ from earthsr.evaluation.statistics import baseline
 from earthsr.geo.grid import Grid
 from earthsr.geo.resample import interpolate
 from earthsr.geo.terrain import slope_degrees
+from earthsr.ranks import Rank
 from earthsr.store import atomic_file
 from earthsr.tasks.base import Findings, Pictures, Tables, TaskScores, provenance_of
 
@@ -111,17 +112,29 @@ def _draw(model: Model, patches: Patches, source: DemData, title: str, path: Pat
     return save(figure, path)
 
 
-def evaluation_findings(model: Model, source: DemData, dataset: Dataset, score: Callable[..., TaskScores]) -> Findings:
-    """Score a split of elevations.
+@dataclass(frozen=True)
+class Tally:
+    """What is counted of a split, or of a share of it; ``a + b`` adds up."""
+
+    scores: TaskScores
+    errors: GroundErrors
+    lattice: Lattice
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(self.scores + other.scores, self.errors + other.errors, self.lattice + other.lattice)  # type: ignore[operator]
+
+
+def tally_of(model: Model, dataset: Dataset, share: Rank, score: Callable[..., TaskScores]) -> Tally:
+    """Score patches, and look at their errors by the ground and for the coarse grid.
 
     Parameters
     ----------
     model : Model
         With weights and normalisation.
-    source : DemData
-        The split.
     dataset : Dataset
-        Its batches, in the order of the file.
+        Batches of a split, in the order of the file.
+    share : Rank
+        Every n-th batch alone.
     score : callable
         Scores them, and shows every batch to ``observe``.
 
@@ -130,8 +143,7 @@ def evaluation_findings(model: Model, source: DemData, dataset: Dataset, score: 
     DataError
         If the split is damaged.
     """
-    # Scoring reads every value, so damage shows before anything is written.
-    cells, errors, lattice, split = source.fine_cell_size_m(), GroundErrors(), Lattice(), source.split
+    cells, errors, lattice = dataset.generator.fine_cell_size_m(), GroundErrors(), Lattice()
     scale = model.spec.scale
 
     def observe(patches: Patches, methods: Mapping[str, NDArray[np.float32]]) -> None:
@@ -140,8 +152,24 @@ def evaluation_findings(model: Model, source: DemData, dataset: Dataset, score: 
         errors += ground_errors(methods, patches.fine, patches.mask, border=scale, cell_size_m=sizes)
         lattice += lattice_of(methods, patches.fine, patches.mask, patches.indices, scale=scale, border=scale)
 
-    scores = score(model, dataset, observe=observe)
-    metrics = {**scores.to_dict(), **errors.to_dict(), "lattice": lattice.to_dict()}
+    scores = score(model, dataset, observe=observe, share=share)
+    return Tally(scores, errors, lattice)
+
+
+def evaluation_findings(model: Model, source: DemData, tally: Tally) -> Findings:
+    """Say what was counted of a split of elevations.
+
+    Parameters
+    ----------
+    model : Model
+        With weights and normalisation.
+    source : DemData
+        The split.
+    tally : Tally
+        Of all of it.
+    """
+    split, scale = source.split, model.spec.scale
+    metrics = {**tally.scores.to_dict(), **tally.errors.to_dict(), "lattice": tally.lattice.to_dict()}
     provenance = {
         **provenance_of(model, source, source.layout.attributes.get("source", "not stated in the file")),
     }

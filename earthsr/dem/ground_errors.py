@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from earthsr.evaluation.statistics import add_up
 from earthsr.geo.registration import OffsetSums
 from earthsr.geo.terrain import slope_degrees
 
@@ -98,8 +99,8 @@ class GroundErrors:
     def __add__(self, other: GroundErrors) -> GroundErrors:
         kinds = {*self.profiles, *other.profiles}
         return GroundErrors(
-            {kind: _merged(self.profiles.get(kind, {}), other.profiles.get(kind, {})) for kind in sorted(kinds)},
-            _merged(self.offsets, other.offsets),
+            {kind: add_up(self.profiles.get(kind, {}), other.profiles.get(kind, {})) for kind in sorted(kinds)},
+            add_up(self.offsets, other.offsets),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -118,12 +119,6 @@ class GroundErrors:
                 "bias": {name: _plain(errors.bias()) for name, errors in methods.items()},
             }
         return {"profiles": profiles, "offset": {name: _offset(sums) for name, sums in self.offsets.items()}}
-
-
-def _merged(a: Mapping[str, Any], b: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name: a[name] + b[name] if name in a and name in b else (a if name in a else b)[name] for name in {**a, **b}
-    }
 
 
 def _plain(values: NDArray[np.float64]) -> list[float | None]:

@@ -6,7 +6,7 @@ This room calls no framework. Whoever has an engine hands in a function that pre
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
@@ -18,15 +18,15 @@ from earthsr.backend import Model
 from earthsr.config import Workload
 from earthsr.data.dataset import Dataset
 from earthsr.data.hdf5 import patch_size_of
-from earthsr.data.normalise import Normalisation
+from earthsr.data.normalise import Normalisation, limits
 from earthsr.data.samples import Patches
 from earthsr.dem.config import DemConfig
 from earthsr.dem.degradation import Redraw
-from earthsr.dem.evaluate import evaluation_findings
+from earthsr.dem.evaluate import Tally, evaluation_findings, tally_of
 from earthsr.dem.split import DemData
 from earthsr.errors import DataError, InputError
 from earthsr.evaluation.maps import PAGE, Drawing, MapRequest, holds_codes
-from earthsr.evaluation.statistics import BASELINES, ErrorStatistics, baseline, patch_statistics
+from earthsr.evaluation.statistics import BASELINES, ErrorStatistics, add_up, baseline, patch_statistics
 from earthsr.geo.raster import Source
 from earthsr.geo.values import is_metres
 from earthsr.models import MSELoss, NetworkSpec, Objective, spec_from_dict
@@ -46,6 +46,13 @@ class Scores:
     """Over the split, by method."""
     groups: dict[str, dict[str, ErrorStatistics]] = field(default_factory=dict)
     """The same for each group of patches, such as ``land``: by group, then by method."""
+
+    def __add__(self, other: Scores) -> Scores:
+        groups = {
+            name: add_up(self.groups.get(name, {}), other.groups.get(name, {}))
+            for name in sorted({*self.groups, *other.groups})
+        }
+        return replace(self, total=add_up(self.total, other.total), groups=groups)
 
     def _block(self, methods: dict[str, ErrorStatistics]) -> dict[str, Any]:
         scores = {name: statistics.scores(self.value_range) for name, statistics in methods.items()}
@@ -177,12 +184,24 @@ class DemSR(Task):
             settings["degradation"] = {"kind": data.degradation, **asdict(redraw)}
         return {**settings, **({"by_relief": True} if self.config.train.by_relief else {})}
 
-    def findings(self, model: Model, split: str) -> Findings:
-        """See the base class; with errors by slope and elevation, offsets, and pictures of patches and regions."""
+    def scored(self, split: str) -> Dataset:
+        """See the base class: in the order of the file, of the training split too."""
         data = self.config.data
         source = self.data(split)
         dataset = Dataset(source, num_workers=data.num_workers, shuffle=False, prefetch=data.prefetch_batches)
-        return evaluation_findings(model, source, dataset.create_dataset(data.batch_size), self.score)
+        return dataset.create_dataset(data.batch_size)
+
+    def batches_scored(self, dataset: Dataset) -> int:
+        """See the base class."""
+        return dataset.get_dataset_size()
+
+    def tally(self, model: Model, dataset: Dataset, share: Rank = ALONE) -> Tally:
+        """See the base class; with errors by slope and elevation, offsets, and whether the coarse grid shows."""
+        return tally_of(model, dataset, share, self.score)
+
+    def findings(self, model: Model, dataset: Dataset, tally: Tally) -> Findings:
+        """See the base class; with pictures of patches and regions."""
+        return evaluation_findings(model, dataset.generator, tally)
 
     def describe_validation(self, valid: Mapping[str, float | None]) -> str:
         """RMSE beside bicubic's, metres."""
@@ -222,7 +241,7 @@ class DemSR(Task):
         source = dataset.generator
         scale = self.spec().scale
         if dataset not in self._ranges:
-            self._ranges[dataset] = _value_range(dataset)
+            self._ranges[dataset] = _value_range(dataset, share)
         value_range = self._ranges[dataset]
         labels: dict[str, NDArray] = source.groups() if hasattr(source, "groups") else {}
         cells = source.fine_cell_size_m() if hasattr(source, "fine_cell_size_m") else None
@@ -272,16 +291,14 @@ def _merge(table: dict[str, ErrorStatistics], method: str, statistics: ErrorStat
     table[method] = table.get(method, ErrorStatistics()) + statistics
 
 
-def _value_range(dataset: Dataset) -> float:
+def _value_range(dataset: Dataset, share: Rank) -> float:
     """Truth's range over the split, metres."""
-    low, high = np.inf, -np.inf
-    for patches in dataset.patches():
-        values = patches.fine[np.broadcast_to(patches.mask.astype(bool), patches.fine.shape)]
-        if values.size:
-            low, high = min(low, float(values.min())), max(high, float(values.max()))
-    if high < low:
+    if isinstance(dataset.generator, DemData):
+        return dataset.generator.value_range(share)
+    rows = [limits(patches) for patches in dataset.patches()]
+    if not any(row[0] for row in rows):
         raise DataError("no valid cell in the split: every value is masked; check the mask")
-    return high - low
+    return max(row[5] for row in rows) - min(row[4] for row in rows)
 
 
 def _predictions(

@@ -111,6 +111,19 @@ class ErrorStatistics:
         return {key: value if value is not None and math.isfinite(value) else None for key, value in scores.items()}
 
 
+def add_up(a: Mapping[str, Statistics], b: Mapping[str, Statistics]) -> dict[str, Statistics]:
+    """Add what two parts of the data gave, name by name; either may lack some.
+
+    Examples
+    --------
+    >>> add_up({"model": 2, "nearest": 5}, {"model": 1})
+    {'model': 3, 'nearest': 5}
+    """
+    return {
+        name: a[name] + b[name] if name in a and name in b else (a if name in a else b)[name] for name in {**a, **b}
+    }
+
+
 def over_ranks(
     total: Mapping[str, Statistics], gather: Callable[[NDArray[np.float64]], NDArray[np.float64]]
 ) -> dict[str, Statistics]:

@@ -21,7 +21,7 @@ from typing import Any, Final, NamedTuple, Self
 
 from earthsr.errors import InputError, WorkError, install_hint
 from earthsr.inference.journal import Faults, Guard, Journal, Key, Sums, Written
-from earthsr.inference.pieces import Frontier, Piece, Pieces, Place, Recipe, Stages, WorkTimes, progress_bar
+from earthsr.inference.pieces import Frontier, Piece, Pieces, Place, Recipe, Stages, Take, WorkTimes, progress_bar
 
 _logger = logging.getLogger("earthsr")
 
@@ -218,12 +218,19 @@ class DaskScheduler:
         self._stack.close()
 
     def run(
-        self, recipe: Recipe | None, pieces: Pieces, journal: Journal, *, stages: Stages | None = None, label: str = ""
+        self,
+        recipe: Recipe | None,
+        pieces: Pieces,
+        journal: Journal,
+        *,
+        stages: Stages | None = None,
+        label: str = "",
+        take: Take | None = None,
     ) -> WorkTimes:
         """Do the pieces that are not done yet (see :class:`earthsr.inference.pieces.Scheduler`)."""
         from distributed import CancelledError, wait
 
-        frontier, times, began = Frontier(pieces, journal), WorkTimes(), time.perf_counter()
+        frontier, times, began = Frontier(pieces, journal, take), WorkTimes(), time.perf_counter()
         first = frontier.next()
         if first is None:
             return times

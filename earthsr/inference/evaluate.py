@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from earthsr.backend import Model
 from earthsr.config import Config
 from earthsr.evaluation.figures import loss_curves, save
 from earthsr.evaluation.page.write import PAGE
 from earthsr.evaluation.report import Columns, write_report
-from earthsr.store import owned, remove_leftovers, write_json
+from earthsr.inference.journal import Journal, Key, Written
+from earthsr.inference.pieces import ModelFile, Piece, Place, Scheduler
+from earthsr.inference.scheduler import LocalScheduler, make_all
+from earthsr.ranks import Rank
+from earthsr.store import owned, part_name, remove_leftovers, write_json
 from earthsr.tasks import Task, task_for
 
 
@@ -36,7 +41,71 @@ class Evaluation:
     """A page to slide from what went in to the truth in, where the workload makes one and Bokeh is installed."""
 
 
-def evaluate_split(model: Model, config: Config, split: str, output: Path) -> Evaluation:
+#: Pieces into which a split is cut at most: few enough that each has work, many enough for a machine full of workers.
+_MOST_PIECES: Final = 64
+
+
+class _TallyStages:
+    """Scores a share of a split, and hands back what was counted."""
+
+    def __init__(self, task: Task, model: Model, dataset: Any, of: int) -> None:
+        self._task, self._model, self._dataset, self._of = task, model, dataset, of
+
+    def read(self, item: int) -> int:
+        return item  # a share is read batch by batch while it is scored
+
+    def compute(self, item: int, values: int) -> Any:
+        return self._task.tally(self._model, self._dataset, Rank(item, self._of))
+
+    def write(self, item: int, made: Any) -> Written:
+        return Written(value=made)
+
+
+@dataclass(frozen=True)
+class _TallyRecipe:
+    """How a worker opens what it needs: the model and the split."""
+
+    model: ModelFile
+    config: Config
+    split: str
+    of: int
+
+    def open(self, place: Place) -> _TallyStages:
+        task = task_for(self.config)
+        return _TallyStages(task, self.model.open(place), task.scored(self.split), self.of)
+
+
+class _Sum:
+    """Adds tallies up in the order of their pieces, whichever is done first."""
+
+    def __init__(self) -> None:
+        self.total: Any = None
+        self._next, self._waiting = 0, {}  # type: ignore[var-annotated]
+
+    def take(self, key: Key, tally: Any) -> None:
+        self._waiting[int(key.name)] = tally
+        while self._next in self._waiting:
+            tally = self._waiting.pop(self._next)
+            self.total = tally if self.total is None else self.total + tally
+            self._next += 1
+
+
+def _tallied(task: Task, model: Model, dataset: Any, split: str, folder: Path, scheduler: Scheduler) -> Any:
+    """Count a split in pieces, which do not depend on who scores them: nor do the sums, to the last bit."""
+    of = min(task.batches_scored(dataset), _MOST_PIECES)
+    recipe = None
+    if not isinstance(scheduler, LocalScheduler):
+        recipe = _TallyRecipe(ModelFile.of(model), task.config, split, of)
+    keys = [Key("split", f"{item:03d}") for item in range(of)]
+    pieces = {key: Piece(key, item) for item, key in enumerate(keys)}
+    stages, tallies, journal = _TallyStages(task, model, dataset, of), _Sum(), Journal(folder / "done", folder)
+    make_all(scheduler, recipe, pieces, journal, stages=stages, label="evaluate", take=tallies.take)
+    return tallies.total
+
+
+def evaluate_split(
+    model: Model, config: Config, split: str, output: Path, scheduler: Scheduler | None = None
+) -> Evaluation:
     """Score a split and write ``metrics.json``, figures and ``report.html``.
 
     Parameters
@@ -49,6 +118,8 @@ def evaluate_split(model: Model, config: Config, split: str, output: Path) -> Ev
         What to score.
     output : Path
         Folder to write into.
+    scheduler : Scheduler, optional
+        Who scores the pieces of the split: this process where absent.
 
     Returns
     -------
@@ -64,7 +135,15 @@ def evaluate_split(model: Model, config: Config, split: str, output: Path) -> Ev
     """
     task = task_for(config)
     with owned(output, inside=True):
-        findings = task.findings(model, split)
+        dataset = task.scored(split)
+        remove_leftovers(output)
+        folder = output / part_name(output / "tallies")
+        folder.mkdir()
+        try:
+            tally = _tallied(task, model, dataset, split, folder, scheduler or LocalScheduler())
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        findings = task.findings(model, dataset, tally)
         metrics = {**findings.metrics, "provenance": findings.provenance}
         remove_leftovers(output / "figures")
         (output / PAGE).unlink(missing_ok=True)  # of an evaluation before this one

@@ -63,6 +63,8 @@ class Written:
     """What was counted, JSON-able; small."""
     engine: str = ""
     """What computed it, for the provenance."""
+    value: Any = None
+    """What is handed to whoever asked for the work (:func:`earthsr.inference.scheduler.make_all`), and not recorded."""
 
 
 class Faults(Exception):

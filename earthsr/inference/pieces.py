@@ -8,15 +8,19 @@ depends on are held to their records before it reads them, and made again where 
 
 from __future__ import annotations
 
+import os
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
 from tqdm import tqdm
 
+from earthsr.backend import Model
+from earthsr.errors import InputError
 from earthsr.inference.journal import Journal, Key, Sums, Written
+from earthsr.models import Precision
 
 #: Pieces that are looked at ahead of those that are done: memory holds so many descriptions, whatever the work.
 _AHEAD: Final = 4096
@@ -35,6 +39,9 @@ class Piece:
     reads: tuple[str, ...] = ()
     """Beginnings of the names of those of their files that it reads; all of them where it says none."""
 
+
+#: Takes the value that a piece hands back, by its key.
+Take = Callable[[Key, Any], None]
 
 #: Pieces by their keys, in an order in which each comes after those that it depends on; may be made when asked for.
 Pieces = Mapping[Key, Piece]
@@ -64,6 +71,35 @@ class Place:
         """
         shared = not self.alone and self.number > 0 and ":" not in device and device != "cpu"
         return f"{device}:{self.number}" if shared else device
+
+
+@dataclass(frozen=True)
+class ModelFile:
+    """Where a worker opens a model, and how."""
+
+    path: str
+    backend: str
+    device: str
+    precision: Precision
+
+    @classmethod
+    def of(cls, model: Model) -> ModelFile:
+        """Describe a model that lies in a file.
+
+        Raises
+        ------
+        InputError
+            If it lies in none.
+        """
+        path = str(model.metadata.get("source", ""))
+        if not os.path.exists(path):
+            raise InputError("workers of Dask open the model from its file, and this one has none; save it first")
+        return cls(os.path.abspath(path), model.backend.name, model.device, model.precision)
+
+    def open(self, place: Place) -> Model:
+        """Open it on the device of a place."""
+        device = place.device(self.device)
+        return Model.from_checkpoint(self.path, backend=self.backend, device=device, precision=self.precision)
 
 
 class Stages(Protocol):
@@ -117,7 +153,14 @@ class Scheduler(Protocol):
     """Does pieces of work."""
 
     def run(
-        self, recipe: Recipe | None, pieces: Pieces, journal: Journal, *, stages: Stages | None = None, label: str = ""
+        self,
+        recipe: Recipe | None,
+        pieces: Pieces,
+        journal: Journal,
+        *,
+        stages: Stages | None = None,
+        label: str = "",
+        take: Take | None = None,
     ) -> WorkTimes:
         """Do the pieces that are not done yet.
 
@@ -133,6 +176,8 @@ class Scheduler(Protocol):
             Stages that are open in this process, which is used where the work is done here.
         label : str
             Of the progress bar, which shows on a terminal.
+        take : callable, optional
+            Is given what each piece hands back as it is done, in any order.
 
         Returns
         -------
@@ -166,10 +211,12 @@ class Frontier:
         All of them, in an order in which each comes after those that it depends on.
     journal : Journal
         What is done.
+    take : callable, optional
+        Is given what each piece hands back.
     """
 
-    def __init__(self, pieces: Pieces, journal: Journal) -> None:
-        self._pieces, self._journal = pieces, journal
+    def __init__(self, pieces: Pieces, journal: Journal, take: Take | None = None) -> None:
+        self._pieces, self._journal, self._take = pieces, journal, take
         self._source = iter(pieces)
         self._ready: deque[Piece] = deque()
         self._missing: dict[Key, set[Key]] = {}
@@ -206,6 +253,8 @@ class Frontier:
     def done(self, piece: Piece, sums: Sums, written: Written) -> None:
         """Note that a piece is done; what waited for it may begin."""
         self._journal.add(piece.key, sums, written)
+        if self._take is not None:
+            self._take(piece.key, written.value)
         self._begun.discard(piece.key)
         for key in self._waiting.pop(piece.key, ()):
             missing = self._missing[key]

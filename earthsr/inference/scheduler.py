@@ -20,6 +20,7 @@ from earthsr.inference.pieces import (
     Recipe,
     Scheduler,
     Stages,
+    Take,
     WorkTimes,
     progress_bar,
 )
@@ -60,11 +61,18 @@ class LocalScheduler:
         self._depth = depth
 
     def run(
-        self, recipe: Recipe | None, pieces: Pieces, journal: Journal, *, stages: Stages | None = None, label: str = ""
+        self,
+        recipe: Recipe | None,
+        pieces: Pieces,
+        journal: Journal,
+        *,
+        stages: Stages | None = None,
+        label: str = "",
+        take: Take | None = None,
     ) -> WorkTimes:
         """Do the pieces that are not done yet (see :class:`Scheduler`)."""
         times, began = WorkTimes(), time.perf_counter()
-        frontier, guard = Frontier(pieces, journal), Guard(journal.root)
+        frontier, guard = Frontier(pieces, journal, take), Guard(journal.root)
         hands = stages if recipe is None else stages or recipe.open(Place())
         assert hands is not None
         reads: deque[tuple[Piece, dict[Key, Sums], Future[Any]]] = deque()
@@ -148,6 +156,7 @@ def make_all(
     stages: Stages | None = None,
     label: str = "",
     whole: bool = True,
+    take: Take | None = None,
 ) -> WorkTimes:
     """Do pieces until all are there and hold what was written; parameters are those of :meth:`Scheduler.run`.
 
@@ -155,7 +164,7 @@ def make_all(
     ----------
     scheduler : Scheduler
         Who does them.
-    recipe, pieces, journal, stages, label
+    recipe, pieces, journal, stages, label, take
         As :meth:`Scheduler.run` takes them.
     whole : bool
         Read what earlier calls wrote before anything begins, in place of looking at its sizes alone: whatever a piece
@@ -174,7 +183,7 @@ def make_all(
         if begun:
             done = sum(key in journal for key in pieces)
             _logger.info("%s carries on; %d of %d pieces are there", label, done, len(pieces))
-        times += scheduler.run(recipe, pieces, journal, stages=stages, label=label)
+        times += scheduler.run(recipe, pieces, journal, stages=stages, label=label, take=take)
         # Whatever was not read since it was written is looked at once more, before it is handed out.
         faults, begun = journal.faults(pieces), False
         if not faults:

@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from earthsr.evaluation.statistics import ErrorStatistics
+from earthsr.evaluation.statistics import ErrorStatistics, add_up
 from earthsr.landuse.class_areas import AreaStatistics
 from earthsr.landuse.rollout import BASELINES, RolloutYears
 from earthsr.landuse.split_file import LandUseLayout
@@ -274,6 +274,11 @@ class LandUseScores:
     forcing: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     """Fractions of the classes that the forcing knows (Y, h, w), for the same years."""
 
+    def __add__(self, other: LandUseScores) -> LandUseScores:
+        years = {year: add_up(rows, other.years[year]) for year, rows in self.years.items()}
+        areas = add_up(self.areas, other.areas)
+        return replace(self, total=add_up(self.total, other.total), years=years, areas=areas)
+
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the classes."""
@@ -354,6 +359,9 @@ class FieldScores:
     field: str
     units: str
     total: dict[str, ErrorStatistics]
+
+    def __add__(self, other: FieldScores) -> FieldScores:
+        return replace(self, total=add_up(self.total, other.total))
 
     def to_dict(self) -> dict[str, Any]:
         """Return the contents of ``metrics.json``."""

@@ -84,10 +84,17 @@ class LandUse(TileTask):
         weights = tuple(train.class_weights) if isinstance(train.class_weights, list) else None
         return CrossEntropyLoss(weights, train.label_smoothing, train.dice)
 
-    def findings(self, model: Model, split: str) -> Findings:
+    def batches_scored(self, dataset: LandUseDataset) -> int:
+        """See the base class: batches of tiles."""
+        return -(-dataset.generator.layout.tiles // dataset.batch_size)
+
+    def tally(self, model: Model, dataset: LandUseDataset, share: Rank = ALONE) -> LandUseScores:
+        """See the base class."""
+        return self.score(model, dataset, share=share)
+
+    def findings(self, model: Model, dataset: LandUseDataset, tally: LandUseScores) -> Findings:
         """See the base class; with maps, confusion, areas, and the scores of every year."""
-        dataset = self.dataset(split)
-        return map_findings(self, model, dataset, self.score(model, dataset))
+        return map_findings(self, model, dataset, tally)
 
     def describe_validation(self, valid: Mapping[str, float | None]) -> str:
         """Rollout's mIoU and figure of merit beside the baselines'."""
@@ -262,10 +269,19 @@ class LandField(TileTask):
             "field_channels": list(field.channels),
         }
 
-    def findings(self, model: Model, split: str) -> Findings:
+    def batches_scored(self, dataset: LandUseDataset) -> int:
+        """See the base class: batches of tiles and years."""
+        source = dataset.generator
+        years = source.scored_years or source.layout.years
+        return -(-source.layout.tiles * len(years) // dataset.batch_size)
+
+    def tally(self, model: Model, dataset: LandUseDataset, share: Rank = ALONE) -> FieldScores:
+        """See the base class."""
+        return self.score(model, dataset, share=share)
+
+    def findings(self, model: Model, dataset: LandUseDataset, tally: FieldScores) -> Findings:
         """See the base class; with a map of the field."""
-        dataset = self.dataset(split)
-        return field_findings(self, model, dataset, self.score(model, dataset), self._target(dataset.generator))
+        return field_findings(self, model, dataset, tally, self._target(dataset.generator))
 
     def describe_validation(self, valid: Mapping[str, float | None]) -> str:
         """RMSE beside that of the baselines."""

@@ -10,7 +10,7 @@ folder in which long work grows, and knows the files that it reads.
 from earthsr.store.disk import cannot_write, disk_errors, make_folder, require_room, require_writable
 from earthsr.store.file_sets import files_together, finish_placing, place_together, require_free, require_placed
 from earthsr.store.lock import Lock
-from earthsr.store.resume import WorkFolder, fingerprint, glance, require_other
+from earthsr.store.resume import WorkFolder, absolute, fingerprint, glance, require_other
 from earthsr.store.whole import (
     Part,
     atomic_file,
@@ -19,6 +19,7 @@ from earthsr.store.whole import (
     flush_folder,
     is_zarr,
     owned,
+    part_name,
     place,
     remove_leftovers,
     remove_whole,

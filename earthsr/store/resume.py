@@ -43,15 +43,17 @@ _GLANCES: Final = 16
 _GLANCE_BYTES: Final = 65_536
 
 
-def glance(text: str | Path) -> dict[str, Any]:
+def glance(text: str | Path, whole: bool = False) -> dict[str, Any]:
     """Name, size, time and a checksum of some blocks of what a text of the command line means.
 
-    Enough to tell that an input was replaced, in milliseconds however large it is; :func:`fingerprint` reads all of it.
+    Enough to tell that an input was replaced, in milliseconds however large it is.
 
     Parameters
     ----------
     text : str or Path
         ``PATH`` of a file or of a Zarr store, or ``FILE.nc:VARIABLE``; files of a VRT count with it.
+    whole : bool
+        Read all of it, for disks on which times and sizes do not tell.
     """
     digest, size, newest = hashlib.sha256(), 0, 0
     for path in _files(text):
@@ -61,15 +63,35 @@ def glance(text: str | Path) -> dict[str, Any]:
             status = file.stat()
             size, newest = size + status.st_size, max(newest, status.st_mtime_ns)
             digest.update(f"{file.name} {status.st_size} {status.st_mtime_ns}\n".encode())
-            if path.is_dir():
+            if path.is_dir() and not whole:
                 continue  # of a store's thousands of chunks size and time have to do
-            step = max((status.st_size - _GLANCE_BYTES) // (_GLANCES - 1), 1)
+            step = 0 if whole else max((status.st_size - _GLANCE_BYTES) // (_GLANCES - 1), 1)
             with file.open("rb") as handle:
                 for place in range(0, status.st_size, max(step, _GLANCE_BYTES)):
                     handle.seek(place)
                     digest.update(handle.read(_GLANCE_BYTES))
     name = Path(str(text)).name
-    return {"name": name, "bytes": size, "time_ns": newest, "blocks": digest.hexdigest()[:32]}
+    return {"name": name, "bytes": size, "time_ns": newest, "all" if whole else "blocks": digest.hexdigest()[:32]}
+
+
+def absolute(text: str | Path) -> str:
+    """Return a text of the command line with a whole path, for a process that works in another folder.
+
+    Parameters
+    ----------
+    text : str or Path
+        ``PATH``, ``FILE.nc:VARIABLE``, or ``NAME=PATH``; what names no file, such as ``latitude``, stays.
+
+    Examples
+    --------
+    >>> absolute("alps=/data/alps.tif"), absolute("latitude")
+    ('alps=/data/alps.tif', 'latitude')
+    """
+    name, equals, path = str(text).partition("=")
+    if Path(str(text)).exists() or not equals:
+        known = any(part.exists() for part in _files(text))
+        return os.path.abspath(text) if known else str(text)
+    return f"{name}={os.path.abspath(path)}"
 
 
 def require_other(outputs: Iterable[str | Path], inputs: Iterable[str | Path | None]) -> None:

@@ -243,8 +243,43 @@ class Task(ABC):
     def read_batches(self, count: int) -> ParityBatches:
         """Return ``count`` batches of the training split, the same ones every time."""
 
-    def findings(self, model: Model, split: str) -> Findings:
-        """Score a split for ``metrics.json`` and a report; nothing is written before all is scored.
+    def scored(self, split: str) -> Any:
+        """Return a split as it is scored, a :class:`earthsr.data.dataset.SampleSet`: nothing is shuffled or augmented.
+
+        Raises
+        ------
+        DataError
+            If the split is missing or damaged.
+        """
+        return self.dataset(split)
+
+    def batches_scored(self, dataset: Any) -> int:
+        """Batches that :meth:`tally` shares out; 1 where it takes no share but the whole."""
+        return 1
+
+    def tally(self, model: Model, dataset: Any, share: Rank = ALONE) -> Any:
+        """Count what :meth:`findings` tells of.
+
+        Tallies of the shares of a split add up with ``+``, and travel between processes.
+
+        Parameters
+        ----------
+        model : Model
+            With weights and normalisation.
+        dataset : SampleSet
+            A split, from :meth:`scored`.
+        share : Rank
+            Every n-th of :meth:`batches_scored` alone.
+
+        Raises
+        ------
+        DataError
+            If the split is damaged.
+        """
+        return self.score(model, dataset)
+
+    def findings(self, model: Model, dataset: Any, tally: Any) -> Findings:
+        """Say for ``metrics.json`` and a report what was counted; nothing is written.
 
         A task without findings of its own gets its scores in a table, and bars of the one that training watches.
 
@@ -252,15 +287,12 @@ class Task(ABC):
         ----------
         model : Model
             With weights and normalisation.
-        split : {"train", "valid", "test"}
-            What to score.
-
-        Raises
-        ------
-        DataError
-            If the split is missing or damaged.
+        dataset : SampleSet
+            What was scored, from :meth:`scored`.
+        tally : object
+            From :meth:`tally`, of all of it.
         """
-        metrics = self.score(model, self.dataset(split)).to_dict()
+        metrics = tally.to_dict()
         scores: dict[str, dict[str, Any]] = metrics["scores"]
         columns: Columns = tuple(
             (key, key.replace("_", " "), ".4f")
@@ -269,16 +301,17 @@ class Task(ABC):
         )
         value = scores["model"][self.best]
         shown = "–" if value is None else f"{value:.4g} {self.units}"
+        words = f"{metrics.get('split', 'scored')} split"
 
         def draw(folder: Path) -> tuple[Pictures, Tables]:
-            bars = score_bars(scores, self.best, self.units, f"{split} split", folder / "scores.png")
+            bars = score_bars(scores, self.best, self.units, words, folder / "scores.png")
             return [(bars, f"{self.best} of the model and of what it is measured against.")], []
 
         return Findings(
             title=f"{self.name}: evaluation",
             metrics=metrics,
             provenance={**model_provenance(model), "data": self.config.data.root_dir},
-            headline=f"{self.name}: {self.best} {shown} on the {split} split",
+            headline=f"{self.name}: {self.best} {shown} on the {words}",
             columns=columns,
             tables=[("Scores", score_table(scores, columns))],
             draw=draw,

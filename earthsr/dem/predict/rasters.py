@@ -49,6 +49,7 @@ def predict_raster(
     tiles: float | None = None,
     scheduler: Scheduler | None = None,
     overwrite: bool = False,
+    full_hash: bool = False,
 ) -> dict[str, Any]:
     """Enlarge a raster file.
 
@@ -93,6 +94,8 @@ def predict_raster(
         Who does the work (:func:`earthsr.inference.scheduler.make_scheduler`); this process where absent.
     overwrite : bool
         Replace a target that is there, and what was begun for it with other options.
+    full_hash : bool
+        Hold inputs to their last byte when carrying on, in place of their size, time and some of their blocks.
 
     Returns
     -------
@@ -119,6 +122,7 @@ def predict_raster(
         positive=positive,
         ground=numbers,
         keep=KeepRequest(tuple(str(Path(text).absolute()) for text in finer), feather) if finer else None,
+        full_hash=full_hash,
     )
     path = Path(target)
     require_other([path], [source, *finer, register])

@@ -34,9 +34,8 @@ from earthsr.geo.pieces import PieceStore, piece_store
 from earthsr.geo.tiles import TilePieces
 from earthsr.geo.values import Voids
 from earthsr.inference.journal import Journal, Key, Written
-from earthsr.inference.pieces import Piece, Place, Scheduler
+from earthsr.inference.pieces import ModelFile, Piece, Place, Scheduler
 from earthsr.inference.scheduler import LocalScheduler, make_all
-from earthsr.models import Precision
 from earthsr.store import WorkFolder, cannot_write, flush, glance, place, work_name
 
 _logger = logging.getLogger("earthsr")
@@ -60,6 +59,8 @@ class RasterRequest:
     ground: tuple[float, ...] = ()
     """Stored numbers that are ground although they stand alone."""
     keep: KeepRequest | None = None
+    full_hash: bool = False
+    """Whether what is carried on is of the same inputs to the last byte, and not as far as a glance tells."""
     moved: tuple[float, float, str] | None = None
     """Fine cells east and north by which the input is moved, and why."""
 
@@ -110,8 +111,7 @@ class _PieceStages(ChunkStages):
 class PredictRecipe:
     """How a worker opens what it needs: the model, the input, the folder of work."""
 
-    models: tuple[tuple[str, str, str, Precision], ...]
-    """Checkpoint, backend, device and precision of each."""
+    models: tuple[ModelFile, ...]
     request: RasterRequest
     mean: float
     known: tuple[dict[str, Any], ...]
@@ -119,10 +119,7 @@ class PredictRecipe:
 
     def open(self, place: Place) -> _PieceStages:
         """Open it."""
-        models = [
-            Model.from_checkpoint(path, backend=backend, device=place.device(device), precision=precision)
-            for path, backend, device, precision in self.models
-        ]
+        models = [file.open(place) for file in self.models]
         request = self.request
         raster = elevations(
             open_source(request.source, nodata=request.nodata, units=request.units),
@@ -168,9 +165,10 @@ class PredictWork(WorkFolder):
     def _asked(self) -> dict[str, Any]:
         """What tells this prediction from others: inputs, model, options."""
         request, keep = self.request, self.request.keep
+        kept = [] if keep is None else [file for text in keep.sources for file in files_of(text)]
         values: dict[str, Any] = {
             "earthsr version": earthsr.__version__,
-            "input": glance(request.source),
+            "input": glance(request.source, request.full_hash),
             "model": [_fingerprint(model) for model in self.models],
             "backend": self.models[0].computed_by,
             "bbox": request.bbox,
@@ -178,7 +176,7 @@ class PredictWork(WorkFolder):
             "units": request.units,
             "positive": request.positive,
             "numbers to keep": list(request.ground),
-            "rasters to keep": [] if keep is None else [glance(file) for t in keep.sources for file in files_of(t)],
+            "rasters to keep": [glance(file, request.full_hash) for file in kept],
             "feather": None if keep is None else keep.feather,
             "offset": None if request.moved is None else list(request.moved[:2]),
             "tiles": self.tiles,
@@ -317,16 +315,10 @@ class PredictWork(WorkFolder):
         self, plan: EnlargePlan, store: PieceStore, scheduler: Scheduler, journal: Journal, pieces: dict[Key, Piece]
     ) -> dict[str, float]:
         """Do the pieces; seconds of reading, computing and writing them."""
-        memory = [model for model in self.models if not model.metadata.get("source")]
-        if memory and not isinstance(scheduler, LocalScheduler):
-            raise InputError("a model is in memory alone, and workers open checkpoints: save it, and load it")
-        recipe = PredictRecipe(
-            tuple(_reopened(model) for model in self.models),
-            self.request,
-            self._manifest["mean"],
-            tuple(self._manifest["kept"]),
-            store,
-        )
+        recipe = None
+        if not isinstance(scheduler, LocalScheduler):
+            models, known = tuple(map(ModelFile.of, self.models)), tuple(self._manifest["kept"])
+            recipe = PredictRecipe(models, self.request, self._manifest["mean"], known, store)
         stages = _PieceStages(plan, self._manifest["mean"], store)
         times = make_all(scheduler, recipe, pieces, journal, stages=stages, label="predict")
         return {name: getattr(times, name) for name in ("reading", "computing", "writing")}
@@ -345,7 +337,3 @@ def _fingerprint(model: Model) -> str:
     digest.update(json.dumps(model.normalisation.to_dict(), sort_keys=True).encode())
     digest.update(repr(model.spec).encode())
     return digest.hexdigest()[:32]
-
-
-def _reopened(model: Model) -> tuple[str, str, str, Precision]:
-    return str(model.metadata.get("source", "")), model.backend.name, model.device, model.precision

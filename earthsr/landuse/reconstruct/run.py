@@ -75,6 +75,7 @@ def reconstruct(
     *,
     scheduler: Scheduler | None = None,
     overwrite: bool = False,
+    full_hash: bool = False,
 ) -> dict[str, Any]:
     """Roll a land-use model out over years and write the maps.
 
@@ -96,6 +97,8 @@ def reconstruct(
         Who computes the chunks: this process where absent.
     overwrite : bool
         Replace an output that is there, and what was begun for it from other inputs.
+    full_hash : bool
+        Read all inputs again when carrying on, in place of their size, time and some of their blocks.
 
     Returns
     -------
@@ -117,7 +120,8 @@ def reconstruct(
         require_other(files_of(work.target, plan), inputs.paths())
         _warn(plan)
         seen = _seen(inputs)
-        _take_hashes(world, work, seen)
+        if not full_hash:
+            _take_hashes(world, work, seen)
         identity = identity_of(plan)
         names = [path.name for path in files_of(work.target, plan)]
         done_before = not overwrite and not work.path.exists() and work.finished(identity, names)

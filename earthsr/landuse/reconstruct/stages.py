@@ -5,7 +5,6 @@ Whoever computes a chunk computes the same: neither windows nor batches depend o
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -15,17 +14,14 @@ from typing import Final
 
 import numpy as np
 
-from earthsr.backend import Model
-from earthsr.errors import InputError
 from earthsr.inference.journal import Key, Sums, Written
-from earthsr.inference.pieces import Piece, Place
+from earthsr.inference.pieces import ModelFile, Piece, Place
 from earthsr.inference.tiling import covering
 from earthsr.landuse.maps import Maps, Scratch, open_maps
 from earthsr.landuse.reconstruct.chunk import ChunkInputs, ChunkMaps, Maker, marks_of
 from earthsr.landuse.reconstruct.folder import RolloutFolder
 from earthsr.landuse.reconstruct.plan import Chunk, Options, Plan, make_plan, open_inputs
 from earthsr.landuse.sources.world_inputs import Inputs
-from earthsr.models import Precision
 
 #: Files of other chunks that one reads: their maps and static fields, and no confidence.
 _READ: Final = ("maps.zarr/land_use/", "static/")
@@ -190,10 +186,7 @@ def open_stages(plan: Plan, folder: RolloutFolder, begun: float) -> RolloutStage
 class RolloutRecipe:
     """What a worker needs to take part in a reconstruction: names of files, and options."""
 
-    checkpoint: str
-    backend: str
-    device: str
-    precision: Precision
+    model: ModelFile
     inputs: Inputs
     years: tuple[int, int]
     options: Options
@@ -210,15 +203,8 @@ class RolloutRecipe:
         InputError
             If the model lies in no file that a worker could open.
         """
-        model = plan.model
-        source = str(model.metadata.get("source", ""))
-        if not os.path.exists(source):
-            raise InputError("workers of Dask open the model from its file, and this one has none; save it first")
         return cls(
-            os.path.abspath(source),
-            model.backend.name,
-            model.device,
-            model.precision,
+            ModelFile.of(plan.model),
             plan.world.inputs.absolute(),
             years,
             replace(plan.options, tile=plan.tiles.tile, batch_size=plan.batch_size),
@@ -228,7 +214,6 @@ class RolloutRecipe:
 
     def open(self, place: Place) -> RolloutStages:
         """Load the model and open the inputs."""
-        device = place.device(self.device)
-        model = Model.from_checkpoint(self.checkpoint, backend=self.backend, device=device, precision=self.precision)
+        model = self.model.open(place)
         plan = make_plan(model, open_inputs(model, self.inputs), self.years, self.options)
         return open_stages(plan, RolloutFolder(self.target), self.begun)
