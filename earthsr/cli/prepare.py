@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from earthsr.cli.options import Json, show
+from earthsr.cli.options import Json, SchedulerAddress, SchedulerKind, Workers, show
 from earthsr.errors import InputError
 
 app = typer.Typer(help="Make training files from archives.", no_args_is_help=True, rich_markup_mode=None)
@@ -127,6 +127,9 @@ def dem(
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace data, finished or not, that DIR holds.")
     ] = False,
+    scheduler: SchedulerKind = None,
+    scheduler_address: SchedulerAddress = None,
+    workers: Workers = None,
     as_json: Json = False,
 ) -> None:
     """Cut rasters of elevation into train, valid and test files of patches, coarse and fine.
@@ -135,6 +138,7 @@ def dem(
     a split. Killed, it goes on with --resume and writes the same files.
     """
     from earthsr.dem.prepare import DemPlan, prepare_dem
+    from earthsr.inference.scheduler import make_scheduler
     from earthsr.log import set_up_logger
 
     plan = DemPlan(
@@ -155,22 +159,25 @@ def dem(
         fit_degradation=fit_degradation,
     )
     set_up_logger()
-    done = prepare_dem(
-        folder,
-        hr,
-        lr or (),
-        plan=plan,
-        nodata=nodata,
-        lr_nodata=lr_nodata,
-        units=units,
-        positive=positive,  # type: ignore[arg-type]
-        lr_positive=lr_positive,  # type: ignore[arg-type]
-        keep=keep or (),
-        crs=crs,
-        register=register,  # type: ignore[arg-type]
-        resume=resume,
-        overwrite=overwrite,
-    )
+    # Tasks of a SLURM step that are workers do so here, and do not come back.
+    with make_scheduler(scheduler, scheduler_address, workers) as chosen:
+        done = prepare_dem(
+            folder,
+            hr,
+            lr or (),
+            plan=plan,
+            nodata=nodata,
+            lr_nodata=lr_nodata,
+            units=units,
+            positive=positive,  # type: ignore[arg-type]
+            lr_positive=lr_positive,  # type: ignore[arg-type]
+            keep=keep or (),
+            crs=crs,
+            register=register,  # type: ignore[arg-type]
+            resume=resume,
+            overwrite=overwrite,
+            scheduler=chosen,
+        )
     values = asdict(done)
     values["patches"], values["bytes"] = values.pop("counts"), values.pop("bytes_on_disk")
     lines = []
@@ -226,6 +233,9 @@ def landuse(
         float, typer.Option("--minimum-valid", help="Tiles with a smaller share of cells with a class are left out.")
     ] = 0.05,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace data that DIR holds.")] = False,
+    scheduler: SchedulerKind = None,
+    scheduler_address: SchedulerAddress = None,
+    workers: Workers = None,
     as_json: Json = False,
 ) -> None:
     """Cut class rasters, static fields and scenario fractions into train, valid and test files of tiles.
@@ -234,6 +244,7 @@ def landuse(
     """
     from earthsr.errors import InputError
     from earthsr.geo.cf import spans
+    from earthsr.inference.scheduler import make_scheduler
     from earthsr.landuse.classes import HILDA_PLUS, ClassTable
     from earthsr.landuse.prepare import prepare_landuse
     from earthsr.landuse.write import SplitPlan
@@ -254,19 +265,22 @@ def landuse(
         minimum_valid=minimum_valid,
     )
     set_up_logger()
-    written = prepare_landuse(
-        folder,
-        classes,
-        static,
-        scenario=scenario or (),
-        table=HILDA_PLUS if table is None else ClassTable.from_yaml(table),
-        plan=plan,
-        years=None if years is None else _span("--years", years),
-        hold_out=[_span("--hold-out", text) for text in hold_out or ()],
-        coarse_cell_deg=coarse_cell,
-        overwrite=overwrite,
-        fill_scenario=fill_scenario,  # type: ignore[arg-type]  # checked where it is read
-    )
+    # Tasks of a SLURM step that are workers do so here, and do not come back.
+    with make_scheduler(scheduler, scheduler_address, workers) as chosen:
+        written = prepare_landuse(
+            folder,
+            classes,
+            static,
+            scenario=scenario or (),
+            table=HILDA_PLUS if table is None else ClassTable.from_yaml(table),
+            plan=plan,
+            years=None if years is None else _span("--years", years),
+            hold_out=[_span("--hold-out", text) for text in hold_out or ()],
+            coarse_cell_deg=coarse_cell,
+            overwrite=overwrite,
+            fill_scenario=fill_scenario,  # type: ignore[arg-type]  # checked where it is read
+            scheduler=chosen,
+        )
     values = {
         "folder": str(folder),
         "tiles": written.counts,

@@ -8,7 +8,7 @@ Archives and the synthetic world both give a :class:`FineSource`; :mod:`earthsr.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final, Literal, Protocol
 
@@ -52,50 +52,65 @@ class ContinuousField:
 
 @dataclass(frozen=True)
 class Forcing:
-    """Coarse fractions of every year."""
+    """Coarse fractions by year, read or made when they are asked for: those of all years may be larger than memory."""
 
     kind: ForcingKind
     """``oracle``: aggregated from the fine truth itself."""
     grid: Grid
     channels: tuple[str, ...]
     years: tuple[int, ...]
-    fractions: NDArray[np.float32]
-    """(Y, C, h, w), 0 to 1, of the area of the coarse cell; NaN where the scenario has no value."""
+    read: Callable[[int], NDArray[np.float32]]
+    """Fractions (C, h, w) of a year, 0 to 1, of the area of the coarse cell; NaN where the scenario has no value."""
     of_class: dict[str, tuple[str, ...]] = field(default_factory=dict)
     """Channels that add up to a class, by the class's name; classes that the forcing does not know are left out."""
+    notes: list[str] = field(default_factory=list)
+    """What provenance should say of the years that have been read."""
 
-    def check(self, source: str) -> None:
-        """Check shape and values.
+    def of_year(self, year: int, source: str) -> NDArray[np.float32]:
+        """Fractions (C, h, w) of a year.
 
         Raises
         ------
         DataError
-            If a fraction is outside 0 to 1, or those of a cell add up to more; the message names variable, cell and
-            year.
+            If they have another shape or are no fractions (:func:`require_fractions`); the message begins with
+            ``source``.
         """
-        expected = (len(self.years), len(self.channels), self.grid.rows, self.grid.columns)
-        if self.fractions.shape != expected:
-            raise DataError(f"{source}: forcing has shape {self.fractions.shape}, expected {expected}")
-        for y, year in enumerate(self.years):
-            values = self.fractions[y]
-            bad = (values < -FRACTION_SLACK) | (values > 1 + FRACTION_SLACK)
-            if bad.any():
-                c, i, j = (int(k) for k in np.argwhere(bad)[0])
-                raise DataError(
-                    f"{source}: {self.channels[c]} is {values[c, i, j]:g} in {year} at {self._cell(i, j)}, expected a "
-                    "fraction of 0 to 1; is it in percent, or a fill value?"
-                )
-            total = np.nansum(values, axis=0)
-            if (total > 1 + 10 * FRACTION_SLACK).any():
-                i, j = (int(k) for k in np.argwhere(total > 1 + 10 * FRACTION_SLACK)[0])
-                raise DataError(
-                    f"{source}: the fractions {', '.join(self.channels)} add up to {total[i, j]:g} in {year} at "
-                    f"{self._cell(i, j)}, expected at most 1"
-                )
+        values = self.read(year)
+        expected = (len(self.channels), self.grid.rows, self.grid.columns)
+        if values.shape != expected:
+            raise DataError(f"{source}: forcing has shape {values.shape} in {year}, expected {expected}")
+        require_fractions(values, self.channels, self.grid, year, source)
+        return values
 
-    def _cell(self, row: int, column: int) -> str:
-        latitude, longitude = self.grid.latitudes()[row], self.grid.longitudes()[column]
+
+def require_fractions(values: NDArray[np.float32], channels: Sequence[str], grid: Grid, year: int, source: str) -> None:
+    """Check the fractions (C, h, w) of a year.
+
+    Raises
+    ------
+    DataError
+        If a fraction is outside 0 to 1, or those of a cell add up to more; the message begins with ``source`` and names
+        variable, cell and year.
+    """
+
+    def place(row: int, column: int) -> str:
+        latitude, longitude = grid.latitudes()[row], grid.longitudes()[column]
         return f"{abs(latitude):g} {'NS'[int(latitude < 0)]}, {abs(longitude):g} {'EW'[int(longitude < 0)]}"
+
+    bad = (values < -FRACTION_SLACK) | (values > 1 + FRACTION_SLACK)
+    if bad.any():
+        c, i, j = (int(k) for k in np.argwhere(bad)[0])
+        raise DataError(
+            f"{source}: {channels[c]} is {values[c, i, j]:g} in {year} at {place(i, j)}, expected a fraction of 0 to "
+            "1; is it in percent, or a fill value?"
+        )
+    total = np.nansum(values, axis=0)
+    if (total > 1 + 10 * FRACTION_SLACK).any():
+        i, j = (int(k) for k in np.argwhere(total > 1 + 10 * FRACTION_SLACK)[0])
+        raise DataError(
+            f"{source}: the fractions {', '.join(channels)} add up to {total[i, j]:g} in {year} at {place(i, j)}, "
+            "expected at most 1"
+        )
 
 
 class FineSource(Protocol):
@@ -160,21 +175,22 @@ def aggregate(source: FineSource, cell_deg: float = COARSE_CELL_DEG) -> Forcing:
     A fraction is the class's area over the area that the fine grid covers of the coarse cell, cells without a class
     included, as LUH2's fractions include water and ice. One row of coarse cells is in memory at a time.
     """
-    grid = source.grid.coarse(cell_deg)
-    k, years = len(source.table), source.years
-    fractions = np.zeros((len(years), k, grid.rows, grid.columns), np.float32)
+    grid, k, names = source.grid.coarse(cell_deg), len(source.table), source.table.names
     fine_rows, fine_columns = overlaps(grid, source.grid)
-    for i in range(grid.rows):
-        touched = np.nonzero(fine_rows[i])[0]
-        if not touched.size:
-            continue
-        window = Window(int(touched[0]), 0, int(touched[-1] - touched[0] + 1), source.grid.columns)
-        weights = fine_rows[i : i + 1, window.row : window.row + window.rows]
-        for y, year in enumerate(years):
+
+    def read(year: int) -> NDArray[np.float32]:
+        fractions = np.zeros((k, grid.rows, grid.columns), np.float32)
+        for i in range(grid.rows):
+            touched = np.nonzero(fine_rows[i])[0]
+            if not touched.size:
+                continue
+            window = Window(int(touched[0]), 0, int(touched[-1] - touched[0] + 1), source.grid.columns)
+            weights = fine_rows[i : i + 1, window.row : window.row + window.rows]
             areas, covered = class_areas(source.classes(year, window), k, weights, fine_columns)
-            fractions[y, :, i] = (areas / np.maximum(covered, 1e-30))[:, 0]
-    names = source.table.names
-    return Forcing("oracle", grid, names, years, fractions, {name: (name,) for name in names})
+            fractions[:, i] = (areas / np.maximum(covered, 1e-30))[:, 0]
+        return fractions
+
+    return Forcing("oracle", grid, names, source.years, read, {name: (name,) for name in names})
 
 
 @dataclass(frozen=True)
@@ -230,50 +246,89 @@ class LandUseStatistics:
         )
 
 
-class RunningStatistics:
-    """Adds up tile by tile, in float64."""
+@dataclass(frozen=True)
+class TileSums:
+    """Sums over training tiles, in float64; ``a + b`` adds up."""
 
-    def __init__(self, source: FineSource, years: tuple[int, ...]) -> None:
-        self.source, self.years = source, years
-        channels = len(source.static_channels)
-        self._static = np.zeros((3, channels))
-        self._continuous = {field.name: np.zeros(3) for field in source.continuous}
-        self._counts = np.zeros(len(source.table), np.int64)
-        self._changed, self._pairs = 0, 0
+    static: NDArray[np.float64]
+    """(3, C_s): values, their sum and the sum of their squares."""
+    continuous: Mapping[str, NDArray[np.float64]]
+    """(3,) by field."""
+    classes: NDArray[np.int64]
+    """(K,), cells of every class over all years."""
+    changed: int = 0
+    """Cells whose class differs from the year before."""
+    pairs: int = 0
+    """Cells that have a class in a year and in the year before."""
 
-    def add(self, window: Window) -> None:
-        """Add one tile."""
-        fields = self.source.static(window).astype(np.float64)
-        valid = np.isfinite(fields)
-        filled = np.where(valid, fields, 0.0)
-        self._static += np.stack([valid.sum((1, 2)), filled.sum((1, 2)), np.square(filled).sum((1, 2))])
-        before = None
-        for year in self.years:
-            classes = self.source.classes(year, window)
-            self._counts += np.bincount(classes.ravel(), minlength=256)[: len(self._counts)]
-            if before is not None:
-                both = (classes != NODATA) & (before != NODATA)
-                self._pairs += int(both.sum())
-                self._changed += int((both & (classes != before)).sum())
-            before = classes
-            for name, sums in self._continuous.items():
-                values = self.source.continuous_field(name, year, window).astype(np.float64)
-                values = values[np.isfinite(values)]
-                sums += (values.size, values.sum(), np.square(values).sum())
+    @classmethod
+    def none(cls, channels: int, classes: int, continuous: Iterable[str]) -> TileSums:
+        """Sums over no tile."""
+        return cls(np.zeros((3, channels)), {name: np.zeros(3) for name in continuous}, np.zeros(classes, np.int64))
 
-    def result(self) -> LandUseStatistics:
-        """Return the statistics of all tiles so far."""
-        mean, std = _moments(self._static)
-        continuous = {name: tuple(float(v) for v in _moments(sums)) for name, sums in self._continuous.items()}
+    @classmethod
+    def of(
+        cls,
+        static: NDArray[np.float32],
+        maps: NDArray[np.uint8],
+        continuous: Mapping[str, NDArray[np.float32]],
+        classes: int,
+    ) -> TileSums:
+        """Sum up a tile: static fields (C_s, P, P), class indices (Y, P, P), continuous fields (Y, M, P, P)."""
+        before, after = maps[:-1], maps[1:]
+        both = (after != NODATA) & (before != NODATA)
+        return cls(
+            np.stack([_sums(field) for field in static], axis=1),
+            {name: _sums(values) for name, values in continuous.items()},
+            np.bincount(maps.ravel(), minlength=256)[:classes].astype(np.int64),
+            int((both & (after != before)).sum()),
+            int(both.sum()),
+        )
+
+    def __add__(self, other: TileSums) -> TileSums:
+        return TileSums(
+            self.static + other.static,
+            {name: sums + other.continuous[name] for name, sums in self.continuous.items()},
+            self.classes + other.classes,
+            self.changed + other.changed,
+            self.pairs + other.pairs,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return a JSON-able description, exact to the last bit."""
+        continuous = {name: sums.tolist() for name, sums in self.continuous.items()}
+        return {
+            **asdict(self),
+            "static": self.static.tolist(),
+            "continuous": continuous,
+            "classes": self.classes.tolist(),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> TileSums:
+        """Read what :meth:`to_dict` gave."""
+        continuous = {name: np.array(sums, np.float64) for name, sums in values["continuous"].items()}
+        static, classes = np.array(values["static"], np.float64), np.array(values["classes"], np.int64)
+        return cls(static, continuous, classes, values["changed"], values["pairs"])
+
+    def statistics(self, years: tuple[int, ...]) -> LandUseStatistics:
+        """Return the statistics of the tiles, which are of some ``years``."""
+        mean, std = _moments(self.static)
+        continuous = {name: tuple(float(v) for v in _moments(sums)) for name, sums in self.continuous.items()}
         return LandUseStatistics(
             static_mean=tuple(mean.tolist()),
             static_std=tuple(std.tolist()),
-            class_counts=tuple(self._counts.tolist()),
-            changed=self._changed / max(self._pairs, 1),
+            class_counts=tuple(self.classes.tolist()),
+            changed=self.changed / max(self.pairs, 1),
             continuous=continuous,  # type: ignore[arg-type]
-            first_year=self.years[0],
-            last_year=self.years[-1],
+            first_year=years[0],
+            last_year=years[-1],
         )
+
+
+def _sums(values: NDArray[np.float32]) -> NDArray[np.float64]:
+    known = values[np.isfinite(values)].astype(np.float64)
+    return np.array([known.size, known.sum(), np.square(known).sum()])
 
 
 def _moments(sums: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +18,8 @@ from tqdm import tqdm
 from earthsr.errors import DataError, InputError
 from earthsr.geo.cf import spans
 from earthsr.geo.grid import Cut, Grid, Window
+from earthsr.inference.pieces import Place as WorkPlace
+from earthsr.inference.pieces import Scheduler
 from earthsr.landuse.classes import HILDA_PLUS, OPTIONAL_STATES, ClassTable
 from earthsr.landuse.fields import ContinuousField, Forcing
 from earthsr.landuse.sources.gaps import Fill, Gaps, land_share, require_fill
@@ -34,8 +37,9 @@ from earthsr.landuse.sources.scenario_files import (
     report_states,
 )
 from earthsr.landuse.sources.statics import StaticFields, describe_statics, open_statics
+from earthsr.landuse.tile_work import TileStages
 from earthsr.landuse.write import SPLITS, SplitPlan, Written, write_landuse
-from earthsr.store import files_together, fingerprint, require_free, require_other
+from earthsr.store import absolute, files_together, fingerprint, require_free, require_other
 
 _logger = logging.getLogger("earthsr")
 
@@ -60,6 +64,7 @@ def prepare_landuse(
     coarse_cell_deg: float = 0.25,
     overwrite: bool = False,
     fill_scenario: Fill | None = None,
+    scheduler: Scheduler | None = None,
 ) -> Written:
     """Write land-use files from class rasters, static fields and, where there is one, a scenario.
 
@@ -87,6 +92,8 @@ def prepare_landuse(
         Replace data that the folder holds already.
     fill_scenario : {"nearest"}, optional
         What stands for fractions that the scenario lacks over land; an error that names the cell where absent.
+    scheduler : Scheduler, optional
+        Who reads the tiles (:func:`earthsr.inference.make_scheduler`): this process where absent.
 
     Returns
     -------
@@ -127,8 +134,10 @@ def prepare_landuse(
         taken = _take(maps.years, years, notes)
         forcing = None
         if scenario:
-            forcing = read_scenario(
-                [Path(path) for path in scenario], taken, maps.grid, table, notes, maps.read, fill_scenario
+            forcing = stack.enter_context(
+                scenario_forcing(
+                    [Path(path) for path in scenario], taken, maps.grid, table, notes, maps.read, fill_scenario
+                )
             )
             taken = forcing.years
         plan = replace(plan, held_out_years=_held_out(plan, hold_out, taken))
@@ -145,7 +154,9 @@ def prepare_landuse(
         parameters = {**asdict(plan), "coarse_cell_deg": coarse_cell_deg if forcing is None else None}
         source.describe([Path(path) for path in scenario], parameters, notes)
         with files_together(Path(root), SPLITS, overwrite, files) as folder:
-            return write_landuse(folder, source, plan, forcing, coarse_cell_deg)
+            texts = tuple(map(absolute, classes)), tuple(map(absolute, static))
+            recipe = partial(ArchiveRecipe, *texts, table, taken)
+            return write_landuse(folder, source, plan, forcing, coarse_cell_deg, scheduler=scheduler, recipe=recipe)
 
 
 def _take(held: tuple[int, ...], wanted: Span | None, notes: list[str]) -> tuple[int, ...]:
@@ -235,6 +246,24 @@ class ArchiveSource:
         }
 
 
+@dataclass(frozen=True)
+class ArchiveRecipe:
+    """How a worker opens archives: their names, and what they mean."""
+
+    classes: tuple[str, ...]
+    static: tuple[str, ...]
+    table: ClassTable
+    years: tuple[int, ...]
+    folder: Path
+    """Where pieces of the files are written."""
+
+    def open(self, place: WorkPlace) -> TileStages:
+        """Open them; where it works makes no difference."""
+        maps = ClassMaps(self.classes, self.table)
+        statics = open_statics(self.static, maps, self.years[0], [])
+        return TileStages(ArchiveSource(maps, statics, self.years), self.folder)
+
+
 def _fingerprints(paths: Iterable[Path]) -> list[dict[str, Any]]:
     prints = [fingerprint(path) for path in paths]
     if len(prints) <= _MOST_FILES:
@@ -245,7 +274,8 @@ def _fingerprints(paths: Iterable[Path]) -> list[dict[str, Any]]:
     return [{"name": f"{first} to {last}", "files": len(prints), "bytes": whole, "sha256_of_sha256": digest}]
 
 
-def read_scenario(
+@contextmanager
+def scenario_forcing(
     path: str | Path | Sequence[str | Path],
     years: Sequence[int],
     grid: Grid,
@@ -253,10 +283,11 @@ def read_scenario(
     notes: list[str] | None = None,
     classes: Callable[[int, Window], NDArray[np.uint8]] | None = None,
     fill: Fill | None = None,
-) -> Forcing:
-    """Read the fractions of a scenario, LUH2's ``states.nc`` or files of its form, around a fine grid.
+) -> Iterator[Forcing]:
+    """Open the fractions of a scenario, LUH2's ``states.nc`` or files of its form, around a fine grid.
 
-    Fractions are of the whole cell. Oceans have no value there; here they have fractions of 0.
+    Fractions are of the whole cell. Oceans have no value there; here they have fractions of 0. A year is read when it
+    is asked for.
 
     Parameters
     ----------
@@ -278,12 +309,17 @@ def read_scenario(
     fill : {"nearest"}, optional
         What stands for a value that is not there.
 
+    Yields
+    ------
+    Forcing
+        Of the years that are there; files are closed at the end of the block.
+
     Raises
     ------
     DataError
-        If a file cannot be read, lacks a variable, is not yearly, is on another grid than the first, does not reach the
-        fine grid, has no value over land, or holds values that are no fractions; the message names file, variable, cell
-        and year.
+        If a file cannot be read, lacks a variable, is not yearly, is on another grid than the first, or does not reach
+        the fine grid; and when a year is read, if it has no value over land or holds values that are no fractions. The
+        message names file, variable, cell and year.
     InputError
         If no year is in common.
     """
@@ -305,21 +341,23 @@ def read_scenario(
         report_states(files, chosen, channels, of_class, table, part, notes)
         if classes is not None:
             scenario.require_land(_land_share(classes, chosen, part.grid, grid, table, of_class), fill)
-        fractions = np.empty((len(chosen), len(channels), part.grid.rows, part.grid.columns), np.float32)
         source = ", ".join(file.name for file in files)
+        remarks: list[str] = []
         dry, gaps = 0, Gaps()
-        for y, year in enumerate(chosen):
-            fractions[y] = scenario.fractions(year)
-            dry = max(dry, int((fractions[y] == 0).all(axis=0).sum()))
+
+        def read(year: int) -> NDArray[np.float32]:
+            nonlocal dry, gaps
+            fractions = scenario.fractions(year)
+            dry = max(dry, int((fractions == 0).all(axis=0).sum()))
             gaps = max(gaps, scenario.gaps(year), key=lambda counted: counted.filled + counted.left)
-        if dry:
-            notes.append(f"ocean cells filled with 0: up to {dry} of {part.grid.rows * part.grid.columns} in a year")
-        notes += gaps.note(source)
+            cells = part.grid.rows * part.grid.columns
+            remarks[:] = [f"ocean cells filled with 0: up to {dry} of {cells} in a year"] if dry else []
+            remarks.extend(gaps.note(source))
+            return fractions
+
+        yield Forcing("scenario", part.grid, tuple(channels), tuple(chosen), read, of_class, remarks)
     finally:
         close_files(files)
-    forcing = Forcing("scenario", part.grid, tuple(channels), tuple(chosen), fractions, of_class)
-    forcing.check(source)
-    return forcing
 
 
 def _land_share(

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable
+import math
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -20,16 +23,18 @@ from tqdm import tqdm
 
 from earthsr.errors import DataError, InputError
 from earthsr.geo.grid import Grid, Window
+from earthsr.inference.pieces import Recipe, Scheduler
+from earthsr.inference.scheduler import LocalScheduler
 from earthsr.landuse.classes import NODATA
-from earthsr.landuse.fields import COARSE_CELL_DEG, FineSource, Forcing, LandUseStatistics, RunningStatistics, aggregate
-from earthsr.store import atomic_file, require_free
+from earthsr.landuse.fields import COARSE_CELL_DEG, FineSource, Forcing, LandUseStatistics, aggregate
+from earthsr.landuse.tile_work import TileStages, create, cut_items, write_tiles
+from earthsr.store import atomic_file, part_name, require_free
 
 SCHEMA_VERSION: Final = 1
 SPLITS: Final = ("train", "valid", "test")
 
-#: Chunks of one tile and year, and a filter that every HDF5 reads (tools/benchmark_landuse.py has the measurements).
-FILTER: Final[dict[str, Any]] = {"compression": "gzip", "compression_opts": 4}
-FLOAT_FILTER: Final[dict[str, Any]] = {"compression": "gzip", "compression_opts": 4, "shuffle": True}
+#: Bytes of fractions from which on reading them shows progress.
+_LARGE_FORCING: Final = 2**28
 
 _logger = logging.getLogger("earthsr")
 
@@ -178,6 +183,8 @@ def write_landuse(
     forcing: Forcing | None = None,
     coarse_cell_deg: float = COARSE_CELL_DEG,
     overwrite: bool = False,
+    scheduler: Scheduler | None = None,
+    recipe: Callable[[Path], Recipe] | None = None,
 ) -> Written:
     """Write ``{train,valid,test}/{train,valid,test}.h5`` from a source.
 
@@ -198,6 +205,10 @@ def write_landuse(
         Cell size of an aggregated forcing.
     overwrite : bool
         Replace data that the folder holds already.
+    scheduler : Scheduler, optional
+        Who reads and compresses the tiles: this process where absent.
+    recipe : callable, optional
+        How its workers open the source, of the folder into which they write.
 
     Raises
     ------
@@ -211,7 +222,6 @@ def write_landuse(
     plan.check(source)
     bands = plan.tiles(source.grid)
     forcing = forcing or aggregate(source, coarse_cell_deg)
-    forcing.check(source.description)
     missing = sorted(set(source.years) - set(forcing.years))
     if missing:
         raise DataError(f"the forcing has no fractions for {missing}; it covers {_span(forcing.years)}")
@@ -225,16 +235,33 @@ def write_landuse(
         written.skipped_tiles += len(windows) - len(kept[name])
         if not kept[name]:
             raise InputError(f"no tile of the {name} band has {plan.minimum_valid:.0%} of cells with a class")
-    running = RunningStatistics(source, learnt)
-    for window in tqdm(kept["train"], desc="statistics", disable=True if len(kept["train"]) < 500 else None):
-        running.add(window)
-    statistics = running.result()
-    for name, tiles in kept.items():
-        years = source.years if name == "test" else learnt
-        path = root / name / f"{name}.h5"
-        _write_split(path, name, source, tiles, years, forcing, statistics, plan)
-        written.counts[name], written.years[name] = len(tiles), tuple(years)
-        written.bytes_on_disk += path.stat().st_size
+    paths = {name: root / name / f"{name}.h5" for name in kept}
+    years = {name: tuple(source.years if name == "test" else learnt) for name in kept}
+    folder = root / part_name(root / "tiles")
+    with ExitStack() as stack:
+        for path in paths.values():
+            stack.callback(_remove_empty, path.parent)
+        handles = {
+            name: stack.enter_context(h5py.File(stack.enter_context(atomic_file(path)), "w"))
+            for name, path in paths.items()
+        }
+        for name, handle in handles.items():
+            create(handle, source, len(kept[name]), plan.tile_size, len(years[name]))
+        # What may be refused is read before the tiles, which take longest.
+        _write_forcing(handles, years, forcing, source.description)
+        folder.mkdir(parents=True)
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        items, stages = list(cut_items(kept, years)), TileStages(source, folder)
+        opened = None if recipe is None else recipe(folder.absolute())
+        sums = write_tiles(handles, items, stages, folder, scheduler or LocalScheduler(), opened)
+        for name, handle in handles.items():
+            handle["tile_index"] = np.array([(window.row, window.column) for window in kept[name]], np.int64)
+            handle["tile_origin"] = _origins(source.grid, kept[name])
+            for key, value in _attributes(name, source, forcing, sums.statistics(learnt), plan).items():
+                handle.attrs[key] = value
+    written.counts = {name: len(tiles) for name, tiles in kept.items()}
+    written.years = years
+    written.bytes_on_disk = sum(path.stat().st_size for path in paths.values())
     for name in set(SPLITS) - set(kept):
         # Of other data that these replace.
         (root / name / f"{name}.h5").unlink(missing_ok=True)
@@ -265,61 +292,28 @@ def _check_cover(fine: Grid, coarse: Grid, bands: dict[str, list[Window]]) -> No
                 )
 
 
-def _write_split(
-    path: Path,
-    split: str,
-    source: FineSource,
-    windows: list[Window],
-    years: tuple[int, ...],
-    forcing: Forcing,
-    statistics: LandUseStatistics,
-    plan: SplitPlan,
+def _remove_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def _write_forcing(
+    handles: Mapping[str, h5py.File], years: Mapping[str, tuple[int, ...]], forcing: Forcing, source: str
 ) -> None:
-    tiles, size = len(windows), plan.tile_size
-    with atomic_file(path) as temporary, h5py.File(temporary, "w") as handle:
-        static = handle.create_dataset(
-            "static",
-            (tiles, len(source.static_channels), size, size),
-            np.float32,
-            chunks=(1, 1, size, size),
-            **FLOAT_FILTER,
-        )
-        classes = handle.create_dataset(
-            "classes", (tiles, len(years), size, size), np.uint8, chunks=(1, 1, size, size), fillvalue=NODATA, **FILTER
-        )
-        classes.attrs["_FillValue"] = np.uint8(NODATA)
-        classes.attrs["flag_values"] = np.arange(len(source.table), dtype=np.uint8)
-        classes.attrs["flag_meanings"] = " ".join(name.replace(" ", "_") for name in source.table.names)
-        fields = {}
-        for field in source.continuous:
-            shape = (tiles, len(years), len(field.channels), size, size)
-            fields[field.name] = handle.create_dataset(
-                field.name, shape, np.uint8, chunks=(1, 1, len(field.channels), size, size), fillvalue=NODATA, **FILTER
-            )
-            fields[field.name].attrs["units"] = field.units
-            fields[field.name].attrs["scale_factor"] = field.scale_factor
-            fields[field.name].attrs["_FillValue"] = np.uint8(NODATA)
-            fields[field.name].attrs["channels"] = json.dumps(field.channels)
-        for t, window in enumerate(tqdm(windows, desc=f"write {split}", disable=True if tiles < 100 else None)):
-            static[t] = source.static(window)
-            for y, year in enumerate(years):
-                classes[t, y] = source.classes(year, window)
-                for field in source.continuous:
-                    values = source.continuous_field(field.name, year, window) / field.scale_factor
-                    stored = np.where(np.isfinite(values), np.clip(np.rint(values), 0, NODATA - 1), NODATA)
-                    fields[field.name][t, y] = stored.astype(np.uint8)
-        chosen = [forcing.years.index(year) for year in years]
-        coarse = handle.create_dataset("coarse", (len(chosen), *forcing.fractions.shape[1:]), np.float32)
-        for y, index in enumerate(chosen):
-            coarse[y] = forcing.fractions[index]
+    """Write the fractions of every split, one year of them in memory at a time."""
+    shape = (len(forcing.channels), forcing.grid.rows, forcing.grid.columns)
+    for name, handle in handles.items():
+        handle.create_dataset("coarse", (len(years[name]), *shape), np.float32).attrs["units"] = "1"
         handle["coarse_latitude"] = forcing.grid.latitudes()
         handle["coarse_longitude"] = forcing.grid.longitudes()
-        handle["years"] = np.array(years, np.int32)
-        handle["tile_index"] = np.array([(window.row, window.column) for window in windows], np.int64)
-        handle["tile_origin"] = _origins(source.grid, windows)
-        handle["coarse"].attrs["units"] = "1"
-        for name, value in _attributes(split, source, forcing, statistics, plan).items():
-            handle.attrs[name] = value
+        handle["years"] = np.array(years[name], np.int32)
+    wanted = sorted(set().union(*years.values()))
+    values = 4 * len(wanted) * math.prod(shape)
+    for year in tqdm(wanted, desc="forcing", disable=True if values < _LARGE_FORCING else None):
+        fractions = forcing.of_year(year, source)
+        for name, handle in handles.items():
+            if year in years[name]:
+                handle["coarse"][years[name].index(year)] = fractions
 
 
 def _origins(grid: Grid, windows: list[Window]) -> NDArray[np.float64]:
@@ -335,6 +329,9 @@ def _attributes(
     # beginning it goes backwards from the first year after them.
     before = [year for year in learnt if held and year < min(held)]
     anchor = before[-1] if before else learnt[0]
+    provenance = dict(source.attributes)
+    if forcing.notes:
+        provenance["notes"] = [*provenance.get("notes", []), *forcing.notes]
     return {
         "schema_version": SCHEMA_VERSION,
         "task": "land_use",
@@ -353,5 +350,5 @@ def _attributes(
         "statistics": json.dumps(statistics.to_dict()),
         "origin_convention": "longitude and latitude of the north-western corner, degrees",
         "source": source.description,
-        "provenance": json.dumps(source.attributes),
+        "provenance": json.dumps(provenance),
     }

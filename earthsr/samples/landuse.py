@@ -117,6 +117,8 @@ def write_sample_landuse(
         replaced += [str(path.relative_to(root)) for path in archives_in(root / _ARCHIVES)]
     with files_together(root, folders, overwrite, replaced) as staging:
         forcing = aggregate(world)
+        fractions = {year: forcing.read(year) for year in forcing.years}
+        forcing = replace(forcing, read=fractions.__getitem__)
         written = SampleWritten(**vars(write_landuse(staging, world, plan, forcing)))
         if archives:
             written.archives = _write_archives(staging, root, world, forcing)
@@ -129,7 +131,7 @@ def _write_archives(staging: Path, root: Path, world: SyntheticWorld, forcing: F
         anchor_year = int(handle.attrs["anchor_year"])
 
     def read(years: Sequence[int], row: int, rows: int) -> NDArray[np.float32]:
-        return forcing.fractions[[forcing.years.index(year) for year in years], :, row : row + rows]
+        return np.stack([forcing.read(year)[:, row : row + rows] for year in years])
 
     fractions = Fractions(forcing.grid, forcing.channels, read)
     written = write_archives(staging / _ARCHIVES, world, fractions, anchor_year, (world.years[0], world.years[-1]))

@@ -10,7 +10,7 @@ import pytest
 import rasterio
 from rasterio.transform import Affine
 
-from earthsr.dem.prepare import DemPlan, PreparedDem, prepare_dem
+from earthsr.dem.prepare import DemPlan, PreparedDem, prepare_dem, shards
 from earthsr.dem.prepare import prepare as stages
 from earthsr.dem.prepare.plan import starts
 from earthsr.dem.prepare.shards import leftovers
@@ -516,7 +516,7 @@ def test_a_kill_at_any_rename_is_made_up_for(tmp_path, small_shards, stride, bef
 def test_finished_shards_are_not_made_again(tmp_path, small_shards, monkeypatch):
     path = write_dem(tmp_path / "alps.tif", cells(60, 250).astype(np.float32))
     made = []
-    cut = stages.cut
+    cut = shards.cut
 
     def counted(pair, job, plan, stop=6):
         made.append(job)
@@ -524,12 +524,12 @@ def test_finished_shards_are_not_made_again(tmp_path, small_shards, monkeypatch)
             raise Killed
         return cut(pair, job, plan)
 
-    monkeypatch.setattr(stages, "cut", counted)
+    monkeypatch.setattr(shards, "cut", counted)
     with pytest.raises(Killed):
         prepare_dem(tmp_path / "out", [path], plan=MANY)
     first = list(made)
     made.clear()
-    monkeypatch.setattr(stages, "cut", lambda *rest: counted(*rest, stop=0))
+    monkeypatch.setattr(shards, "cut", lambda *rest: counted(*rest, stop=0))
     prepare_dem(tmp_path / "out", [path], plan=MANY, resume=True)
     whole = [job for split, own in MANY.blocks("alps", 12, 50, None).items() for job in MANY.jobs("alps", split, own)]
     again = set(first) & set(made)
@@ -576,14 +576,14 @@ def test_overwriting_replaces_all_splits(tmp_path, alps):
     assert sorted(files_below(tmp_path / "out")) == ["train/train.h5", "valid/valid.h5"]
 
 
-@pytest.mark.parametrize("target", ["write_shard", "assemble"])
-def test_a_full_disk_leaves_the_folder_as_it_was(tmp_path, alps, monkeypatch, target):
+@pytest.mark.parametrize(("module", "target"), [(shards, "write_shard"), (stages, "assemble")], ids=["shard", "file"])
+def test_a_full_disk_leaves_the_folder_as_it_was(tmp_path, alps, monkeypatch, module, target):
     path, _ = alps
 
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(stages, target, full)
+    monkeypatch.setattr(module, target, full)
     with pytest.raises(InputError, match=r"cannot write .*out.*: No space left on device"):
         prepare_dem(tmp_path / "deep" / "out", [path], plan=SMALL)
     assert not (tmp_path / "deep").exists()

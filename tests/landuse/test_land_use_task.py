@@ -27,7 +27,7 @@ from earthsr.landuse.task import LandField, LandUse, frequency_weights
 from earthsr.landuse.write import write_landuse
 from earthsr.tasks import task_for
 from tests.conftest import landuse_values
-from tests.landuse.test_landuse_data import PLAN, TILE, YEARS, Arrays, fused
+from tests.landuse.test_landuse_data import PLAN, TILE, YEARS, Arrays, by_year, fused
 
 K = len(HILDA_PLUS)
 
@@ -276,7 +276,7 @@ def write_forcing(source):
     names = tuple(dict.fromkeys(c for each in HILDA_PLUS.classes for c in each.forcing))
     of_class = {each.name: each.forcing for each in HILDA_PLUS.classes if each.forcing}
     made = values.transpose(0, 3, 1, 2)[:, : len(names)].astype(np.float32)
-    return Forcing("scenario", grid, names, YEARS, made, of_class)
+    return Forcing("scenario", grid, names, YEARS, by_year(YEARS, made), of_class)
 
 
 def test_cells_without_a_class_at_the_anchor_stay_without_one(root):
@@ -409,7 +409,8 @@ def test_baselines_do_not_notice_the_dateline(tmp_path, west):
     found = {}
     for name, turn in (("there", 0), ("here", -175)):
         grid = Grid(-180.0, 60.0, 1.0, 1.0, 20, 360)
-        forcing = Forcing("scenario", grid, HILDA_PLUS.names, YEARS, np.roll(globe, turn, axis=-1), of_class)
+        read = by_year(YEARS, np.roll(globe, turn, axis=-1))
+        forcing = Forcing("scenario", grid, HILDA_PLUS.names, YEARS, read, of_class)
         source = Arrays(Grid(west + turn, 50.02, 0.03, 0.03, 40, 130))
         write_landuse(tmp_path / name, source, PLAN, forcing)
         task, _, scores = scored(tmp_path / name)

@@ -7,6 +7,7 @@ import multiprocessing
 import pickle
 import subprocess
 import sys
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import h5py
@@ -69,6 +70,11 @@ class Arrays:
 def cut(window):
     row, column, rows, columns = window
     return (..., slice(row, row + rows), slice(column, column + columns))
+
+
+def by_year(years, fractions):
+    """What reads the fractions (Y, C, h, w) of some years."""
+    return dict(zip(years, fractions, strict=False)).__getitem__
 
 
 def whole(source):
@@ -315,8 +321,9 @@ def test_a_forcing_that_does_not_fit_is_refused_with_year_and_place(source, tmp_
     good = np.full((len(YEARS), 2, grid.rows, grid.columns), 0.25, np.float32)
 
     def write(message, fractions=good, grid=grid, years=YEARS):
+        forcing = Forcing("scenario", grid, ("a", "b"), years, by_year(years, fractions))
         with pytest.raises(DataError, match=message):
-            write_landuse(tmp_path, source, PLAN, Forcing("scenario", grid, ("a", "b"), years, fractions))
+            write_landuse(tmp_path, source, PLAN, forcing)
         assert list(tmp_path.iterdir()) == []
 
     write(r"no fractions for \[2010\]", good[:5], years=YEARS[:5])
@@ -329,6 +336,28 @@ def test_a_forcing_that_does_not_fit_is_refused_with_year_and_place(source, tmp_
     write("forcing has shape", good[:, :1])
     narrow = dataclasses.replace(grid, columns=grid.columns - 3)
     write(r"does not cover the test tile at .* N, .* E", good[..., :-3], narrow)
+
+
+def test_a_forcing_larger_than_memory_is_written_year_by_year(source, tmp_path):
+    grid, held = source.grid.coarse(0.25), []
+
+    class Fractions(np.ndarray):
+        """One that can be counted."""
+
+    def read(year):
+        assert sum(fractions() is not None for fractions in held) <= 1  # the year before is let go of
+        made = np.full((2, grid.rows, grid.columns), year / 5000, np.float32).view(Fractions)
+        held.append(weakref.ref(made))
+        notes[:] = [f"read to {year}"]
+        return made
+
+    notes = []
+    write_landuse(tmp_path, source, PLAN, Forcing("scenario", grid, ("a", "b"), YEARS, read, notes=notes))
+    for split in ("train", "valid", "test"):
+        with h5py.File(tmp_path / split / f"{split}.h5") as handle:
+            expected = np.array([year / 5000 for year in handle["years"]], np.float32)
+            np.testing.assert_array_equal(handle["coarse"][:, 1, 0, -1], expected)
+            assert json.loads(handle.attrs["provenance"])["notes"] == ["read to 2010"]
 
 
 # Statistics
@@ -534,7 +563,7 @@ def test_a_tile_across_the_dateline_is_composed_as_any_other(tmp_path):
     )
     for name, west, turn in (("across", 178.05, 0), ("inside", 3.05, -175)):
         grid = Grid(-180.0, 60.0, 1.0, 1.0, 20, 360)
-        forcing = Forcing("scenario", grid, HILDA_PLUS.names, YEARS, np.roll(globe, turn, axis=-1))
+        forcing = Forcing("scenario", grid, HILDA_PLUS.names, YEARS, by_year(YEARS, np.roll(globe, turn, axis=-1)))
         write_landuse(tmp_path / name, Arrays(Grid(west, 50.02, 0.03, 0.03, 40, 130)), PLAN, forcing)
         parts = []
         for split in ("train", "valid", "test"):

@@ -11,7 +11,7 @@ from earthsr.geo.areas import window_matrix
 from earthsr.geo.fields import FieldSource
 from earthsr.geo.grid import Grid
 from earthsr.landuse.classes import HILDA_PLUS, ClassTable, LandClass
-from earthsr.landuse.prepare import read_scenario
+from earthsr.landuse.prepare import scenario_forcing
 from earthsr.landuse.sources.gaps import Gaps, close_gaps
 from earthsr.landuse.sources.scenario import open_scenario
 from tests.cli.test_prepare_landuse import STATES, write_nc
@@ -93,11 +93,13 @@ def test_a_year_is_read_when_it_is_asked_for_and_two_are_kept(opened, layers_rea
 
 def test_it_is_what_prepare_reads(opened, tmp_path):
     made = all_states(range(2000, 2003))
-    whole = read_scenario(write_nc(tmp_path / "whole.nc", made), (2000, 2001, 2002), FINE, HILDA_PLUS)
-    scenario = opened(made, channels=whole.channels, table=HILDA_PLUS)
-    assert scenario.grid == whole.grid
-    np.testing.assert_array_equal([scenario.fractions(year) for year in whole.years], whole.fractions)
-    assert scenario.of_class == whole.of_class
+    with scenario_forcing(write_nc(tmp_path / "whole.nc", made), (2000, 2001, 2002), FINE, HILDA_PLUS) as whole:
+        scenario = opened(made, channels=whole.channels, table=HILDA_PLUS)
+        assert scenario.grid == whole.grid
+        assert whole.years == (2000, 2001, 2002)
+        for year in whole.years:
+            np.testing.assert_array_equal(scenario.fractions(year), whole.of_year(year, "test"))
+        assert scenario.of_class == whole.of_class
 
 
 def different(years, seed):

@@ -19,7 +19,7 @@ from earthsr.errors import InputError
 from earthsr.geo.grid import Grid, Window
 from earthsr.landuse.classes import HILDA_PLUS, NODATA, ClassTable
 from earthsr.landuse.fields import aggregate
-from earthsr.landuse.prepare import prepare_landuse, read_scenario
+from earthsr.landuse.prepare import prepare_landuse, scenario_forcing
 from earthsr.landuse.sources.rasters import ClassMaps
 from earthsr.landuse.sources.scenario_files import variable_name
 from earthsr.landuse.sources.statics import open_statics
@@ -131,11 +131,12 @@ def test_fractions_are_those_of_the_split_files(sample):
     table = ClassTable.from_yaml(sample / "archives" / "classes.yaml")
     notes = []
     paths = [sample / "archives" / name for name in SCENARIO]
-    found = read_scenario(paths, YEARS, maps_of(sample).grid, table, notes)
+    with scenario_forcing(paths, YEARS, maps_of(sample).grid, table, notes) as found:
+        fractions = [found.of_year(year, "test") for year in found.years]
     assert found.years == YEARS == tuple(data["years"])
     channels = json.loads(attributes["coarse_channels"])
     assert list(found.channels) == [variable_name(name) for name in channels]
-    np.testing.assert_array_equal(found.fractions, data["coarse"])
+    np.testing.assert_array_equal(fractions, data["coarse"])
     np.testing.assert_allclose(found.grid.latitudes(), data["coarse_latitude"], rtol=1e-12)
     np.testing.assert_allclose(found.grid.longitudes(), data["coarse_longitude"], rtol=1e-12)
     assert "scenario_future.nc also has 1993: taken from scenario_historical.nc" in notes
@@ -322,13 +323,14 @@ def test_a_globe_is_read_as_archives_are(globe):
     np.testing.assert_array_equal(found, source.static(whole(maps.grid)))
     assert tuple(each.channel for each in statics.fields) == SyntheticWorld.static_channels
     table = ClassTable.from_yaml(globe.folder / "classes.yaml")
-    scenario = read_scenario([globe.folder / name for name in SCENARIO], GLOBE.years, maps.grid, table)
+    with scenario_forcing([globe.folder / name for name in SCENARIO], GLOBE.years, maps.grid, table) as scenario:
+        fractions = [scenario.of_year(year, "test") for year in GLOBE.years]
     assert scenario.years == GLOBE.years
     assert scenario.grid.periodic
     expected = aggregate(source, 4.0)
     assert scenario.grid == expected.grid
     # Sums of float64 in another order, kept as float32.
-    np.testing.assert_allclose(scenario.fractions, expected.fractions, atol=1e-6)
+    np.testing.assert_allclose(fractions, [expected.read(year) for year in GLOBE.years], atol=1e-6)
     assert "synthetic" in (globe.folder / "README.txt").read_text().splitlines()[0]
     with xarray.open_dataset(globe.folder / "static.nc", engine="h5netcdf") as made:
         assert json.loads(made.attrs["provenance"])["synthetic"] is True
@@ -378,8 +380,9 @@ def test_a_belt_of_the_globe_is_a_part_of_it(north, south):
     fractions, aggregated = belt.fractions(), aggregate(belt, 4.0)
     assert (fractions.grid, fractions.channels) == (aggregated.grid, aggregated.channels)
     found = fractions.read(GLOBE.years, 1, fractions.grid.rows - 1)
-    np.testing.assert_allclose(found, aggregated.fractions[:, :, 1:], atol=1e-6)
-    np.testing.assert_allclose(fractions.read((1991,), 0, 1), aggregated.fractions[1:2, :, :1], atol=1e-6)
+    expected = np.stack([aggregated.read(year) for year in GLOBE.years])
+    np.testing.assert_allclose(found, expected[:, :, 1:], atol=1e-6)
+    np.testing.assert_allclose(fractions.read((1991,), 0, 1), expected[1:2, :, :1], atol=1e-6)
 
 
 @pytest.mark.slow

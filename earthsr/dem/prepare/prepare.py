@@ -1,36 +1,50 @@
 """From archives of elevation to training files: checked, registered, cut, and written so that a kill costs little.
 
-One thread reads window by window. Reading and writing is what takes time; a graph of tasks (dask) over the same
-windows would hold more of them in memory at once and end no sooner.
+Patches are cut in shards, which are pieces of work: one process reads the next while it writes the last, and workers of
+Dask share them out. Whole files are put together by one process, since HDF5 has one writer.
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
 import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from tqdm import tqdm
 
-from earthsr.dem.degradation import Degradation
 from earthsr.dem.prepare.fit_degradation import FittedDegradation, draw_degradations, fit_degradation, mean_kernel
 from earthsr.dem.prepare.output import Provenance, Summary, assemble, finished, notes_of, summarise
-from earthsr.dem.prepare.pairs import Pair, SeaCells, align
-from earthsr.dem.prepare.plan import SPLITS, DemPlan, Job, Layout, Split, lay_out, shards
+from earthsr.dem.prepare.pairs import SeaCells, align
+from earthsr.dem.prepare.plan import SPLITS, DemPlan, Job, Split, lay_out, shards
 from earthsr.dem.prepare.register import MODES, Mode, Registration, measure_sea, register_region
-from earthsr.dem.prepare.shards import Shards, cut, leftovers, move_into_place, write_shard
+from earthsr.dem.prepare.shards import ShardItem, ShardRecipe, Shards, ShardStages, leftovers, move_into_place
 from earthsr.dem.prepare.sources import Archive, Reading, require_one_size
 from earthsr.errors import EarthsrWarning, InputError
 from earthsr.geo.elevations import Positive
 from earthsr.geo.values import Voids, voids_of
-from earthsr.store import disk_errors, finish_placing, owned, require_free, require_other, require_writable, write_json
+from earthsr.inference.journal import Key
+from earthsr.inference.pieces import Piece, Scheduler
+from earthsr.inference.scheduler import LocalScheduler, make_all
+from earthsr.store import (
+    absolute,
+    disk_errors,
+    finish_placing,
+    owned,
+    require_free,
+    require_other,
+    require_writable,
+    write_json,
+)
 
 _logger = logging.getLogger("earthsr")
+
+#: Fine and coarse rasters as they were named, and how they are read.
+Sources = tuple[tuple[str, ...], tuple[str, ...], Reading]
 
 #: Patches of a shard, and bytes of its fine cells: so much is done again after a kill, at most.
 _SHARD_PATCHES: Final = 256
@@ -73,6 +87,7 @@ def prepare_dem(
     register: Mode = "auto",
     resume: bool = False,
     overwrite: bool = False,
+    scheduler: Scheduler | None = None,
 ) -> PreparedDem:
     """Write ``{train,valid,test}/{train,valid,test}.h5`` of patches from rasters of elevation.
 
@@ -110,6 +125,8 @@ def prepare_dem(
         interruption.
     overwrite : bool
         Replace data that the folder holds already.
+    scheduler : Scheduler, optional
+        Who cuts the patches (:func:`earthsr.inference.make_scheduler`): this process where absent.
 
     Returns
     -------
@@ -156,7 +173,18 @@ def prepare_dem(
     splits = list(lay_out(archive, plan).jobs)
     provenance = Provenance.of(archive, plan, reading, register)
     with owned(root, inside=True):
-        document = _carried_out(root, archive, plan, register, provenance, splits, resume, overwrite)
+        document = _carried_out(
+            root,
+            archive,
+            (tuple(map(absolute, hr)), tuple(map(absolute, lr)), reading),
+            plan,
+            register,
+            provenance,
+            splits,
+            resume,
+            overwrite,
+            scheduler or LocalScheduler(),
+        )
     for text in document["notes"]:
         _logger.info(text)
     for text in document["warnings"]:
@@ -193,12 +221,14 @@ def _require_no_files(root: Path) -> None:
 def _carried_out(
     root: Path,
     archive: Archive,
+    sources: Sources,
     plan: DemPlan,
     register: Mode,
     provenance: Provenance,
     splits: Sequence[str],
     resume: bool,
     overwrite: bool,
+    scheduler: Scheduler,
 ) -> dict[str, Any]:
     """Prepare anew, carry on, or find all done; returns what the files say of themselves."""
     work = Shards(root, provenance.key)
@@ -214,7 +244,7 @@ def _carried_out(
     try:
         with disk_errors(root):
             work.begin(resume, overwrite)
-            return _prepare(work, archive, plan, register, provenance)
+            return _prepare(work, archive, sources, plan, register, provenance, scheduler)
     except InputError:
         work.forget()
         raise
@@ -223,7 +253,15 @@ def _carried_out(
         raise
 
 
-def _prepare(work: Shards, archive: Archive, plan: DemPlan, mode: Mode, provenance: Provenance) -> dict[str, Any]:
+def _prepare(
+    work: Shards,
+    archive: Archive,
+    sources: Sources,
+    plan: DemPlan,
+    mode: Mode,
+    provenance: Provenance,
+    scheduler: Scheduler,
+) -> dict[str, Any]:
     """Go through all stages, or through those that are left; returns what the files say of themselves."""
     document = work.read("commit")
     if document is None:
@@ -238,7 +276,9 @@ def _prepare(work: Shards, archive: Archive, plan: DemPlan, mode: Mode, provenan
         pieces = {split: shards(jobs, _patches_per_shard(plan)) for split, jobs in layout.jobs.items()}
         held = work.read("summary")
         if held is None:
-            _cut(work, archive, plan, layout, pieces, {row["region"] for row in registered["flat_sea"]})
+            flat = frozenset(row["region"] for row in registered["flat_sea"])
+            recipe = ShardRecipe(*sources, plan, layout.alignments, flat, provenance.key, work.path.parent.absolute())
+            _cut(work, archive, recipe, pieces, scheduler)
             summary = summarise(work, plan, layout, pieces)
             work.write("summary", asdict(summary))
         else:
@@ -309,30 +349,11 @@ def _patches_per_shard(plan: DemPlan) -> int:
 
 
 def _cut(
-    work: Shards,
-    archive: Archive,
-    plan: DemPlan,
-    layout: Layout,
-    pieces: Mapping[Split, list[list[Job]]],
-    flat: set[str],
+    work: Shards, archive: Archive, recipe: ShardRecipe, pieces: Mapping[Split, list[list[Job]]], scheduler: Scheduler
 ) -> None:
-    """Write the shards that are not there yet."""
-    degradation = Degradation.parse(plan.degradation, plan.scale)
-    total = sum(len(jobs) for own in pieces.values() for jobs in own)
-    with ExitStack() as stack, tqdm(total=total, desc="patches", disable=True if total < 50 else None) as progress:
-        opened, pair = "", None
-        for split, own in pieces.items():
-            for number, jobs in enumerate(own):
-                path = work.shard(split, number)
-                if not path.is_file():
-                    cuts = []
-                    for job in jobs:
-                        if pair is None or opened != job.region:
-                            stack.close()
-                            hr, lr = stack.enter_context(archive.open(job.region))
-                            sea = plan.flat_sea if job.region in flat else "keep"
-                            opened = job.region
-                            pair = Pair(hr, lr, layout.alignments[job.region], plan.scale, sea, degradation)
-                        cuts.append(cut(pair, job, plan))
-                    write_shard(path, cuts)
-                progress.update(len(jobs))
+    """Write the shards that are not there yet, and those that are not what was written."""
+    items: list[ShardItem] = [(split, n, jobs) for split, own in pieces.items() for n, jobs in enumerate(own)]
+    keyed = {Key(split, f"{number:06d}"): (split, number, jobs) for split, number, jobs in items}
+    with contextlib.closing(ShardStages(archive, recipe, work)) as stages:
+        work_of_shards = {key: Piece(key, item) for key, item in keyed.items()}
+        make_all(scheduler, recipe, work_of_shards, work.journal(), stages=stages, label="prepare")

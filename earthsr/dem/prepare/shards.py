@@ -8,19 +8,24 @@ parameters and of the sources' checksums: shards of another plan are never taken
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from earthsr.dem.prepare.pairs import Pair
+from earthsr.dem.degradation import Degradation
+from earthsr.dem.prepare.pairs import Alignment, Pair
 from earthsr.dem.prepare.plan import DemPlan, Job, outer
+from earthsr.dem.prepare.sources import Archive, Reading
 from earthsr.dem.write import Split
 from earthsr.errors import InputError, geo_module
 from earthsr.geo.crs import gdal, parse_crs
 from earthsr.geo.grid import Window
+from earthsr.inference.journal import Journal, Written
+from earthsr.inference.pieces import Place
 from earthsr.store import WorkFolder, atomic_file, place_together, remove_leftovers, require_room
 
 LAND, COAST, OCEAN = 0, 1, 2
@@ -147,6 +152,10 @@ class Shards(WorkFolder):
         """Path of a shard."""
         return self.path / f"{split}-{number:06d}.npz"
 
+    def journal(self) -> Journal:
+        """Records of the shards that are written."""
+        return Journal(self.path / "shards", self.path)
+
     def file(self, split: str) -> Path:
         """Path of a whole file, before it is moved to its place."""
         return self.path / f"{split}.h5"
@@ -194,6 +203,78 @@ def read_shard(path: Path) -> tuple[Split, NDArray[np.int64], NDArray[np.int64]]
             columns=columns,
         )
         return patches, arrays["left_out"], arrays["valid"]
+
+
+#: Split, number and windows of a shard.
+ShardItem = tuple[str, int, list[Job]]
+
+
+@dataclass(frozen=True)
+class ShardRecipe:
+    """How a worker opens what it cuts patches from: names of files, and the plan."""
+
+    hr: tuple[str, ...]
+    lr: tuple[str, ...]
+    reading: Reading
+    plan: DemPlan
+    alignments: Mapping[str, Alignment]
+    flat: frozenset[str]
+    """Regions whose fine product has no sea floor."""
+    key: str
+    root: Path
+
+    def open(self, place: Place) -> ShardStages:
+        """Open the rasters; where it works makes no difference."""
+        archive = Archive(self.hr, self.lr, self.reading, self.plan.scale)
+        return ShardStages(archive, self, Shards(self.root, self.key))
+
+
+class ShardStages:
+    """Cuts the patches of a shard, and writes them.
+
+    Parameters
+    ----------
+    archive : Archive
+        The rasters.
+    recipe : ShardRecipe
+        How they are cut.
+    work : Shards
+        Where shards are kept.
+    """
+
+    def __init__(self, archive: Archive, recipe: ShardRecipe, work: Shards) -> None:
+        self._archive, self._recipe, self._work = archive, recipe, work
+        self._degradation = Degradation.parse(recipe.plan.degradation, recipe.plan.scale)
+        self._stack, self._region = ExitStack(), ""
+        self._pair: Pair | None = None
+
+    def read(self, item: ShardItem) -> list[CutPatches]:
+        """Read windows, and cut them."""
+        return [cut(self._pair_of(job.region), job, self._recipe.plan) for job in item[2]]
+
+    def compute(self, item: ShardItem, values: list[CutPatches]) -> list[CutPatches]:
+        """Pass on what was cut: reading is the work."""
+        return values
+
+    def write(self, item: ShardItem, made: list[CutPatches]) -> Written:
+        """Write the shard."""
+        path = self._work.shard(item[0], item[1])
+        write_shard(path, made)
+        return Written((path.name,))
+
+    def close(self) -> None:
+        """Close the rasters."""
+        self._stack.close()
+
+    def _pair_of(self, region: str) -> Pair:
+        if self._pair is None or self._region != region:
+            self._stack.close()
+            hr, lr = self._stack.enter_context(self._archive.open(region))
+            plan, recipe = self._recipe.plan, self._recipe
+            sea = plan.flat_sea if region in recipe.flat else "keep"
+            self._pair = Pair(hr, lr, recipe.alignments[region], plan.scale, sea, self._degradation)
+            self._region = region
+        return self._pair
 
 
 def move_into_place(work: Shards, splits: Sequence[str], all_splits: Sequence[str]) -> None:

@@ -25,7 +25,7 @@ from earthsr.geo.cf import spans
 from earthsr.geo.grid import Grid, Window
 from earthsr.geo.memory import Placed, cut_to, place, require_xarray, years_in
 from earthsr.landuse.classes import OPTIONAL_STATES, ClassTable
-from earthsr.landuse.fields import COARSE_CELL_DEG, Forcing
+from earthsr.landuse.fields import COARSE_CELL_DEG, require_fractions
 from earthsr.landuse.sources.gaps import LAND, close_gaps, land_share
 from earthsr.landuse.sources.scenario_files import (
     FRACTION_UNITS,
@@ -315,7 +315,7 @@ def _checked(
     whole = Window(0, 0, fine.rows, fine.columns)
     share = land_share(coarse, fine, [whole], lambda _: land)
     close_gaps(values, share, channels, year, coarse, "forcing", remedy="fill them")
-    Forcing("scenario", coarse, tuple(channels), (year,), values[None]).check("forcing")
+    require_fractions(values, channels, coarse, year, "forcing")
     sums = values.sum(axis=0)[share > LAND]
     if sums.size and sums.mean() < _LEAST_MEAN:
         raise DataError(

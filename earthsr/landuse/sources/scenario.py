@@ -22,7 +22,7 @@ from earthsr.errors import DataError, InputError
 from earthsr.geo.cf import spans
 from earthsr.geo.grid import Cut, Grid, centres_of, covers
 from earthsr.landuse.classes import OPTIONAL_STATES, ClassTable
-from earthsr.landuse.fields import Forcing
+from earthsr.landuse.fields import require_fractions
 from earthsr.landuse.sources.gaps import Fill, Gaps, close_gaps
 from earthsr.landuse.sources.scenario_files import (
     Place,
@@ -222,7 +222,7 @@ class Scenario:
                     [f"{file.name}: some, not all fractions have no value in {partial} cells of {year}: taken as 0"]
                 )
             values[void] = 0
-        Forcing("scenario", self.grid, self.channels, (year,), values[None]).check(file.name)
+        require_fractions(values, self.channels, self.grid, year, file.name)
         values.flags.writeable = False
         return _Year(values, land, gaps)
 
