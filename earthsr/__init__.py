@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from earthsr.api import Run as Run
     from earthsr.api import evaluate as evaluate
     from earthsr.api import from_pretrained as from_pretrained
-    from earthsr.api import plot as plot
     from earthsr.api import push_to_hub as push_to_hub
     from earthsr.api import train as train
     from earthsr.backend import Model as Model
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
     from earthsr.dem.api import predict as predict
     from earthsr.dem.prepare import DemPlan as DemPlan
     from earthsr.dem.prepare import prepare_dem as prepare_dem
+    from earthsr.drawing import plot as plot
     from earthsr.landuse.api import reconstruct as reconstruct
     from earthsr.landuse.classes import ClassTable as ClassTable
     from earthsr.landuse.dataset import LandUseDataset as LandUseDataset
@@ -74,7 +74,7 @@ _PUBLIC = {
     "Run": "earthsr.api",
     "evaluate": "earthsr.api",
     "from_pretrained": "earthsr.api",
-    "plot": "earthsr.api",
+    "plot": "earthsr.drawing",
     "push_to_hub": "earthsr.api",
     "train": "earthsr.api",
     "Model": "earthsr.backend",

@@ -46,7 +46,7 @@ def plot(
     A raster of several years becomes maps beside each other, or an animation. Large rasters are read at the size of
     the picture, GeoTIFF from its overviews. No backend is needed.
     """
-    from earthsr.api import plot as run
+    from earthsr.drawing import plot as run
 
     result = run(
         source,
