@@ -38,6 +38,10 @@ def plot(
     areas: Annotated[bool, typer.Option("--areas", help=_AREAS)] = False,
     scenario: Annotated[list[str] | None, typer.Option("--scenario", metavar="FILE", help=_SCENARIO)] = None,
     relief: Annotated[str | None, typer.Option("--relief", metavar="FILE", help=_RELIEF)] = None,
+    nodata: Annotated[
+        list[float] | None, typer.Option("--nodata", help="A further stored number without a value; may be repeated.")
+    ] = None,
+    units: Annotated[str | None, typer.Option("--units", help="Units of INPUT, whatever it says: m.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace OUTPUT where it is there.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -59,6 +63,8 @@ def plot(
         areas=areas,
         scenario=scenario or (),
         relief=relief,
+        nodata=nodata,
+        units=units,
         overwrite=overwrite,
     )
     show(result, as_json, _described(result))

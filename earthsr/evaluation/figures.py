@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,13 +24,27 @@ ELEVATION_COLOURS = "viridis"
 _ERROR = "RdBu_r"
 
 
+@functools.cache
+def _figure_class() -> type[Figure]:
+    from matplotlib.figure import Figure
+
+    class NotebookFigure(Figure):
+        """One that a notebook shows, although pyplot knows nothing of it."""
+
+        def _repr_png_(self) -> bytes:
+            shown = io.BytesIO()
+            self.savefig(shown, format="png", dpi=DPI)
+            return shown.getvalue()
+
+    return NotebookFigure
+
+
 def new_figure(width: float, height: float, gap: float = 0.02) -> Figure:
     """Return an empty figure of ``width x height`` inches, apart from pyplot."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
     from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-    figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(wspace=gap), dpi=DPI)
+    figure = _figure_class()(figsize=(width, height), layout=ConstrainedLayoutEngine(wspace=gap), dpi=DPI)
     FigureCanvasAgg(figure)
     return figure
 

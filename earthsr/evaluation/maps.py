@@ -48,8 +48,8 @@ _NARROWEST: Final = 0.05
 class MapRequest:
     """What a workload is asked to draw."""
 
-    text: str
-    """The raster as it was named: ``FILE`` or ``FILE:VARIABLE``."""
+    text: str | None
+    """The raster as it was named: ``FILE`` or ``FILE:VARIABLE``; None of an array."""
     bbox: Box | None = None
     size: int = 1200
     """Pixels of the picture's long side."""

@@ -290,6 +290,35 @@ _MIXED = {"standard", "gregorian", "proleptic_gregorian", "julian"}
 _REFORM = 2299161
 
 
+def years_along(coordinate: Any, source: str) -> tuple[int, ...]:
+    """Years of a coordinate of times, whether xarray has decoded it or not.
+
+    Parameters
+    ----------
+    coordinate : xarray.DataArray
+        Numbers with CF's attributes, NumPy's times, or those of the calendars of climate models.
+    source : str
+        File and variable, for errors.
+
+    Raises
+    ------
+    DataError
+        If it is none of these, or its units or its calendar are not known.
+    """
+    values = np.atleast_1d(coordinate.values)
+    if values.dtype.kind == "M":
+        return tuple(int(year) for year in values.astype("datetime64[Y]").astype(np.int64) + 1970)
+    if values.dtype == object:
+        try:
+            return tuple(int(value.year) for value in values)
+        except AttributeError:
+            raise DataError(f"{source} holds {values[0]!r}, expected times or years") from None
+    if values.dtype.kind not in "iuf":
+        raise DataError(f"{source} holds {values[0]!r}, expected times or years")
+    units, calendar = (str(coordinate.attrs.get(key, "")) for key in ("units", "calendar"))
+    return years_of(values, units, calendar, source)
+
+
 def years_of(values: NDArray, units: str, calendar: str, source: str) -> tuple[int, ...]:
     """Turn a time axis into years.
 

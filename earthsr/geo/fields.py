@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthsr.errors import DataError, EarthsrWarning, geo_module
-from earthsr.geo.cf import Axes, axes_of, grid_of, years_of
+from earthsr.geo.cf import Axes, axes_of, grid_of, years_along
 from earthsr.geo.grid import Window
 from earthsr.geo.raster import Codes, Georeference
 from earthsr.geo.values import Categories, Packing, Voids, categories_of, kept_attributes, packing_of, unreadable
@@ -89,9 +89,7 @@ class FieldSource:
         """
         if self.layers is None:
             return None
-        axis = self._array()[self.layers]
-        units, calendar = (str(axis.attrs.get(key, "")) for key in ("units", "calendar"))
-        return years_of(axis.values, units, calendar, f"{self.name}: {self.layers}")
+        return years_along(self._array()[self.layers], f"{self.name}: {self.layers}")
 
     def _array(self) -> Any:
         self._opened = self._opened or self._open()

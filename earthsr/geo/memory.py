@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from earthsr.errors import DataError, InputError, geo_module
 from earthsr.geo.areas import aligned, fill
-from earthsr.geo.cf import axes_of, grid_mapping_name, regular_axis, years_of
+from earthsr.geo.cf import axes_of, grid_mapping_name, regular_axis, years_along
 from earthsr.geo.cf_write import CRS_VARIABLE, axis_attributes, axis_names, crs_attributes
 from earthsr.geo.fields import FieldSource, field_source
 from earthsr.geo.grid import Grid, Window
@@ -102,7 +102,7 @@ class MemorySink:
 
 
 def dataarray_source(
-    array: Any, *, nodata: Voids = None, units: str | None = None, name: str | None = None
+    array: Any, *, nodata: Voids = None, units: str | None = None, name: str | None = None, layers: bool = False
 ) -> FieldSource:
     """Read a DataArray as a raster, window by window: only what a window touches is loaded or computed.
 
@@ -118,6 +118,8 @@ def dataarray_source(
         In place of the attribute ``units``.
     name : str, optional
         For messages, in place of the array's own.
+    layers : bool
+        Whether it may have several, along one more dimension, such as years.
 
     Raises
     ------
@@ -140,6 +142,7 @@ def dataarray_source(
         units=units,
         band=None,
         need_crs=False,
+        layers=layers,
     )
 
 
@@ -309,28 +312,13 @@ def years_in(array: Any, what: str) -> tuple[str | None, tuple[int, ...]]:
         if name in array.dims and name not in array.coords:
             raise DataError(f"{what}: the axis {name} has no coordinate, so that nobody knows its years")
         if name in array.coords and array[name].ndim <= 1:
-            return (name if name in array.dims else None), _years(array[name], f"{what}: {name}")
+            return (name if name in array.dims else None), years_along(array[name], f"{what}: {name}")
     if "year" in array.attrs:
         try:
             return None, (int(array.attrs["year"]),)
         except (TypeError, ValueError):
             raise DataError(f"{what}: attribute year is {array.attrs['year']!r}, expected a calendar year") from None
     return None, ()
-
-
-def _years(coordinate: Any, what: str) -> tuple[int, ...]:
-    values = np.atleast_1d(coordinate.values)
-    if values.dtype.kind == "M":
-        return tuple(int(year) for year in values.astype("datetime64[Y]").astype(np.int64) + 1970)
-    if values.dtype == object:  # the calendars of climate models
-        try:
-            return tuple(int(value.year) for value in values)
-        except AttributeError:
-            raise DataError(f"{what} holds {values[0]!r}, expected times or years") from None
-    if values.dtype.kind not in "iuf":
-        raise DataError(f"{what} holds {values[0]!r}, expected times or years")
-    time_attributes = {key: str(coordinate.attrs.get(key, "")) for key in ("units", "calendar")}
-    return years_of(values, time_attributes["units"], time_attributes["calendar"], what)
 
 
 def _axes(array: Any, what: str) -> tuple[str, str]:

@@ -156,7 +156,9 @@ def open_sources(
     return mosaic(open_source(text, nodata=nodata, units=units, band=band) for text in texts)
 
 
-def open_layers(text: str | Path, prefer: str | Sequence[str] = "") -> Source:
+def open_layers(
+    text: str | Path, prefer: str | Sequence[str] = "", *, nodata: Voids = None, units: str | None = None
+) -> Source:
     """Open a raster that may have several layers, which only NetCDF and Zarr have; see :func:`open_source`.
 
     Parameters
@@ -165,6 +167,8 @@ def open_layers(text: str | Path, prefer: str | Sequence[str] = "") -> Source:
         As in :func:`open_source`.
     prefer : str or sequence of str
         Variable, or named band, to take where several are there and none is named; of several, the first that is there.
+    nodata, units
+        As in :func:`open_source`.
 
     Returns
     -------
@@ -174,10 +178,11 @@ def open_layers(text: str | Path, prefer: str | Sequence[str] = "") -> Source:
     path, variable = split_variable(text)
     kind = kind_of(path)
     if kind in SOURCES and SOURCES[kind].open is open_field:
-        return open_field(path, variable, prefer=prefer, layers=True)
+        return open_field(path, variable, nodata, units, prefer=prefer, layers=True)
     if kind == "gdal" and variable is None:
-        return GdalSource(path, prefer=(prefer,) if isinstance(prefer, str) else tuple(prefer))
-    return open_source(text)
+        names = (prefer,) if isinstance(prefer, str) else tuple(prefer)
+        return GdalSource(path, nodata, units, prefer=names)
+    return open_source(text, nodata=nodata, units=units)
 
 
 def reprojected(

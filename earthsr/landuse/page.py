@@ -185,8 +185,10 @@ def _class_page(
     return page, {**facts, "layers": [layer.title for layer in layers]}
 
 
-def _attributes(text: str) -> dict[str, Any]:
+def _attributes(text: str | None) -> dict[str, Any]:
     """What a file of maps says of itself; nothing where it is no such file."""
+    if text is None:
+        return {}
     path, _ = split_variable(text)
     if kind_of(path) not in SOURCES:
         return {}
@@ -224,11 +226,13 @@ def _anchor(described: Mapping[str, Any], years: Sequence[int | None]) -> int:
         return 0
 
 
-def _confidence(text: str, source: Any, view: View, years: Mapping[int | None, int], budget: int) -> Layer | None:
+def _confidence(
+    text: str | None, source: Any, view: View, years: Mapping[int | None, int], budget: int
+) -> Layer | None:
     """How sure the model was, where the file has it; with fewer cells where the page would become too large."""
-    path, _ = split_variable(text)
-    if not isinstance(source, FieldSource) or source.name.endswith(": confidence"):
+    if text is None or not isinstance(source, FieldSource) or source.name.endswith(": confidence"):
         return None
+    path, _ = split_variable(text)
     dataset = open_dataset(path)
     try:
         there = "confidence" in dataset.data_vars

@@ -147,7 +147,7 @@ def years_of(source: Any, request: MapRequest) -> dict[int | None, int]:
     there = source.years() if isinstance(source, FieldSource) else None
     if there is None:
         try:
-            year: int | None = year_of_name(split_variable(request.text)[0])
+            year = None if request.text is None else year_of_name(split_variable(request.text)[0])
         except InputError:
             year = None
         if request.years not in (None, (year,)):

@@ -647,3 +647,27 @@ def test_info_says_what_codes_stand_for(store):
     assert (told["field"], told["years"]) == ("maps.zarr: land_use", "1990 to 1991, 1993, 1995")
     assert told["classes"][0] == "11 urban"
     assert json.loads(call_cli("info", store / "maps_1990.tif", "--json").stdout)["classes"][0] == "11 urban"
+
+
+def test_units_and_voids_may_be_given(tmp_path):
+    values = hills()
+    values[2:4, 5:9] = -777
+    write_tif(tmp_path / "hills.tif", values, units="")
+    with pytest.warns(EarthsrWarning, match="metres are assumed"):
+        earthsr.plot(tmp_path / "hills.tif", tmp_path / "assumed.png", size=200, nodata=-777)
+    done = call_cli(
+        "plot",
+        tmp_path / "hills.tif",
+        tmp_path / "said.png",
+        *SMALL,
+        "--units",
+        "m",
+        "--nodata",
+        -777,
+        "--json",
+        check=0,
+    )
+    drawn = json.loads(done.stdout)
+    assert done.stderr == ""
+    assert drawn["drawn_without_value"] == 8
+    assert drawn["minimum"] == pytest.approx(float(hills().min()))
