@@ -23,7 +23,6 @@ from earthsr.models import (
 )
 from earthsr.tasks.batches import synthetic_patches
 from tests.reference import demsrnet as reference
-from tests.training.distributed.launch import launch
 
 DEM = DemSRNetSpec(features=4, num_blocks=1, scale=2)
 MAPS = UNetSpec(coarse_channels=2, static_channels=2, classes=3, width=4, depth=1, norm="group", norm_groups=2)
@@ -136,48 +135,3 @@ def test_a_loss_of_pytorch_itself_is_a_mean_over_valid_cells():
         loss, moments = steps(backend, spec, native, [empty])
         assert loss == 0
         assert all((moment == 0).all() for moment in moments.values())
-
-
-#: Two ranks; all that counts is the first one's, and its weight is small.
-PROGRAM = """
-import dataclasses, sys
-import numpy as np
-from earthsr.backend import get_backend
-from earthsr.data.batch import Batch
-from earthsr.ranks import Rank, launched_rank
-from tests.backends.test_loss import CLASS_WEIGHTS, MAPS
-from earthsr.models import CrossEntropyLoss, OptimizerSpec, initial_weights
-from earthsr.landuse.tile_task import synthetic_tiles
-
-backend, target = sys.argv[1:]
-rank = launched_rank() or Rank()
-weights = initial_weights(MAPS, 0, keep_zeros=False)
-engine = get_backend(backend).engine(MAPS, weights, device="cpu", distribute=True)
-engine.prepare_training(CrossEntropyLoss(tuple(1e-4 * weight for weight in CLASS_WEIGHTS)), OptimizerSpec())
-batch = synthetic_tiles(MAPS, 8, 4, 1).batches[0]
-batch.mask[2:] = 0
-share = slice(rank.number * 4 // rank.of, (rank.number + 1) * 4 // rank.of)
-batch = Batch(
-    {k: v[share] for k, v in batch.inputs.items()}, batch.target[share], batch.mask[share], batch.sample_weight[share]
-)
-losses = engine.run([batch], [0.0]).result().losses
-if rank.number == 0:
-    np.savez(target, losses=losses, **engine.export_state().first_moments)
-"""
-
-
-@pytest.mark.slow
-def test_two_ranks_divide_by_the_weight_of_both(backend, tmp_path):
-    program = tmp_path / "program.py"
-    program.write_text(PROGRAM)
-    results = []
-    for ranks in (1, 2):
-        target = tmp_path / f"{ranks}.npz"
-        done = launch(backend.name, ranks, tmp_path, backend.name, target, program=program)
-        assert done.returncode == 0, done.stdout + done.stderr
-        with np.load(target) as file:
-            results.append(dict(file))
-    one, two = results
-    assert one["losses"][0] > 0.5
-    for name, value in one.items():
-        np.testing.assert_allclose(two[name], value, rtol=1e-4, atol=1e-6 * np.abs(value).max(), err_msg=name)
