@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from pathlib import Path
+from typing import TextIO
 
 from tqdm import tqdm
 
@@ -18,8 +19,20 @@ class _BesideProgress(logging.StreamHandler):
         tqdm.write(self.format(record), file=self.stream)
 
 
+def log_stream() -> TextIO:
+    """Return where messages go: standard error, and in a notebook standard output.
+
+    On a command line, standard output is for results, which programs read. A notebook shows standard error on red, as
+    if every line of a log were a fault.
+    """
+    in_notebook = type(sys.stderr).__module__.partition(".")[0] == "ipykernel"
+    return sys.stdout if in_notebook else sys.stderr
+
+
 def set_up_logger(path: str | Path | None = None, level: int = logging.INFO) -> logging.Logger:
     """Set up the logger ``earthsr``: messages on standard error, and in a file where ``path`` is given.
+
+    In a notebook they go to standard output, since it shows standard error on red.
 
     Parameters
     ----------
@@ -39,7 +52,7 @@ def set_up_logger(path: str | Path | None = None, level: int = logging.INFO) -> 
     for handler in list(logger.handlers):
         logger.removeHandler(handler)
         handler.close()
-    handlers: list[logging.Handler] = [_BesideProgress(sys.stderr)]
+    handlers: list[logging.Handler] = [_BesideProgress(log_stream())]
     if path is not None:
         make_folder(Path(path).parent)
         handlers.append(logging.FileHandler(path, encoding="utf-8"))

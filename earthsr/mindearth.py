@@ -117,6 +117,8 @@ def update_config(opt: argparse.Namespace, config: Config) -> None:
 def create_logger(path: str | Path | None = None, level: int = logging.INFO) -> logging.Logger:
     """Set up the logger ``earthsr``: messages on standard error, and in a file where ``path`` is given.
 
+    In a notebook they go to standard output, since it shows standard error on red.
+
     Parameters
     ----------
     path : str or Path, optional

@@ -77,6 +77,16 @@ def test_the_logger_writes_to_standard_error_and_a_file(tmp_path, capsys):
     assert (tmp_path / "logs" / "results.log").read_text()[9:] == "hello\n"
 
 
+def test_a_notebook_shows_the_log_as_output_and_not_as_a_fault(capsys, monkeypatch):
+    from ipykernel.iostream import OutStream
+
+    # What a kernel puts there, without the kernel; tests/tutorials executes a log in a real one.
+    monkeypatch.setattr(sys, "stderr", OutStream.__new__(OutStream))
+    earthsr.create_logger().info("hello")
+    logging.getLogger("earthsr").handlers.clear()
+    assert capsys.readouterr().out[9:] == "hello\n"
+
+
 def test_metrics_are_cut_back_and_a_torn_last_line_is_left_out(tmp_path):
     file = MetricsFile(tmp_path / "metrics.jsonl")
     file.cut(3)
