@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -255,6 +256,7 @@ def evaluate(
     device: str = "auto",
     output: str | Path | None = None,
     amp_level: str | None = None,
+    metrics: Sequence[str] = (),
     scheduler: Scheduler | None = None,
 ) -> Evaluation:
     """Score a checkpoint on a split and write ``metrics.json``, figures and ``report.html``.
@@ -275,6 +277,8 @@ def evaluate(
     amp_level : str, optional
         Precision; that of training where absent, so that scores agree with those seen then. An exported model has
         its own, O0.
+    metrics : sequence of str
+        Scores of installed packages (:mod:`earthsr.evaluation.metrics`), added to those of ``summary.metrics``.
     scheduler : Scheduler, optional
         Who scores the pieces of the split (:func:`earthsr.inference.make_scheduler`): this process where absent.
 
@@ -304,6 +308,7 @@ def evaluate(
     'report.html'
     """
     config = config_of(checkpoint, data)
+    config.summary.metrics = [*config.summary.metrics, *metrics]
     weights = resolve_checkpoint(checkpoint)
     # An exported model computes in its own precision and on what runs it, whatever the run was trained in and on.
     exported = is_exported(weights)

@@ -25,6 +25,9 @@ def evaluate(
         ),
     ] = None,
     amp_level: AmpLevel = None,
+    metric: Annotated[
+        list[str] | None, typer.Option("--metric", metavar="NAME", help="Also score this, of an installed package.")
+    ] = None,
     scheduler: SchedulerKind = None,
     scheduler_address: SchedulerAddress = None,
     workers: Workers = None,
@@ -52,6 +55,7 @@ def evaluate(
             device=device or "auto",
             output=output,
             amp_level=amp_level,
+            metrics=metric or (),
             scheduler=chosen,
         )
     metrics = result.metrics

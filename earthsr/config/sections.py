@@ -225,6 +225,9 @@ class SummarySection(Section):
     tensorboard: bool = Field(
         False, description="also write losses and scores for TensorBoard; needs the extra [logging]"
     )
+    metrics: list[str] = Field(
+        [], description="scores of installed packages that evaluations add to the workload's own, by name"
+    )
     mlflow: bool = Field(False, description="also write losses and scores for MLflow; needs the extra [logging]")
 
 

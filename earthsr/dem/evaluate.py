@@ -23,9 +23,10 @@ from earthsr.dem.page import Surface, elevation_page
 from earthsr.dem.region_figures import THIN, profile_figure, region_figure
 from earthsr.dem.split import DemData
 from earthsr.evaluation.figures import comparison, save, score_bars
+from earthsr.evaluation.metrics import Metric, MetricSums, add_scores, metric_sums
 from earthsr.evaluation.page.write import PAGE, write_page
 from earthsr.evaluation.report import ELEVATION, Columns, score_table
-from earthsr.evaluation.statistics import baseline
+from earthsr.evaluation.statistics import add_up, baseline
 from earthsr.geo.grid import Grid
 from earthsr.geo.resample import interpolate
 from earthsr.geo.terrain import slope_degrees
@@ -119,12 +120,18 @@ class Tally:
     scores: TaskScores
     errors: GroundErrors
     lattice: Lattice
+    metrics: MetricSums
+    """Of scores of one's own."""
 
     def __add__(self, other: Tally) -> Tally:
-        return Tally(self.scores + other.scores, self.errors + other.errors, self.lattice + other.lattice)  # type: ignore[operator]
+        metrics = {name: add_up(sums, other.metrics[name]) for name, sums in self.metrics.items()}
+        scores: Any = self.scores
+        return Tally(scores + other.scores, self.errors + other.errors, self.lattice + other.lattice, metrics)
 
 
-def tally_of(model: Model, dataset: Dataset, share: Rank, score: Callable[..., TaskScores]) -> Tally:
+def tally_of(
+    model: Model, dataset: Dataset, share: Rank, score: Callable[..., TaskScores], metrics: Mapping[str, Metric]
+) -> Tally:
     """Score patches, and look at their errors by the ground and for the coarse grid.
 
     Parameters
@@ -137,6 +144,8 @@ def tally_of(model: Model, dataset: Dataset, share: Rank, score: Callable[..., T
         Every n-th batch alone.
     score : callable
         Scores them, and shows every batch to ``observe``.
+    metrics : mapping of str to Metric
+        Scores of one's own.
 
     Raises
     ------
@@ -145,18 +154,27 @@ def tally_of(model: Model, dataset: Dataset, share: Rank, score: Callable[..., T
     """
     cells, errors, lattice = dataset.generator.fine_cell_size_m(), GroundErrors(), Lattice()
     scale = model.spec.scale
+    sums: MetricSums = {name: {} for name in metrics}
 
     def observe(patches: Patches, methods: Mapping[str, NDArray[np.float32]]) -> None:
-        nonlocal errors, lattice
+        nonlocal errors, lattice, sums
         sizes = None if cells is None else cells[patches.indices]
         errors += ground_errors(methods, patches.fine, patches.mask, border=scale, cell_size_m=sizes)
         lattice += lattice_of(methods, patches.fine, patches.mask, patches.indices, scale=scale, border=scale)
+        if metrics:
+            # As other scores do, without the border of a coarse cell.
+            inner = (slice(None), 0, slice(scale, -scale), slice(scale, -scale))
+            fields = {name: fine[inner] for name, fine in methods.items()}
+            of_batch = metric_sums(metrics, fields, patches.fine[inner], patches.mask[inner].astype(bool))
+            sums = {name: add_up(of_metric, of_batch[name]) for name, of_metric in sums.items()}
 
     scores = score(model, dataset, observe=observe, share=share)
-    return Tally(scores, errors, lattice)
+    return Tally(scores, errors, lattice, sums)
 
 
-def evaluation_findings(model: Model, source: DemData, tally: Tally) -> Findings:
+def evaluation_findings(
+    model: Model, source: DemData, tally: Tally, metrics_of_ones_own: Mapping[str, Metric]
+) -> Findings:
     """Say what was counted of a split of elevations.
 
     Parameters
@@ -167,9 +185,12 @@ def evaluation_findings(model: Model, source: DemData, tally: Tally) -> Findings
         The split.
     tally : Tally
         Of all of it.
+    metrics_of_ones_own : mapping of str to Metric
+        Whose sums the tally has.
     """
     split, scale = source.split, model.spec.scale
     metrics = {**tally.scores.to_dict(), **tally.errors.to_dict(), "lattice": tally.lattice.to_dict()}
+    columns = [*ELEVATION, *add_scores(metrics["scores"], tally.metrics, metrics_of_ones_own)]
     provenance = {
         **provenance_of(model, source, source.layout.attributes.get("source", "not stated in the file")),
     }
@@ -196,9 +217,9 @@ def evaluation_findings(model: Model, source: DemData, tally: Tally) -> Findings
         metrics=metrics,
         provenance=provenance,
         headline=_headline(metrics),
-        columns=ELEVATION,
+        columns=columns,
         tables=[
-            ("Scores", score_table(metrics["scores"])),
+            ("Scores", score_table(metrics["scores"], columns)),
             *_group_tables(metrics),
             *_offset_table(metrics),
             *_lattice_table(metrics),

@@ -26,6 +26,7 @@ from earthsr.dem.evaluate import Tally, evaluation_findings, tally_of
 from earthsr.dem.split import DemData
 from earthsr.errors import DataError, InputError
 from earthsr.evaluation.maps import PAGE, Drawing, MapRequest, holds_codes
+from earthsr.evaluation.metrics import Metric, find_metrics
 from earthsr.evaluation.statistics import BASELINES, ErrorStatistics, add_up, baseline, patch_statistics
 from earthsr.geo.raster import Source
 from earthsr.geo.values import is_metres
@@ -197,11 +198,14 @@ class DemSR(Task):
 
     def tally(self, model: Model, dataset: Dataset, share: Rank = ALONE) -> Tally:
         """See the base class; with errors by slope and elevation, offsets, and whether the coarse grid shows."""
-        return tally_of(model, dataset, share, self.score)
+        return tally_of(model, dataset, share, self.score, self._metrics())
 
     def findings(self, model: Model, dataset: Dataset, tally: Tally) -> Findings:
         """See the base class; with pictures of patches and regions."""
-        return evaluation_findings(model, dataset.generator, tally)
+        return evaluation_findings(model, dataset.generator, tally, self._metrics())
+
+    def _metrics(self) -> dict[str, Metric]:
+        return find_metrics(self.config.summary.metrics, "values")
 
     def describe_validation(self, valid: Mapping[str, float | None]) -> str:
         """RMSE beside bicubic's, metres."""

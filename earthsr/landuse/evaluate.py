@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from earthsr.backend import Model
 from earthsr.evaluation.figures import new_figure, save
+from earthsr.evaluation.metrics import Metric, add_scores
 from earthsr.evaluation.report import MAPS, YEARS, field_columns, score_table
 from earthsr.landuse.dataset import LandUseDataset
 from earthsr.landuse.figures import area_curves, class_maps, confusion_figure, iou_bars, rollout_figure
@@ -36,10 +38,13 @@ _TERMS = {
 }
 
 
-def map_findings(task: TileTask, model: Model, dataset: LandUseDataset, scores: LandUseScores) -> Findings:
-    """What a split of land use shows, of which ``scores`` are those of the ``model``."""
+def map_findings(
+    task: TileTask, model: Model, dataset: LandUseDataset, scores: LandUseScores, own: Mapping[str, Metric]
+) -> Findings:
+    """What a split of land use shows: ``scores`` are the ``model``'s, ``own`` are metrics among them."""
     source = dataset.generator
     metrics = scores.to_dict()
+    columns = [*MAPS, *add_scores(metrics["scores"], scores.metrics, own)]
     years = {str(year): score_table(of_year["scores"], YEARS, "rollout") for year, of_year in metrics["groups"].items()}
     return Findings(
         title="Land use: evaluation",
@@ -50,8 +55,8 @@ def map_findings(task: TileTask, model: Model, dataset: LandUseDataset, scores: 
             "anchor": f"{scores.path.anchor}; the rollout goes to {scores.path.years[-1]}",
         },
         headline=_headline(metrics),
-        columns=MAPS,
-        tables=[("Scores over all scored years", score_table(metrics["scores"], MAPS, "rollout")), *years.items()],
+        columns=columns,
+        tables=[("Scores over all scored years", score_table(metrics["scores"], columns, "rollout")), *years.items()],
         draw=lambda folder: (_figures(task, model, scores, source, folder), []),
         curves="Training loss and learning rate by step; mIoU of the rollout on the validation split.",
         protocol=metrics["protocol"],
@@ -161,12 +166,19 @@ def _extent(source: LandUseData, tile: int) -> tuple[float, float, float, float]
     return float(longitudes[0]), float(latitudes[-1]), float(longitudes[-1]), float(latitudes[0])
 
 
-def field_findings(task: TileTask, model: Model, dataset: LandUseDataset, scores: FieldScores, target: str) -> Findings:
-    """What a split shows of the continuous field ``target``, of which ``scores`` are those of the ``model``."""
+def field_findings(
+    task: TileTask,
+    model: Model,
+    dataset: LandUseDataset,
+    scores: FieldScores,
+    target: str,
+    own: Mapping[str, Metric],
+) -> Findings:
+    """What a split shows of the field ``target``: ``scores`` are the ``model``'s, ``own`` are metrics among them."""
     source = dataset.generator
     metrics = scores.to_dict()
     units = metrics["units"]
-    columns = field_columns(units)
+    columns = [*field_columns(units), *add_scores(metrics["scores"], scores.metrics, own)]
     rmse, mean = metrics["scores"]["model"]["rmse"], metrics["scores"]["training_mean"]["rmse"]
 
     def draw(folder: Path) -> tuple[Pictures, Tables]:

@@ -6,6 +6,7 @@ wherever it lies; :mod:`earthsr.landuse.class_areas` measures areas.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Final
@@ -13,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from earthsr.evaluation.metrics import MetricSums
 from earthsr.evaluation.statistics import ErrorStatistics, add_up
 from earthsr.landuse.class_areas import AreaStatistics
 from earthsr.landuse.rollout import BASELINES, RolloutYears
@@ -273,11 +275,14 @@ class LandUseScores:
     """By row, and the truth's; anchor first, then the years of the path. Empty where tiles overlap."""
     forcing: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     """Fractions of the classes that the forcing knows (Y, h, w), for the same years."""
+    metrics: MetricSums = field(default_factory=dict)
+    """Of scores of one's own, over all scored years."""
 
     def __add__(self, other: LandUseScores) -> LandUseScores:
         years = {year: add_up(rows, other.years[year]) for year, rows in self.years.items()}
+        metrics = {name: add_up(sums, other.metrics[name]) for name, sums in self.metrics.items()}
         areas = add_up(self.areas, other.areas)
-        return replace(self, total=add_up(self.total, other.total), years=years, areas=areas)
+        return replace(self, total=add_up(self.total, other.total), years=years, areas=areas, metrics=metrics)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -359,9 +364,12 @@ class FieldScores:
     field: str
     units: str
     total: dict[str, ErrorStatistics]
+    metrics: MetricSums = dataclasses.field(default_factory=dict)
+    """Of scores of one's own."""
 
     def __add__(self, other: FieldScores) -> FieldScores:
-        return replace(self, total=add_up(self.total, other.total))
+        metrics = {name: add_up(sums, other.metrics[name]) for name, sums in self.metrics.items()}
+        return replace(self, total=add_up(self.total, other.total), metrics=metrics)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the contents of ``metrics.json``."""

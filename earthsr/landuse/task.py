@@ -21,7 +21,8 @@ from earthsr.backend import Model
 from earthsr.config import Workload
 from earthsr.errors import DataError
 from earthsr.evaluation.maps import PAGE, Drawing, MapRequest, holds_codes
-from earthsr.evaluation.statistics import ErrorStatistics, patch_statistics
+from earthsr.evaluation.metrics import Metric, MetricSums, find_metrics, metric_sums
+from earthsr.evaluation.statistics import ErrorStatistics, add_up, patch_statistics
 from earthsr.geo.raster import Source
 from earthsr.geo.values import is_metres
 from earthsr.landuse.class_areas import AreaStatistics
@@ -90,11 +91,14 @@ class LandUse(TileTask):
 
     def tally(self, model: Model, dataset: LandUseDataset, share: Rank = ALONE) -> LandUseScores:
         """See the base class."""
-        return self.score(model, dataset, share=share)
+        return self.score(model, dataset, share=share, metrics=self._metrics())
 
     def findings(self, model: Model, dataset: LandUseDataset, tally: LandUseScores) -> Findings:
         """See the base class; with maps, confusion, areas, and the scores of every year."""
-        return map_findings(self, model, dataset, tally)
+        return map_findings(self, model, dataset, tally, self._metrics())
+
+    def _metrics(self) -> dict[str, Metric]:
+        return find_metrics(self.config.summary.metrics, "classes")
 
     def describe_validation(self, valid: Mapping[str, float | None]) -> str:
         """Rollout's mIoU and figure of merit beside the baselines'."""
@@ -121,6 +125,7 @@ class LandUse(TileTask):
         rows: Sequence[Row] = ROWS,
         areas: bool = True,
         share: Rank = ALONE,
+        metrics: Mapping[str, Metric] | None = None,
     ) -> LandUseScores:
         """Score a model's rollout, and the baselines, over all tiles of a split.
 
@@ -141,6 +146,8 @@ class LandUse(TileTask):
             Sum up the areas of classes.
         share : Rank
             Score every n-th batch of tiles alone.
+        metrics : mapping of str to Metric, optional
+            Scores of one's own, whose sums over the scored years are counted too.
 
         Raises
         ------
@@ -177,6 +184,11 @@ class LandUse(TileTask):
                 by_tile = [baseline_maps(truth[0, i], region, source, places[t], order) for i, t in enumerate(tiles)]
                 maps |= {name: np.stack([of_tile[name] for of_tile in by_tile], axis=1) for name in BASELINES}
             self._add(scores, maps, truth, [places[tile] for tile in tiles])
+            for year in path.scored if metrics else ():
+                at = path.years.index(year)
+                fields = {name: predicted[at] for name, predicted in maps.items()}
+                of_year = metric_sums(metrics or {}, fields, truth[1 + at], truth[1 + at] < k)
+                scores.metrics = {name: add_up(scores.metrics.get(name, {}), sums) for name, sums in of_year.items()}
         return scores
 
     def watch(
@@ -277,11 +289,14 @@ class LandField(TileTask):
 
     def tally(self, model: Model, dataset: LandUseDataset, share: Rank = ALONE) -> FieldScores:
         """See the base class."""
-        return self.score(model, dataset, share=share)
+        return self.score(model, dataset, share=share, metrics=self._metrics())
 
     def findings(self, model: Model, dataset: LandUseDataset, tally: FieldScores) -> Findings:
         """See the base class; with a map of the field."""
-        return field_findings(self, model, dataset, tally, self._target(dataset.generator))
+        return field_findings(self, model, dataset, tally, self._target(dataset.generator), self._metrics())
+
+    def _metrics(self) -> dict[str, Metric]:
+        return find_metrics(self.config.summary.metrics, "values")
 
     def describe_validation(self, valid: Mapping[str, float | None]) -> str:
         """RMSE beside that of the baselines."""
@@ -293,7 +308,12 @@ class LandField(TileTask):
         return f"RMSE {valid['rmse']:.4g}" + (f" ({', '.join(beside)})" if beside else "")
 
     def score(
-        self, model: Predictor | None, dataset: LandUseDataset, baselines: bool = True, share: Rank = ALONE
+        self,
+        model: Predictor | None,
+        dataset: LandUseDataset,
+        baselines: bool = True,
+        share: Rank = ALONE,
+        metrics: Mapping[str, Metric] | None = None,
     ) -> FieldScores:
         """Score a model over the scored years of all tiles, beside the mean of the training split.
 
@@ -309,6 +329,8 @@ class LandField(TileTask):
             Score the training split's mean too.
         share : Rank
             Score every n-th batch alone.
+        metrics : mapping of str to Metric, optional
+            Scores of one's own, whose sums over all channels are counted too.
         """
         source, target = dataset.generator, str(dataset.options.target)
         layout = source.layout
@@ -317,6 +339,7 @@ class LandField(TileTask):
         years = source.scored_years or layout.years
         wanted = [*(["model"] if model is not None else []), *(["training_mean"] if baselines else [])]
         total = {name: ErrorStatistics() for name in wanted}
+        own: MetricSums = {name: {} for name in metrics or {}}
         composer = None
         if model is not None:
             self.require_fitting(model, dataset)
@@ -338,7 +361,12 @@ class LandField(TileTask):
             for name, values in predictions.items():
                 statistics = patch_statistics(values, filled, mask, border=0, value_range=0.0, cell_size_m=None)
                 total[name] = sum(statistics, total[name])
-        return FieldScores(source.split, layout, target, field.units, total)
+            if metrics:
+                maps = {name: values.reshape(-1, *values.shape[-2:]) for name, values in predictions.items()}
+                valid = np.repeat(mask[:, 0].astype(bool), filled.shape[1], axis=0)
+                of_batch = metric_sums(metrics, maps, filled.reshape(-1, *filled.shape[-2:]), valid)
+                own = {name: add_up(sums, of_batch[name]) for name, sums in own.items()}
+        return FieldScores(source.split, layout, target, field.units, total, own)
 
     def watch(
         self, model: Predictor, dataset: LandUseDataset, baselines: bool = True, share: Rank = ALONE

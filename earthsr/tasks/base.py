@@ -275,7 +275,11 @@ class Task(ABC):
         ------
         DataError
             If the split is damaged.
+        ConfigError
+            If the configuration asks for metrics that this task does not count.
         """
+        if self.config.summary.metrics:
+            raise ConfigError(f"summary.metrics: the task {self.name} has its own scores alone; leave it empty")
         return self.score(model, dataset)
 
     def findings(self, model: Model, dataset: Any, tally: Any) -> Findings:
