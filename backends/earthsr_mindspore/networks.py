@@ -6,7 +6,7 @@ import numpy as np
 from mindspore import Parameter, Tensor, nn, ops
 from numpy.typing import ArrayLike, NDArray
 
-from earthsr.errors import BackendError
+from earthsr.backend.registry import packaged_network
 from earthsr.models import DemSRNetSpec, NetworkSpec, UNetSpec
 from earthsr_mindspore.demsrnet import DemSRNet, ResidualBlock
 from earthsr_mindspore.unet import ConvBlock, UNet
@@ -43,7 +43,8 @@ def build(spec: NetworkSpec) -> nn.Cell:
         return DemSRNet(spec)
     if isinstance(spec, UNetSpec):
         return UNet(spec)
-    raise BackendError(f"backend mindspore has no network of kind {spec.kind!r}")
+    network: nn.Cell = packaged_network("mindspore", spec)
+    return network
 
 
 def parameters(network: nn.Cell, spec: NetworkSpec) -> dict[str, Parameter]:

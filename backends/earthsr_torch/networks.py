@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from earthsr.errors import BackendError
+from earthsr.backend.registry import packaged_network
 from earthsr.models import DemSRNetSpec, NetworkSpec, UNetSpec
 from earthsr_torch.demsrnet import DemSRNet, ResidualBlock
 from earthsr_torch.unet import ConvBlock, UNet
@@ -39,7 +39,8 @@ def build(spec: NetworkSpec) -> nn.Module:
         return DemSRNet(spec)
     if isinstance(spec, UNetSpec):
         return UNet(spec)
-    raise BackendError(f"backend torch has no network of kind {spec.kind!r}")
+    network: nn.Module = packaged_network("torch", spec)
+    return network
 
 
 def parameters(network: nn.Module, spec: NetworkSpec) -> dict[str, Tensor]:

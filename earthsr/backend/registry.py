@@ -8,9 +8,12 @@ from collections.abc import Iterable
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
+from typing import Any
 
 from earthsr.backend.framework import Backend, ExportedBackend, WeightsBackend
+from earthsr.config.networks import GROUP as NETWORKS
 from earthsr.errors import BackendError, EarthsrWarning, install_hint
+from earthsr.models import NetworkSpec
 
 GROUP = "earthsr.backends"
 #: Variable of the environment that names the backend where neither command line nor configuration does.
@@ -37,6 +40,34 @@ def available_backends() -> dict[str, type[Backend]]:
             continue
         loaded_kinds[entry.name] = loaded
     return loaded_kinds
+
+
+def packaged_network(backend: str, spec: NetworkSpec) -> Any:
+    """Build the network of a spec that a package brings.
+
+    Parameters
+    ----------
+    backend : str
+        Name of the backend: the entry point is of the group ``earthsr.networks.BACKEND``, has the name of the spec's
+        kind, and is called with the spec.
+    spec : NetworkSpec
+        Of the network.
+
+    Raises
+    ------
+    BackendError
+        If no package brings one of that kind for the backend, or it cannot be loaded.
+    """
+    group = f"{NETWORKS}.{backend}"
+    for entry in entry_points(group=group, name=spec.kind):
+        try:
+            build = entry.load()
+        except Exception as error:  # a plug-in may fail in any way
+            raise BackendError(f"network {spec.kind} ({entry.value}) cannot be loaded: {error}") from error
+        return build(spec)
+    raise BackendError(
+        f"backend {backend} has no network of kind {spec.kind!r}; a package brings one under the entry points {group}"
+    )
 
 
 def weights_backends() -> dict[str, type[WeightsBackend]]:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
+from earthsr.config.networks import with_networks
 from earthsr.errors import ConfigError, EarthsrWarning
 
 GROUP = "earthsr.tasks"
@@ -106,6 +107,9 @@ def installed_workloads() -> dict[str, Workload]:
             loaded = entry.load()
             if not (isinstance(loaded, type) and issubclass(loaded, Workload)):
                 raise TypeError("it is not a Workload")
+            config = with_networks(loaded.config, section_classes(loaded.config, "model"), loaded.name)
+            if config is not loaded.config:
+                loaded = type(loaded.__name__, (loaded,), {"config": config})
             names = model_names(loaded)
             workload = loaded()
         except Exception as error:  # a plug-in may fail in any way; it must not take the others down
@@ -166,7 +170,8 @@ def workload_of(config: BaseModel) -> Workload:
         If it is of none that is installed.
     """
     for workload in installed_workloads().values():
-        if isinstance(config, workload.config):
+        # Of the workload's own class, where the one with networks of packages is a subclass of that.
+        if isinstance(config, workload.config) or issubclass(workload.config, type(config)):
             return workload
     raise ConfigError(f"a configuration of class {type(config).__name__} is of no workload that is installed")
 

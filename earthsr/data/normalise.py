@@ -66,6 +66,11 @@ class Statistics:
     def merged(cls, rows: Iterable[Sequence[float]]) -> Statistics:
         """Merge the :func:`moments` of chunks as Chan et al. (1983) do.
 
+        Parameters
+        ----------
+        rows : iterable of sequence of float
+            One a chunk.
+
         Raises
         ------
         DataError

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from earthsr.backend import Model
-from earthsr.config import Config
+from earthsr.config import Config, from_mapping
 from earthsr.evaluation.figures import loss_curves, save
 from earthsr.evaluation.page.write import PAGE
 from earthsr.evaluation.report import Columns, write_report
@@ -66,12 +66,13 @@ class _TallyRecipe:
     """How a worker opens what it needs: the model and the split."""
 
     model: ModelFile
-    config: Config
+    config: dict[str, Any]
+    """Plain: its class may be made of what is installed."""
     split: str
     of: int
 
     def open(self, place: Place) -> _TallyStages:
-        task = task_for(self.config)
+        task = task_for(from_mapping(self.config))
         return _TallyStages(task, self.model.open(place), task.scored(self.split), self.of)
 
 
@@ -95,7 +96,9 @@ def _tallied(task: Task, model: Model, dataset: Any, split: str, folder: Path, s
     of = min(task.batches_scored(dataset), _MOST_PIECES)
     recipe = None
     if not isinstance(scheduler, LocalScheduler):
-        recipe = _TallyRecipe(ModelFile.of(model), task.config, split, of)
+        values = task.config.model_dump(mode="json")
+        values["data"]["root_dir"] = str(Path(values["data"]["root_dir"]).absolute())
+        recipe = _TallyRecipe(ModelFile.of(model), values, split, of)
     keys = [Key("split", f"{item:03d}") for item in range(of)]
     pieces = {key: Piece(key, item) for item, key in enumerate(keys)}
     stages, tallies, journal = _TallyStages(task, model, dataset, of), _Sum(), Journal(folder / "done", folder)

@@ -58,6 +58,8 @@ class NetworkSpec(ABC):
     """A network described once; frozen, comparable, and JSON-able through :meth:`to_dict`."""
 
     kind: ClassVar[str]
+    workload: ClassVar[str] = ""
+    """Whose ``model`` it may be, of a network that a package brings (entry points ``earthsr.networks``)."""
     bounds: ClassVar[Mapping[str, tuple[int, int]]] = {}
     """Least and most of fields that a file may ask for; what a network of them would take is seen before it is made."""
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from earthsr.config.networks import installed_networks
 from earthsr.errors import CheckpointError, InputError
 from earthsr.models.demsrnet import DemSRNetSpec
 from earthsr.models.spec import NetworkSpec
@@ -138,10 +139,15 @@ def spec_from_dict(values: Mapping[str, Any]) -> NetworkSpec:
     """
     rest = dict(values)
     kind = rest.pop("kind", None)
-    if kind not in KINDS:
-        raise CheckpointError(f"unknown kind of network {kind!r}; this version knows: {', '.join(KINDS)}")
+    known = {**installed_networks(), **KINDS}
+    if kind not in known:
+        raise CheckpointError(
+            f"unknown kind of network {kind!r}; known are {', '.join(sorted(known))}; a newer version brings it, or a "
+            "package that is not installed"
+        )
     try:
-        return KINDS[kind].from_fields(rest)
+        spec: NetworkSpec = known[kind].from_fields(rest)
+        return spec
     except TypeError as error:
         raise CheckpointError(f"spec of kind {kind!r} is damaged: {error}") from None
 

@@ -254,7 +254,7 @@ class Task(ABC):
         return self.dataset(split)
 
     def batches_scored(self, dataset: Any) -> int:
-        """Batches that :meth:`tally` shares out; 1 where it takes no share but the whole."""
+        """Batches of a ``dataset`` that :meth:`tally` shares out; 1 where it takes no share but the whole."""
         return 1
 
     def tally(self, model: Model, dataset: Any, share: Rank = ALONE) -> Any:

@@ -11,6 +11,7 @@ from tests.conftest import REPOSITORY
 
 DOCUMENT = REPOSITORY / "CONTRIBUTING.md"
 PLUG_IN = "earthsr-numpy"
+NETWORK = "earthsr-srcnn"
 _BLOCK = re.compile(r'^```(\w+)(?: title="([^"]*)")?\n(.*?)^```$', re.MULTILINE | re.DOTALL)
 
 
@@ -57,15 +58,16 @@ def make_branch(folder):
     for each in blocks("diff"):
         path = folder / each.title
         path.write_text(apply_diff(path.read_text(encoding="utf-8"), each.text, each.title), encoding="utf-8")
-    # What pip does with the plug-in, without a network: its metadata, entry points included, beside its package.
+    # What pip does with plug-ins, without a network: their metadata, entry points included, beside their packages.
     words = [sys.executable, "setup.py", "--quiet", "egg_info"]
-    subprocess.run(words, cwd=folder / PLUG_IN, check=True, capture_output=True, timeout=60)
+    for name in (PLUG_IN, NETWORK):
+        subprocess.run(words, cwd=folder / name, check=True, capture_output=True, timeout=60)
     return folder
 
 
 def run_there(branch, words, cwd, check=0):
     """Run Python in a process of its own that sees the branch before anything installed."""
-    path = os.pathsep.join(str(branch / name) for name in (".", "backends", PLUG_IN))
+    path = os.pathsep.join(str(branch / name) for name in (".", "backends", PLUG_IN, NETWORK))
     environment = {**os.environ, "PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
     done = subprocess.run(
         [sys.executable, *map(str, words)], cwd=cwd, env=environment, capture_output=True, text=True, timeout=300
