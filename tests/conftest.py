@@ -289,3 +289,29 @@ def landuse_values(root, folder, **sections):
     for section, keys in sections.items():
         values[section] = {**values.get(section, {}), **keys} if isinstance(keys, dict) else keys
     return values
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """A headless browser; skipped where there is none."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    browser = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if browser is None:
+        pytest.skip("there is no chromium, chromium-browser or google-chrome on the PATH")
+    with sync_api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=browser, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@contextlib.contextmanager
+def watched(browser, width=1200, height=800, scheme="light"):
+    """A tab of a browser; afterwards nothing may have gone wrong in it, and nothing been asked of a network."""
+    view = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
+    wrong = []
+    view.on("console", lambda line: wrong.append(line.text) if line.type in ("error", "warning") else None)
+    view.on("pageerror", lambda error: wrong.append(str(error)))
+    view.on("request", lambda r: None if r.url.startswith(("file:", "data:", "blob:")) else wrong.append(r.url))
+    yield view
+    view.close()
+    assert wrong == []

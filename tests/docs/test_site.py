@@ -4,10 +4,12 @@ import os
 import re
 import subprocess
 import sys
+from html.parser import HTMLParser
+from urllib.parse import unquote, urldefrag, urlparse
 
 import pytest
 
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, watched
 from tests.docs.public import public_names
 from tools.docs import command_pages, configuration_page, repository
 from tools.docs.markdown import plain
@@ -36,7 +38,7 @@ def site(tmp_path_factory):
 
 
 def page(site, place):
-    return (site / place / "index.html").read_text(encoding="utf-8")
+    return (site / f"{place}.html").read_text(encoding="utf-8")
 
 
 @pytest.mark.slow
@@ -87,6 +89,84 @@ def test_roles_of_docstrings_are_links_or_names(site):
     """A role that is left as it stands would be shown with its colons."""
     for path in (site / "reference").rglob("*.html"):
         assert not re.search(r":(?:class|func|meth|mod|data|attr):", path.read_text("utf-8")), path
+
+
+class References(HTMLParser):
+    """What a page refers to, and the anchors that it has."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.targets, self.anchors = set(), set()
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        self.anchors |= {given[key] for key in ("id", "name") if given.get(key)}
+        self.targets |= {given[key] for key in ("href", "src") if given.get(key)}
+
+
+@pytest.mark.slow
+def test_every_link_names_a_file_so_that_the_site_can_be_read_from_a_folder(site):
+    pages = {path: References(path.read_text("utf-8")) for path in site.rglob("*.html") if path.name != "404.html"}
+    for path, page_references in pages.items():
+        for target in page_references.targets:
+            if urlparse(target).scheme:
+                continue
+            place, anchor = urldefrag(target)
+            file = (path.parent / unquote(place)).resolve() if place else path
+            assert file.is_file(), f"{path}: {target}"
+            if anchor and file in pages:
+                assert unquote(anchor) in pages[file].anchors | {"__codelineno"}, f"{path}: {target}"
+
+
+ENTRIES = ".md-nav--primary a.md-nav__link"
+
+
+@pytest.mark.slow
+def test_every_entry_of_the_navigation_opens_from_a_folder(site, chromium):
+    with watched(chromium) as view:
+        view.goto((site / "index.html").as_uri())
+        addresses = view.eval_on_selector_all(ENTRIES, "all => all.map(a => a.href).filter(h => !h.includes('#'))")
+        titles = {}
+        for address in dict.fromkeys(addresses):
+            # By the script's click: some stand in a section that is closed.
+            with view.expect_navigation(wait_until="domcontentloaded"):
+                view.eval_on_selector_all(ENTRIES, "(all, h) => all.find(a => a.href === h).click()", address)
+            assert view.url == address
+            titles[view.title()] = view.locator("h1").first.inner_text().removesuffix("¶").strip()
+    assert len(titles) == len(set(addresses)) > 50
+    assert all(titles.values())
+    assert titles["DEM super-resolution in five steps - earthsr"] == "DEM super-resolution in five steps"
+    assert titles["五步完成 DEM 超分辨率 - earthsr"] == "五步完成 DEM 超分辨率"
+
+
+@pytest.mark.slow
+def test_the_search_finds_a_page_from_a_folder(site, chromium):
+    with watched(chromium) as view:
+        view.goto((site / "dem.html").as_uri())
+        view.click(".md-search__input")
+        view.keyboard.type("multibeam")
+        view.wait_for_selector(".md-search-result__item a", state="attached")
+        places = view.eval_on_selector_all(".md-search-result__item a", "all => all.map(a => a.href)")
+        assert places
+        view.goto(places[0])
+        assert "multibeam" in view.inner_text("article").lower()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_phone_reads_every_kind_of_page(site, chromium, scheme):
+    with watched(chromium, 390, 844, scheme) as view:
+        for place in ("index", "dem", "tutorials/zh/land_use", "reference/plain", "reference/commands/predict"):
+            view.goto((site / f"{place}.html").as_uri())
+            assert view.evaluate("document.documentElement.scrollWidth") <= 390, place
+            paper = view.evaluate("getComputedStyle(document.body).backgroundColor")
+            assert (min(map(int, re.findall(r"\d+", paper)[:3])) > 200) == (scheme == "light"), (place, paper)
+        view.goto((site / "index.html").as_uri())
+        view.click("label.md-header__button[for=__drawer]")
+        view.click(".md-nav--primary label.md-nav__link:has-text('Beginning')")
+        view.click(".md-nav--primary a[href$='alternatives.html']")
+        view.wait_for_url("**/alternatives.html")
 
 
 #: Pages that lead nowhere, and what a strict build has to say of each.
@@ -145,6 +225,9 @@ def test_links_of_a_page_point_at_what_travels_with_the_site():
         "[a](dem.md) [b](../../setup.py)", "docs/reference/x.md", "reference/x.md", REPOSITORY
     )
     assert deeper == "[a](dem.md) [b](../repository/setup.py)"
+    # A notebook is a page.
+    text = "[a](../tutorials/zh/dem_sr.ipynb)"
+    assert repository.site_links(text, "docs/dem.md", "dem.md", REPOSITORY) == "[a](tutorials/zh/dem_sr.md)"
 
 
 def test_help_is_shown_as_it_stands():

@@ -7,7 +7,6 @@ of a place and of a coarse cell is what the raster has, and if a phone and a key
 import base64
 import json
 import re
-import shutil
 import zlib
 from contextlib import contextmanager
 
@@ -21,13 +20,11 @@ from earthsr.geo.grid import Grid, Window
 from earthsr.landuse.class_areas import cell_areas
 from earthsr.landuse.classes import HILDA_PLUS
 from earthsr.landuse.maps import MapsSpec, create_maps, open_maps
-from tests.conftest import call_cli
+from tests.conftest import call_cli, watched
 
 pytest.importorskip("bokeh")
 rasterio = pytest.importorskip("rasterio")
 xarray = pytest.importorskip("xarray")
-
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 GRID = Grid(5.0, 50.0, 1 / 20, 1 / 20, 40, 60)
 YEARS = (1990, 1991, 1993, 1995)
@@ -203,31 +200,13 @@ def test_without_bokeh_the_message_says_what_to_install(files, monkeypatch):
 # In a browser
 
 
-@pytest.fixture(scope="module")
-def chromium():
-    """A headless browser; skipped where there is none."""
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if BROWSER is None:
-        pytest.skip("there is no chromium, chromium-browser or google-chrome on the PATH")
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
 @contextmanager
-def opened(browser, path, width=1200, height=800, scheme="light"):
-    """The page at ``path``; afterwards nothing may have gone wrong, and nothing been asked of a network."""
-    view = browser.new_page(viewport={"width": width, "height": height}, color_scheme=scheme)
-    wrong = []
-    view.on("console", lambda line: wrong.append(line.text) if line.type in ("error", "warning") else None)
-    view.on("pageerror", lambda error: wrong.append(str(error)))
-    view.on("request", lambda r: None if r.url.startswith(("file:", "data:", "blob:")) else wrong.append(r.url))
-    view.goto(path.as_uri())
-    view.wait_for_selector("html[data-ready]", timeout=60000)
-    yield view
-    view.close()
-    assert wrong == []
+def opened(browser, path, *view):
+    """A page of maps that has been drawn."""
+    with watched(browser, *view) as page:
+        page.goto(path.as_uri())
+        page.wait_for_selector("html[data-ready]", timeout=60000)
+        yield page
 
 
 @pytest.fixture(scope="module")

@@ -15,10 +15,13 @@ PAGES = {
     "CHANGELOG.md": "changelog.md",
     "CONTRIBUTING.md": "contributing.md",
     "examples/sst/README.md": "workload.md",
-    "tutorials/README.md": "tutorials.md",
+    "tutorials/README.md": "tutorials/index.md",
 }
 #: Where linked files lie in the site.
 FOLDER = "repository"
+
+#: Folder whose notebooks are pages of the same name.
+NOTEBOOKS = "tutorials"
 
 _LINK = re.compile(r"(\]\()([^)\s]+)(\))")
 _FENCE = re.compile(r"(^```.*?^```[^\n]*$)", re.MULTILINE | re.DOTALL)
@@ -76,4 +79,6 @@ def _site_place(path: str) -> str | None:
     """Where a file of the repository lies in the site as a page or asset of its own."""
     if path == "README.md":
         return "index.md"
+    if path.startswith(f"{NOTEBOOKS}/") and path.endswith(".ipynb"):
+        return f"{path.removesuffix('.ipynb')}.md"
     return path.removeprefix("docs/") if path.startswith("docs/") else PAGES.get(path)
