@@ -87,14 +87,21 @@ def _cell(value: float | None, form: str) -> str:
     return text.lstrip("+-") if not text.strip("+-0.") else text
 
 
-def score_table(scores: Mapping[str, Mapping[str, Any]], columns: Columns = ELEVATION, best: str = "model") -> str:
-    """HTML table of methods and scores; the row ``best`` stands out."""
+def _words(key: Any) -> str:
+    """A key of ``metrics.json`` as people write it."""
+    return str(key).replace("_", " ")
+
+
+def score_table(
+    scores: Mapping[str, Mapping[str, Any]], columns: Columns = ELEVATION, best: str = "model", of: str = "method"
+) -> str:
+    """HTML table of methods and scores, or of what ``of`` says; the row ``best`` stands out."""
     head = "".join(f"<th>{html.escape(label)}</th>" for _, label, _ in columns)
     rows = []
     for method, values in scores.items():
         cells = "".join(f"<td>{_cell(_value(values, key), form)}</td>" for key, _, form in columns)
-        rows.append(f"<tr{' class=best' if method == best else ''}><td>{html.escape(method)}</td>{cells}</tr>")
-    return f"<table><tr><th>method</th>{head}</tr>{''.join(rows)}</table>"
+        rows.append(f"<tr{' class=best' if method == best else ''}><td>{html.escape(_words(method))}</td>{cells}</tr>")
+    return f"<table><tr><th>{html.escape(of)}</th>{head}</tr>{''.join(rows)}</table>"
 
 
 def text_table(scores: Mapping[str, Mapping[str, Any]], columns: Columns = ELEVATION) -> str:
@@ -103,7 +110,7 @@ def text_table(scores: Mapping[str, Mapping[str, Any]], columns: Columns = ELEVA
     lines = [f"{'method':<{first}}" + "".join(f"{label:>16}" for _, label, _ in columns)]
     for method, values in scores.items():
         cells = "".join(f"{_cell(_value(values, key), form):>16}" for key, _, form in columns)
-        lines.append(f"{method:<{first}}{cells}")
+        lines.append(f"{_words(method):<{first}}{cells}")
     return "\n".join(lines)
 
 
@@ -145,9 +152,7 @@ def write_report(
         parts.append("<h2>By year</h2>")
     parts += [f"<details><summary>{year}</summary><div class=wide>{table}</div></details>" for year, table in years]
     parts += pictures[1:]
-    parts.append(
-        f"<h2>Provenance</h2>{_list({str(key).replace('_', ' '): value for key, value in provenance.items()})}"
-    )
+    parts.append(f"<h2>Provenance</h2>{_list(provenance)}")
     page = (
         "<!doctype html><html lang=en><meta charset=utf-8>"
         '<meta name=viewport content="width=device-width, initial-scale=1">'
@@ -165,6 +170,17 @@ def _figure(file: Path, caption: str) -> str:
 
 def _list(values: Mapping[str, Any]) -> str:
     items = "".join(
-        f"<dt>{html.escape(str(key))}</dt><dd>{html.escape(str(value))}</dd>" for key, value in values.items()
+        f"<dt>{html.escape(_words(key))}</dt><dd>{html.escape(_said(value))}</dd>" for key, value in values.items()
     )
     return f"<dl>{items}</dl>"
+
+
+def _said(value: Any) -> str:
+    """A value of the provenance for people."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value)) or "none"
+    if isinstance(value, Mapping):
+        return "; ".join(f"{_words(key)}: {_said(item)}" for key, item in value.items()) or "none"
+    return "none" if value is None or value == "" else str(value)

@@ -257,7 +257,7 @@ def test_a_report_begins_with_a_figure_folds_years_and_explains_rows(tmp_path):
         tmp_path / "r.html", "Land use", "found", tables, [(picture, "a"), (picture, "b")], {"data_source": "x"},
         {"no_prior": "Without any earlier map."},
     ).read_text()  # fmt: skip
-    places = [page.index(part) for part in ("<figure>", "id=all", "no_prior", "<details><summary>1999", 'alt="b"')]
+    places = [page.index(part) for part in ("<figure>", "id=all", "no prior", "<details><summary>1999", 'alt="b"')]
     assert places == sorted(places)
     assert "<title>Land use</title>" in page
     assert "prefers-color-scheme: dark" in page

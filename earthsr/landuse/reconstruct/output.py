@@ -244,7 +244,7 @@ def _write_page(
         )
     decades = {f"{figures_of['years'][0]} to {figures_of['years'][1]}": figures_of for figures_of in report["decades"]}
     columns = tuple(c for c in _DECADES if any(figures_of.get(c[0]) is not None for figures_of in decades.values()))
-    table = score_table(decades, columns, best="") if decades else "<p>No year was made.</p>"
+    table = score_table(decades, columns, best="", of="years") if decades else "<p>No year was made.</p>"
     shown_provenance = {k: v for k, v in report["provenance"].items() if k not in ("inputs", "training_config")}
     write_report(
         folder / "report.html", "Land use: reconstruction", headline, [("By decade", table)], figures, shown_provenance
