@@ -12,9 +12,9 @@ from earthsr.backend import Model
 from earthsr.config import from_mapping
 from earthsr.data.normalise import Normalisation, Statistics
 from earthsr.data.samples import Patches
-from earthsr.dem.evaluate import choose_regions, view
 from earthsr.dem.ground_errors import BINS, Bins, GroundErrors, ground_errors
 from earthsr.dem.region_figures import THIN, bar_length, exaggeration, profile_figure, region_figure
+from earthsr.dem.region_views import choose_regions, view
 from earthsr.dem.split import DemData
 from earthsr.dem.write import Split, write_split
 from earthsr.geo.resample import block_mean
