@@ -19,11 +19,12 @@ from earthsr.errors import CheckpointError, DataError
 from earthsr.geo.grid import Grid
 from earthsr.landuse.class_areas import EARTH_RADIUS_KM, cell_areas
 from earthsr.landuse.classes import HILDA_PLUS, NODATA
+from earthsr.landuse.field_task import LandField
 from earthsr.landuse.fields import Forcing
 from earthsr.landuse.rollout import BASELINES, ROWS, RolloutYears, path_of, predict_maps, region_of
 from earthsr.landuse.samples import PriorPlan
 from earthsr.landuse.scores import MapStatistics
-from earthsr.landuse.task import LandField, LandUse, frequency_weights
+from earthsr.landuse.task import LandUse, frequency_weights
 from earthsr.landuse.write import write_landuse
 from earthsr.tasks import task_for
 from tests.conftest import landuse_values

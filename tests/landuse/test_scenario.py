@@ -11,9 +11,9 @@ from earthsr.geo.areas import window_matrix
 from earthsr.geo.fields import FieldSource
 from earthsr.geo.grid import Grid
 from earthsr.landuse.classes import HILDA_PLUS, ClassTable, LandClass
-from earthsr.landuse.prepare import scenario_forcing
 from earthsr.landuse.sources.gaps import Gaps, close_gaps
 from earthsr.landuse.sources.scenario import open_scenario
+from earthsr.landuse.sources.scenario_forcing import scenario_forcing
 from tests.cli.test_prepare_landuse import STATES, write_nc
 from tests.cli.test_prepare_landuse import states as all_states
 

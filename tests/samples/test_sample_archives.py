@@ -19,9 +19,10 @@ from earthsr.errors import InputError
 from earthsr.geo.grid import Grid, Window
 from earthsr.landuse.classes import HILDA_PLUS, NODATA, ClassTable
 from earthsr.landuse.fields import aggregate
-from earthsr.landuse.prepare import prepare_landuse, scenario_forcing
+from earthsr.landuse.prepare import prepare_landuse
 from earthsr.landuse.sources.rasters import ClassMaps
 from earthsr.landuse.sources.scenario_files import variable_name
+from earthsr.landuse.sources.scenario_forcing import scenario_forcing
 from earthsr.landuse.sources.statics import open_statics
 from earthsr.landuse.write import SplitPlan
 from earthsr.samples import landuse as sample_landuse
