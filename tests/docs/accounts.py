@@ -210,8 +210,11 @@ ACCOUNTS = [
     Account(r"earthsr info FILE", "FILE is any", replaced={"FILE": "configs/dem_srnet_demo.yaml"}),
     Account(r"earthsr predict runs/demo dem\.", OTHERS, check=parses, document="CONTRIBUTING.md"),
     Account(r"earthsr predict dem-3s etopo1", "takes a quarter of an hour, and ETOPO1", check=parses),
+    Account(r"tensorboard --logdir", "it serves until it is stopped", check=lambda text: None),
     # As they stand.
     Account(r"earthsr "),
+    Account(r"tensorboard --inspect|mlflow experiments search|export MLFLOW_|for rate in|done$|grep best_valid"),
+    Account(r"python -m cProfile|python -c \"import pstats"),
     Account(
         r"python examples/carbon\.py --output",
         "it learns a world of its own for a minute (tests/landuse/emulator lets it); here it takes one that is there",

@@ -22,7 +22,10 @@ from tests.docs.workplace import environment, make_workplace
 
 SHELLS = tuple(language for language in TYPED if language != "python")
 #: Documents whose blocks are files, and the tests that write and use them.
-WRITTEN = {"CONTRIBUTING.md": "tests/contributing/test_examples.py"}
+WRITTEN = {
+    "CONTRIBUTING.md": "tests/contributing/test_examples.py",
+    "docs/tracking.md": "tests/docs/test_sweep.py",
+}
 #: One command; the longest, parity of both backends, takes a third of it.
 SECONDS = 180
 TEXT = dict(capture_output=True, text=True)
