@@ -49,12 +49,25 @@ def new_figure(width: float, height: float, gap: float = 0.02) -> Figure:
     return figure
 
 
+def write_png(figure: Figure, path: Path) -> None:
+    """Draw a figure of :func:`new_figure` into a file.
+
+    The bytes are those of ``savefig``, which takes longer: it lays the figure out in a whole drawing of its own first.
+    """
+    from matplotlib.image import imsave
+
+    canvas: Any = figure.canvas
+    figure.set_dpi(DPI)
+    canvas.draw()
+    imsave(path, canvas.buffer_rgba(), format="png", origin="upper", dpi=DPI)
+
+
 def save(figure: Figure, path: str | Path) -> Path:
     """Write a figure as PNG, atomically; what a killed process left of it goes."""
     path = Path(path)
     remove_leftovers(path.parent, path.name)
     with atomic_file(path) as temporary:
-        figure.savefig(temporary, format="png", dpi=DPI)
+        write_png(figure, temporary)
     return path
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earthsr.errors import InputError
-from earthsr.evaluation.figures import DPI, new_figure
+from earthsr.evaluation.figures import DPI, new_figure, write_png
 from earthsr.geo.crs import crs_name, metres_per_unit
 from earthsr.geo.grid import Bounds, Grid, Window
 from earthsr.geo.raster import sampled, samples
@@ -360,7 +360,7 @@ def write_drawing(drawing: Drawing, path: Path) -> None:
     if suffix == ".csv":
         path.write_text(write_table(drawing.table), encoding="utf-8")
     elif suffix == ".png":
-        next(drawing.figures()).savefig(path, format="png", dpi=DPI)
+        write_png(next(drawing.figures()), path)
     elif suffix == ".gif":
         _write_gif(drawing, path)
     else:

@@ -598,12 +598,11 @@ def test_what_is_there_is_replaced_where_asked_and_an_input_never(tmp_path):
 def test_a_failure_while_drawing_leaves_what_was_there(tmp_path, monkeypatch):
     write_tif(tmp_path / "alps.tif", hills())
     (tmp_path / "alps.png").write_bytes(b"mine")
-    from matplotlib.figure import Figure
 
     def fail(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Figure, "savefig", fail)
+    monkeypatch.setattr("matplotlib.image.imsave", fail)
     with pytest.raises((InputError, OSError)):
         earthsr.plot(tmp_path / "alps.tif", tmp_path / "alps.png", overwrite=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["alps.png", "alps.tif"]

@@ -196,9 +196,8 @@ def tool(world, output, *words):
 FORKING = f"""
 import base64, os, runpy, signal, subprocess, sys, traceback, types
 sys.path[:0] = [{str(REPOSITORY / "tools")!r}, {str(REPOSITORY)!r}]
-import matplotlib.backends.backend_agg, rasterio, torch
-from matplotlib.figure import Figure
-import earthsr.api
+import bokeh.embed, bokeh.plotting, matplotlib.backends.backend_agg, rasterio, torch._dynamo
+import earthsr.api, earthsr.evaluation.figures, earthsr_torch.engine
 from earthsr.cli import main
 import benchmark_dem
 from dem_benchmark import run
@@ -207,7 +206,7 @@ BLANK = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
 )
 
-def blank(figure, path, **_):
+def blank(figure, path):
     with open(path, "wb") as file:
         file.write(BLANK)
 
@@ -234,7 +233,7 @@ class Forked(subprocess.Popen):
                 for number in (1, 2):
                     os.dup2(stdout.fileno(), number)
                 os.environ.update(env)
-                Figure.savefig = blank
+                earthsr.evaluation.figures.write_png = blank
                 code = main(words[3:]) if words[1:3] == ["-m", "earthsr"] else script(words[1:])
                 sys.stdout.flush()
                 sys.stderr.flush()
