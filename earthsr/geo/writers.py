@@ -250,9 +250,9 @@ class CogFile:
             if self._blocks.stat().st_size < self._bytes:
                 raise cannot_write(self._path, "No space left on device")
             geo_module("rasterio.shutil").copy(self._blocks, self._target, driver="COG", **_COG, **options)
-            self._blocks.unlink()
-            if not is_whole(self._target):
+            if not is_whole(self._target, self._blocks):
                 raise cannot_write(self._path, "No space left on device")
+            self._blocks.unlink()
 
     def close(self) -> None:
         """Close the plain file, whatever its state."""
@@ -284,25 +284,40 @@ def _size(count: int) -> str:
     return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"
 
 
-def is_whole(path: Path) -> bool:
-    """Whether every tile of a COG and of its overviews can be read.
+def is_whole(path: Path, original: Path) -> bool:
+    """Whether a COG has every cell of the raster that it was made of, and overviews that can be read.
 
-    On a full disk GDAL may say that all is well and leave a tile out; reading costs a tenth of the time of making.
+    On a full disk GDAL may say that all is well and leave a tile out; and what is damaged within a tile may still be
+    unpacked to something. Reading costs a tenth of the time of making.
+
+    Parameters
+    ----------
+    path : Path
+        The COG.
+    original : Path
+        What it was copied from.
     """
     rasterio = geo_module("rasterio")
     step = 4 * int(_COG["BLOCKSIZE"])
     try:
-        with rasterio.open(path) as file:
+        with rasterio.open(path) as file, rasterio.open(original) as source:
             levels = len(file.overviews(1))
-        for level in range(-1, levels):
-            with rasterio.open(path, **({"overview_level": level} if level >= 0 else {})) as file:
-                for row in range(0, file.height, step):
-                    for column in range(0, file.width, step):
-                        bottom, right = min(row + step, file.height), min(column + step, file.width)
-                        file.read(window=((row, bottom), (column, right)))
+            for window in _windows(file.height, file.width, step):
+                if not np.array_equal(file.read(window=window), source.read(window=window), equal_nan=True):
+                    return False
+        for level in range(levels):
+            with rasterio.open(path, overview_level=level) as file:
+                for window in _windows(file.height, file.width, step):
+                    file.read(window=window)
     except rasterio.errors.RasterioError:
         return False
     return True
+
+
+def _windows(height: int, width: int, step: int) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
+    for row in range(0, height, step):
+        for column in range(0, width, step):
+            yield (row, min(row + step, height)), (column, min(column + step, width))
 
 
 #: Formats of output by suffix.

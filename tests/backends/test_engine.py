@@ -116,7 +116,7 @@ def test_gradient_equals_finite_differences_of_the_float64_reference(backend):
         return reference.masked_mse(SPEC, wide, inputs, batch.target, weight_of(batch))
 
     rng = np.random.default_rng(0)
-    largest = max(np.abs(value).max() for value in gradient.values())
+    largest = float(max(np.abs(value).max() for value in gradient.values()))
     for name, value in wide.items():
         for _ in range(2):
             index = tuple(rng.integers(extent) for extent in value.shape)

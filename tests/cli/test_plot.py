@@ -627,11 +627,11 @@ class Echo:
 
 
 def test_a_workload_of_ones_own_draws_its_rasters(tmp_path, monkeypatch):
-    import earthsr.api
+    import earthsr.drawing
 
     write_tif(tmp_path / "loud.tif", hills(), units="dB")
     write_tif(tmp_path / "alps.tif", hills())
-    monkeypatch.setattr(earthsr.api, "installed_workloads", lambda: {"echo": Echo()})
+    monkeypatch.setattr(earthsr.drawing, "installed_workloads", lambda: {"echo": Echo()})
     assert earthsr.plot(tmp_path / "loud.tif", tmp_path / "loud.png")["kind"] == "sound"
     assert pixels(tmp_path / "loud.png").shape == (220, 220, 3)
     with pytest.raises(InputError, match=r"alps\.tif: holds values in m.*sound"):

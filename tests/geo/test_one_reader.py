@@ -286,7 +286,7 @@ def write_cci(path, kind):
     stored, attributes = {
         "unsigned": (CODES.view(np.int8), {"_Unsigned": "true"}),
         "filled": (np.where(CODES == 0, 255, CODES).astype(np.uint8), {"_FillValue": np.uint8(255)}),
-        "wide": (np.where(CODES == 0, -1, CODES).astype(np.int32), {"missing_value": np.array([-1, -2], np.int32)}),
+        "wide": (np.where(CODES == 0, -1, CODES.astype(np.int32)), {"missing_value": np.array([-1, -2], np.int32)}),
         "real": (np.where(CODES == 0, np.inf, CODES).astype(np.float32), {}),
     }[kind]
     fill = attributes.pop("_FillValue", None)

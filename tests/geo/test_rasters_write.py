@@ -290,14 +290,19 @@ def test_a_geotiff_that_gdal_did_not_write_whole_is_noticed(tmp_path):
     noise = np.random.default_rng(0).random((1, 1100, 1100), np.float32)
     path = tmp_path / "a.tif"
     write(path, grid, noise, block=(1100, 1100), bands=("elevation",))
-    assert is_whole(path)
     content = path.read_bytes()
-    for at in (0.1, 0.5, 0.95):  # an overview, the middle, the end
+    original = path.with_name("original.tif")
+    original.write_bytes(content)
+    assert is_whole(path, original)
+    with rasterio.open(path) as file:
+        part = sum(np.prod(file.shape) // 4**level for level in range(1, 4)) / np.prod(file.shape)
+    for at in (0.4, 0.5, 0.6, 0.7, 0.8, 0.95):  # overviews come first
+        assert at > part
         start = int(at * len(content))
         path.write_bytes(content[:start] + bytes(4096) + content[start + 4096 :])
-        assert not is_whole(path), at
+        assert not is_whole(path, original), at
     path.write_bytes(content[:-4096])
-    assert not is_whole(path)
+    assert not is_whole(path, original)
 
 
 MEMORY = """

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +22,6 @@ from earthsr.errors import InputError, geo_module
 from earthsr.geo.cf_write import CRS_VARIABLE, conventions, netcdf_attributes, plain_attributes, write_place
 from earthsr.geo.crs import gdal, parse_crs, wkt_of
 from earthsr.geo.grid import Grid, Window
-from earthsr.geo.writers import is_whole
 from earthsr.landuse.classes import NODATA, ClassTable
 from earthsr.landuse.fields import FineSource
 from earthsr.landuse.sources.scenario_files import variable_name
@@ -103,11 +103,20 @@ def write_class_map(path: Path, source: FineSource, year: int) -> None:
             file.update_tags(
                 AREA_OR_POINT="Area", year=year, classes=meanings, **plain_attributes(_description(source))
             )
+            sums = {}
             for band in _bands(grid):
                 window = ((band.row, band.row + band.rows), (0, grid.columns))
-                file.write(codes[source.classes(year, band)], 1, window=window)
+                stored = codes[source.classes(year, band)]
+                file.write(stored, 1, window=window)
+                sums[window] = zlib.crc32(stored.tobytes())
         # GDAL keeps silent about what it could not write when it closes a file.
-        if not is_whole(temporary):
+        try:
+            with rasterio.open(temporary) as file:
+                reread = {window: zlib.crc32(file.read(1, window=window).tobytes()) for window in sums}
+            whole = reread == sums
+        except rasterio.errors.RasterioError:
+            whole = False
+        if not whole:
             raise cannot_write(path, "No space left on device")
 
 
