@@ -7,9 +7,10 @@
 
 A source, ``tutorials/src/NAME.py``, is jupytext's percent format: code cells stand once, and every text twice, an
 English markdown cell (``lang="en"``) and right after it the Chinese one (``lang="zh"``). Both notebooks get the outputs
-of the same execution. It happens in a temporary folder, where nothing lies but a copy of ``configs``, with the backend
-and the size that the lines ``backend = …`` and ``quick = …`` of the source say; ``--backend`` and ``--reduced`` replace
-these lines and nothing else.
+of the same execution, in which a cell that draws is run once with English and once with Chinese labels (how these are
+written: ``notebook_parts/source.py``); ``build`` needs a font with Chinese letters, ``run`` does not. It happens in a
+temporary folder, where nothing lies but a copy of ``configs``, with the backend and the size that the lines
+``backend = …`` and ``quick = …`` of the source say; ``--backend`` and ``--reduced`` replace these lines and no others.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ import pytest
 
 from tests.conftest import REPOSITORY, watched
 from tests.docs.public import public_names
-from tools.docs import command_pages, configuration_page, repository
+from tools.docs import command_pages, configuration_page, notebook_pages, repository
 from tools.docs.markdown import plain
 
 pytest.importorskip("mkdocs")
@@ -89,6 +89,24 @@ def test_roles_of_docstrings_are_links_or_names(site):
     """A role that is left as it stands would be shown with its colons."""
     for path in (site / "reference").rglob("*.html"):
         assert not re.search(r":(?:class|func|meth|mod|data|attr):", path.read_text("utf-8")), path
+
+
+@pytest.mark.slow
+def test_every_notebook_is_a_page_with_what_it_printed_and_drew(site):
+    sources = notebook_pages.notebooks(REPOSITORY)
+    assert {place.split("/")[1] == "zh" for place in sources} == {False, True}
+    for place, source in sources.items():
+        html = page(site, place.removesuffix(".md"))
+        shown = notebook_pages.notebook_page(REPOSITORY, source)
+        assert f'<html lang="{"zh" if "/zh/" in place else "en"}"' in html
+        assert shown.title in html
+        assert shown.pictures
+        for name, picture in shown.pictures.items():
+            assert (site / name).read_bytes() == picture
+            assert f"_files/{name.rpartition('/')[2]}" in html
+        assert html.count("output no-copy") == shown.text.count("{.text .output .no-copy}") > 0
+        assert "%%bash" not in html
+        assert not re.search(r"<img[^>]*data:", html)
 
 
 class References(HTMLParser):

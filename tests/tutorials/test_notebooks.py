@@ -48,7 +48,12 @@ import earthsr
 print("computed with", backend)
 earthsr.create_logger().info("a line of a log")
 plt.plot([1, 2, 3])
+plt.title("A line")
 plt.show()
+
+# %% [raw] lang="zh"
+# A line -> Une ligne
+# + plt.close("all")
 """
 
 
@@ -228,6 +233,49 @@ def test_parameters_are_replaced_where_they_stand_once():
         parameters_replaced([*cells, Code('backend = "torch"')], backend="mindspore")
 
 
+DRAWS = '# %%\nprint("two words", 1, {"key": 2}["key"])\n'
+
+
+@pytest.mark.parametrize(
+    ("labels", "note"),
+    [
+        ("three words -> 三个词", "is not 'words of the cell before -> their Chinese'"),
+        ("two words 三个词", "is not 'words of the cell before -> their Chinese'"),
+        (", 1 -> , 2", "change more than strings of the code"),
+        ("key -> 键", "change more than strings of the code"),
+    ],
+)
+def test_labels_change_words_and_nothing_else(tmp_path, labels, note):
+    source = tmp_path / "src" / "small.py"
+    source.parent.mkdir()
+    source.write_text(f'{DRAWS}\n# %% [raw] lang="zh"\n# {labels}\n', encoding="utf-8")
+    with pytest.raises(NotebookError, match=re.escape(note)):
+        read_source(source)
+
+
+def test_labels_belong_to_the_cell_before_them(tmp_path):
+    source = tmp_path / "small.py"
+    source.write_text(f'{DRAWS}\n# %% [raw] lang="zh"\n# two words -> 两个词\n', encoding="utf-8")
+    (cell,) = read_source(source)
+    assert (cell.of("en"), cell.of("zh")) == (
+        'print("two words", 1, {"key": 2}["key"])',
+        'print("两个词", 1, {"key": 2}["key"])',
+    )
+    source.write_text('# %% [raw] lang="zh"\n# two words -> 两个词\n', encoding="utf-8")
+    with pytest.raises(NotebookError, match="have to follow a code cell"):
+        read_source(source)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_figure_that_a_notebook_draws_has_chinese_labels(name):
+    draws = re.compile(r"set_title|set_.label|plt\.title|plt_dem_data\(|title=")
+    cells = [cell for cell in read_source(TUTORIALS / "src" / f"{name}.py") if isinstance(cell, Code)]
+    drawing = [cell for cell in cells if draws.search(cell.source)]
+    assert drawing
+    for cell in drawing:
+        assert re.search(r"[\u4e00-\u9fff]", cell.chinese), cell.source
+
+
 def test_a_line_break_within_chinese_is_no_gap():
     words = {"en": "one\ntwo", "zh": "# 标题\n\n先读取\n数据，\n`再`训练。\n\n- 第一\n  点；\n- 第二点。\n1. 第三点"}
     made = {language: compose("any", [Text(words)], language).cells[0].source for language in LANGUAGES}
@@ -270,7 +318,12 @@ def test_building_executes_once_for_both_and_again_changes_nothing(tmp_path):
     assert problems(tmp_path, "small") == []
     first = {language: place(tmp_path, "small", language).read_bytes() for language in LANGUAGES}
     english, chinese = (nbformat.reads(first[language].decode(), as_version=4) for language in LANGUAGES)
-    assert [cell.outputs for cell in code_cells(english.cells)] == [cell.outputs for cell in code_cells(chinese.cells)]
+    # The second cell draws: with labels of its own in each notebook, from one execution (any letters do for the test).
+    drawn, labelled = (code_cells(notebook.cells)[1] for notebook in (english, chinese))
+    assert [cell.execution_count for cell in code_cells(chinese.cells)] == [1, 2]
+    assert ("A line" in drawn.source, "Une ligne" in labelled.source) == (True, True)
+    assert drawn.outputs[1]["data"]["image/png"] != labelled.outputs[1]["data"]["image/png"]
+    assert labelled.source == drawn.source.replace("A line", "Une ligne") + '\nplt.close("all")'
     assert chinese.cells[0].source == "# 标题，分成两行"
     # On standard output, without its time of day: Jupyter draws standard error on red.
     assert code_cells(english.cells)[1].outputs[0] == {
@@ -280,7 +333,7 @@ def test_building_executes_once_for_both_and_again_changes_nothing(tmp_path):
     build(tmp_path, "small", CONFIGS)
     assert first == {language: place(tmp_path, "small", language).read_bytes() for language in LANGUAGES}
 
-    (tmp_path / "src" / "small.py").write_text(SMALL + "\nraise ValueError('stop')\n", encoding="utf-8")
+    (tmp_path / "src" / "small.py").write_text(SMALL + "\n# %%\nraise ValueError('stop')\n", encoding="utf-8")
     with pytest.raises(NotebookError, match="ValueError"):
         build(tmp_path, "small", CONFIGS)
     assert first == {language: place(tmp_path, "small", language).read_bytes() for language in LANGUAGES}

@@ -20,6 +20,9 @@ from nbclient.exceptions import CellExecutionError
 from .check import CLOCK, differences
 from .source import LANGUAGES, Cell, Code, NotebookError, compose, place, read_source
 
+Outputs = dict[str, list[list[Any]]]
+"""Of the code cells of each language's notebook, in order."""
+
 # A cell may train for minutes on a busy machine; what hangs still ends.
 _TIMEOUT_S: Final = 3600
 
@@ -27,7 +30,7 @@ _COLOURS: Final = re.compile(r"\x1b\[[\d;]*m")
 
 
 def execute(name: str, cells: Sequence[Cell], configs: Path) -> tuple[Any, float]:
-    """Execute code cells in a temporary folder; return the notebook (English texts) and the seconds it took.
+    """Execute code cells in a temporary folder; return the notebook (English) and the seconds it took.
 
     Raises
     ------
@@ -89,6 +92,28 @@ def tidy(outputs: Sequence[Any]) -> list[Any]:
     return made
 
 
+def _with_labels(cells: Sequence[Cell]) -> list[Cell]:
+    """Cells to execute for every language at once: one with Chinese labels again with these, right after it."""
+    made: list[Cell] = []
+    for cell in cells:
+        made.append(cell)
+        if isinstance(cell, Code) and cell.chinese:
+            made.append(Code(cell.chinese))
+    return made
+
+
+def _outputs(cells: Sequence[Cell], executed: Any) -> Outputs:
+    """Sort the outputs of what :func:`_with_labels` gave by language."""
+    outputs = iter([cell.outputs for cell in executed.cells if cell.cell_type == "code"])
+    made: Outputs = {language: [] for language in LANGUAGES}
+    for cell in cells:
+        if isinstance(cell, Code):
+            english = next(outputs)
+            made["en"].append(english)
+            made["zh"].append(next(outputs) if cell.chinese else english)
+    return made
+
+
 def build(folder: Path, name: str, configs: Path) -> float:
     """Execute a source and write its notebooks; return the seconds that the execution took.
 
@@ -98,13 +123,13 @@ def build(folder: Path, name: str, configs: Path) -> float:
         If the source is not in order, a cell fails, or an output is not fit to be committed; nothing is written then.
     """
     cells = read_source(folder / "src" / f"{name}.py")
-    executed, seconds = execute(name, cells, configs)
-    _write(folder, name, cells, executed)
+    executed, seconds = execute(name, _with_labels(cells), configs)
+    _write(folder, name, cells, _outputs(cells, executed))
     return seconds
 
 
 def renew_texts(folder: Path, name: str) -> None:
-    """Write both notebooks with the source's texts and the outputs that the English one has.
+    """Write both notebooks with the source's texts and the outputs that they have.
 
     Raises
     ------
@@ -112,23 +137,24 @@ def renew_texts(folder: Path, name: str) -> None:
         If the source's code is not what was executed; nothing is written then.
     """
     cells = read_source(folder / "src" / f"{name}.py")
-    built = nbformat.read(place(folder, name, "en"), as_version=4)
-    code = [cell for cell in built.cells if cell.cell_type == "code"]
-    if [cell.source for cell in code] != [cell.source for cell in cells if isinstance(cell, Code)]:
-        raise NotebookError(f"{name}: its code has changed since it was executed; build it")
-    executed, outputs = compose(name, cells, "en"), iter(code)
-    executed.cells = [next(outputs) if cell.cell_type == "code" else cell for cell in executed.cells]
-    _write(folder, name, cells, executed)
+    outputs: Outputs = {}
+    for language in LANGUAGES:
+        built = nbformat.read(place(folder, name, language), as_version=4)
+        code = [cell for cell in built.cells if cell.cell_type == "code"]
+        if [cell.source for cell in code] != [cell.of(language) for cell in cells if isinstance(cell, Code)]:
+            raise NotebookError(f"{name}: its code has changed since it was executed; build it")
+        outputs[language] = [cell.outputs for cell in code]
+    _write(folder, name, cells, outputs)
 
 
-def _write(folder: Path, name: str, cells: Sequence[Cell], executed: Any) -> None:
-    """Write the notebooks of all languages with the outputs of an executed one; all of them or none."""
+def _write(folder: Path, name: str, cells: Sequence[Cell], outputs: Outputs) -> None:
+    """Write the notebooks of all languages with their outputs; all of them or none."""
     made = {}
     for language in LANGUAGES:
         notebook = compose(name, cells, language)
-        for cell, done in zip(notebook.cells, executed.cells, strict=True):
-            if cell.cell_type == "code":
-                cell["execution_count"], cell["outputs"] = done.execution_count, done.outputs
+        code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+        for count, (cell, shown) in enumerate(zip(code, outputs[language], strict=True), start=1):
+            cell["execution_count"], cell["outputs"] = count, shown
         problems = list(differences(notebook, cells, language))
         if problems:
             raise NotebookError(f"{name}: not written: {'; '.join(problems)}")

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import nbformat
 
-from .source import LANGUAGES, Cell, NotebookError, compose, place, read_source, start
+from .source import LANGUAGES, Cell, Code, NotebookError, compose, place, read_source, start
 
 MOST_BYTES: Final = 600_000
 """Of one notebook: pictures of modest size, so that the repository stays small."""
@@ -35,7 +35,9 @@ def problems(folder: Path, name: str) -> list[str]:
         cells = read_source(folder / "src" / f"{name}.py")
     except NotebookError as error:
         return [str(error)]
-    notes, outputs = [], {}
+    notes: list[str] = []
+    outputs: dict[str, Any] = {}
+    labelled = [bool(cell.chinese) for cell in cells if isinstance(cell, Code)]
     for language in LANGUAGES:
         path = place(folder, name, language)
         try:
@@ -47,12 +49,20 @@ def problems(folder: Path, name: str) -> list[str]:
         notes += [f"{path}: {problem}" for problem in differences(notebook, cells, language)]
         if path.stat().st_size > MOST_BYTES:
             notes.append(f"{path}: {path.stat().st_size:,} bytes, expected at most {MOST_BYTES:,}; draw smaller")
+        code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+        # A figure with labels of its own is another picture; that there is one, and all that is printed, stay the same.
         outputs[language] = [
-            (cell.execution_count, cell.outputs) for cell in notebook.cells if cell.cell_type == "code"
+            (cell.execution_count, [_drawn(output) for output in cell.outputs] if labels else cell.outputs)
+            for cell, labels in zip(code, labelled, strict=False)
         ]
     if len(outputs) == len(LANGUAGES) and any(shown != outputs["en"] for shown in outputs.values()):
         notes.append(f"{name}: the languages' outputs differ; build it, which executes once for both")
     return notes
+
+
+def _drawn(output: Any) -> Any:
+    """Return what the languages share of an output of a cell with labels: what it prints, and what kinds it shows."""
+    return output if output.output_type == "stream" else (output.output_type, sorted(output.get("data", {})))
 
 
 def differences(notebook: Any, cells: Sequence[Cell], language: str) -> Iterator[str]:

@@ -1,10 +1,16 @@
-"""Sources of notebooks: code cells once, texts in every language; and notebooks without outputs made of them."""
+"""Sources of notebooks: code cells once, texts and labels in every language; and notebooks made of them.
+
+Labels of figures follow the cell that draws them, in a raw cell with ``lang="zh"``. A line ``elevation -> 高程`` says
+what stands in a string in the Chinese notebook; a line ``+ code`` stands at the cell's end there. Both languages'
+cells are run in one kernel: what a cell leaves behind must not depend on its labels.
+"""
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,6 +37,12 @@ class Code:
     """A code cell."""
 
     source: str
+    chinese: str = ""
+    """The same with the labels of the Chinese notebook; empty where it has none of its own."""
+
+    def of(self, language: str) -> str:
+        """Return the cell as a language's notebook has it."""
+        return self.chinese if language == "zh" and self.chinese else self.source
 
 
 @dataclass(frozen=True)
@@ -78,11 +90,50 @@ def read_source(path: Path) -> list[Cell]:
             continue
         if words:
             break
+        if cell.cell_type == "raw":
+            last = cells[-1] if cells else None
+            if cell.metadata.get("lang") != "zh" or not isinstance(last, Code):
+                raise NotebookError(
+                    f'{path}: the labels that begin {start(cell.source)} have to follow a code cell, with lang="zh"'
+                )
+            cells[-1] = replace(last, chinese=_labelled(last.source, cell.source, path))
+            continue
         cells.append(Code(cell.source))
     if words:
         lacking = ", ".join(language for language in LANGUAGES if language not in words)
         raise NotebookError(f"{path}: the text that begins {start(next(iter(words.values())))} lacks {lacking}")
     return cells
+
+
+def _labelled(code: str, labels: str, path: Path) -> str:
+    """Put Chinese labels into code, and the lines that only the Chinese notebook has at its end."""
+    made, added = code, ""
+    for line in labels.splitlines():
+        if line.startswith("+"):
+            added += f"\n{line.removeprefix('+').removeprefix(' ')}"
+            continue
+        english, arrow, chinese = line.partition(" -> ")
+        if not arrow or english not in made:
+            raise NotebookError(f"{path}: the label {line!r} is not 'words of the cell before -> their Chinese'")
+        made = made.replace(english, chinese)
+    if _without_words(made, path) != _without_words(code, path):
+        raise NotebookError(f"{path}: the labels that begin {start(labels)} change more than strings of the code")
+    return made + added
+
+
+def _without_words(code: str, path: Path) -> str:
+    """Structure of code, its strings emptied but for keys: ``record["step"]`` is no label."""
+    try:
+        tree = ast.parse(code)
+    except SyntaxError as error:
+        raise NotebookError(f"{path}: a cell with labels is no Python ({error})") from None
+    keys = {id(node.slice) for node in ast.walk(tree) if isinstance(node, ast.Subscript)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.JoinedStr):
+            node.values = [part for part in node.values if not isinstance(part, ast.Constant)]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in keys:
+            node.value = ""
+    return ast.dump(tree)
 
 
 def start(text: str) -> str:
@@ -108,7 +159,7 @@ def parameters_replaced(cells: Sequence[Cell], **values: str | bool) -> list[Cel
         cell = made[where]
         assert isinstance(cell, Code)
         text = f'{name} = "{value}"' if isinstance(value, str) else f"{name} = {value}"
-        made[where] = Code(line.sub(text, cell.source))
+        made[where] = replace(cell, source=line.sub(text, cell.source), chinese=line.sub(text, cell.chinese))
     return made
 
 
@@ -117,7 +168,7 @@ def compose(name: str, cells: Sequence[Cell], language: str) -> Any:
     notebook = nbformat.v4.new_notebook(metadata=_METADATA)
     for number, cell in enumerate(cells):
         if isinstance(cell, Code):
-            made = nbformat.v4.new_code_cell(cell.source)
+            made = nbformat.v4.new_code_cell(cell.of(language))
         else:
             made = nbformat.v4.new_markdown_cell(_joined(cell.words[language]))
         made["id"] = f"{name.replace('_', '-')}-{number:02d}"

@@ -83,6 +83,14 @@ here = Path.cwd()
 os.chdir(next(folder for folder in (here, *here.parents) if (folder / "configs").is_dir()))
 plt.rcParams["figure.dpi"] = 75
 
+# %% [raw] lang="zh"
+# + # 图中的中文用下列字体中已安装的显示；一种都没有时会显示为方框，请先安装其中之一。
+# + from matplotlib import font_manager
+# +
+# + known = ("Noto Sans CJK SC", "Source Han Sans SC", "PingFang SC", "Microsoft YaHei", "SimHei", "WenQuanYi Zen Hei")
+# + installed = [font for font in known if font in font_manager.get_font_names()]
+# + plt.rcParams["font.family"] = ["DejaVu Sans", *installed[:1]]
+
 # %% [markdown] lang="en"
 # A configuration has MindEarth's five sections: `model`, `data`, `optimizer`, `summary`, `train`. Values are read and
 # set like those of a dictionary and are checked when they are set; MindEarth's own `DEM-SRNet.yaml` loads too.
@@ -161,6 +169,11 @@ plt_dem_data(inputs[0, 0], "LR patch of the test split: 16 x 16 cells of 15 arc-
 plt.subplot(1, 2, 2)
 plt_dem_data(labels[0, 0], "the same ground in HR: 80 x 80 cells of 3 arc-seconds", "elevation (m)", limits)
 plt.show()
+
+# %% [raw] lang="zh"
+# LR patch of the test split: 16 x 16 cells of 15 arc-seconds -> 测试集的 LR 样本块：16 x 16 个 15 角秒格点
+# the same ground in HR: 80 x 80 cells of 3 arc-seconds -> 同一区域的 HR：80 x 80 个 3 角秒格点
+# elevation (m) -> 高程（m）
 
 # %% [markdown] lang="en"
 # ## Step 2: model construction
@@ -254,9 +267,27 @@ result = trainer.train(overwrite=True)
 records = [json.loads(line) for line in (trainer.run.path / "metrics.jsonl").read_text().splitlines()]
 figure = loss_curves(records)
 figure.set_dpi(75)
-for axes, title in zip(figure.axes, ("Training: loss and learning rate", "Validation: error"), strict=False):
+words = (
+    ("Training: loss and learning rate", "step", "loss (normalised)", ("step", "mean of the epoch")),
+    ("Validation: error", "epoch", "RMSE (m)", ("model", "bicubic")),
+)
+for axes, (title, across, up, lines) in zip(figure.axes, words, strict=False):
     axes.set_title(title, fontsize=10)
+    axes.set(xlabel=across, ylabel=up)
+    axes.legend(lines, fontsize=8)
+figure.axes[2].set_ylabel("learning rate")
 display(figure)
+
+# %% [raw] lang="zh"
+# Training: loss and learning rate -> 训练：损失与学习率
+# "step" -> "步"
+# loss (normalised) -> 损失（归一化）
+# mean of the epoch -> 每轮平均
+# Validation: error -> 验证：误差
+# "epoch" -> "轮"
+# RMSE (m) -> RMSE（m）
+# ("model", "bicubic") -> ("模型", "双三次插值")
+# "learning rate" -> "学习率"
 
 # %% [markdown] lang="en"
 # ## Step 5: model evaluation and visualisation
@@ -301,6 +332,12 @@ for place, (array, title) in enumerate(pictures, start=1):
     plt.subplot(1, 3, place)
     plt_dem_data(array[0, 0], title, "elevation (m)", limits)
 plt.show()
+
+# %% [raw] lang="zh"
+# Low Resolution -> 低分辨率（LR）
+# Ground Truth -> 真值（HR）
+# "Prediction" -> "预测"
+# elevation (m) -> 高程（m）
 
 # %% [markdown] lang="en"
 # **Where to go from here**

@@ -55,6 +55,14 @@ folder = Path("runs/tutorial-land-use")
 os.environ["BACKEND"] = backend
 plt.rcParams["figure.dpi"] = 75
 
+# %% [raw] lang="zh"
+# + # 图中的中文用下列字体中已安装的显示；一种都没有时会显示为方框，请先安装其中之一。
+# + from matplotlib import font_manager
+# +
+# + known = ("Noto Sans CJK SC", "Source Han Sans SC", "PingFang SC", "Microsoft YaHei", "SimHei", "WenQuanYi Zen Hei")
+# + installed = [font for font in known if font in font_manager.get_font_names()]
+# + plt.rcParams["font.family"] = ["DejaVu Sans", *installed[:1]]
+
 # %% [markdown] lang="en"
 # ## Data
 #
@@ -104,8 +112,9 @@ def shown(values):
     return np.where(values == 255, -1, values.astype(int))
 
 
-def legend(figure, labels=("no class (sea)", *names), fills=("#dcdcdc", *colours)):
-    entries = [Patch(facecolor=fill, edgecolor="0.4", label=label) for fill, label in zip(fills, labels, strict=True)]
+def legend(figure, labels):
+    fills = zip(("#dcdcdc", *colours), labels.split(", "), strict=True)
+    entries = [Patch(facecolor=fill, edgecolor="0.4", label=label) for fill, label in fills]
     figure.legend(handles=entries, loc="outside lower center", ncols=8, fontsize=9, frameon=False)
 
 
@@ -132,8 +141,20 @@ for axes in panels:
     for border in (valid_west, test_west):
         axes.axvline(border, color="white", lw=1.5)
 panels[2].set_xlabel("longitude (°E)")
-legend(figure)
+legend(figure, "no class (sea), urban, cropland, pasture, forest, grass/shrub, sparse, water")
 plt.show()
+
+# %% [raw] lang="zh"
+# Classes in 1999, cells of 1/64 degree -> 1999 年的类别，1/64 度像元
+# elevation (m) -> 高程（m）
+# Elevation, one of five static fields -> 高程，五个静态场之一
+# fraction of the cell (0 to 1) -> 格点内的比例（0 到 1）
+# Forest in 1999, cells of 1/4 degree: the forcing -> 1999 年的森林，1/4 度格点：强迫
+# latitude (°N) -> 纬度（°N）
+# longitude (°E) -> 经度（°E）
+# no class (sea) -> 无类别（海洋）
+# urban, cropland, pasture, forest -> 城镇, 耕地, 牧场, 森林
+# grass/shrub, sparse, water -> 草地与灌丛, 稀疏植被, 水体
 
 # %% [markdown] lang="en"
 # ## The U-Net and its inputs
@@ -241,8 +262,17 @@ for (above, below), i in zip(panels.T, chosen, strict=True):
     below.set_title("truth of the year", fontsize=10)
     for axes in (above, below):
         axes.set(xticks=[], yticks=[])
-legend(figure)
+legend(figure, "no class (sea), urban, cropland, pasture, forest, grass/shrub, sparse, water")
 plt.show()
+
+# %% [raw] lang="zh"
+# prior: -> 先验图：隐去
+# % hidden, -> %，
+# % of cells\nno longer so -> % 的像元\n已改变
+# truth of the year -> 当年真值
+# no class (sea) -> 无类别（海洋）
+# urban, cropland, pasture, forest -> 城镇, 耕地, 牧场, 森林
+# grass/shrub, sparse, water -> 草地与灌丛, 稀疏植被, 水体
 
 # %% [markdown] lang="en"
 # ## Train
@@ -308,6 +338,13 @@ panels[1].set(title="Change since 1989", xlabel="year", ylabel="figure of merit 
 panels[0].legend()
 plt.show()
 
+# %% [raw] lang="zh"
+# Share of cells with the right class -> 类别正确的像元比例
+# accuracy (0 to 1) -> 准确率（0 到 1）
+# Change since 1989 -> 1989 年以来的变化
+# figure of merit (0 to 1) -> 变化优度（0 到 1）
+# "year" -> "年份"
+
 # %% [markdown] lang="en"
 # ## A rollout over years
 #
@@ -322,6 +359,7 @@ plt.show()
 # 带坐标的 GeoTIFF、NetCDF 或 Zarr。`--match-areas` 使每个低分辨率格点内各类别的面积与情景一致。
 
 # %% language="bash"
+# exec 2>&1  # the log as output too: standard error is drawn on red
 # cd runs/tutorial-land-use/dataset/archives
 # earthsr reconstruct ../../run --anchor landuse_1989.tif --years 1989:1999 --match-areas \
 #   --scenario scenario_historical.nc --scenario scenario_future.nc \
@@ -365,7 +403,7 @@ panels[2].legend(
     handles=[Patch(facecolor=c, edgecolor="0.4", label=k) for c, k in zip(kind_colours, kinds, strict=True)],
     fontsize=7, loc="lower right",
 )  # fmt: skip
-legend(figure)
+legend(figure, "no class (sea), urban, cropland, pasture, forest, grass/shrub, sparse, water")
 
 
 def frame(i):
@@ -381,16 +419,22 @@ animation = FuncAnimation(figure, frame, frames=len(years))
 animation.save(folder / "rollout.gif", writer=PillowWriter(fps=2), dpi=62)
 frame(len(years) - 1)
 plt.show()
-
-# %% [markdown] lang="en"
-# The same as an animation:
-
-# %% [markdown] lang="zh"
-# 同样的内容做成动画：
-
-# %%
 letters = base64.b64encode((folder / "rollout.gif").read_bytes()).decode()
 display(HTML(f'<img alt="Truth, rollout and change since 1989, year by year" src="data:image/gif;base64,{letters}"/>'))
+
+# %% [raw] lang="zh"
+# Truth, {years[i]} -> 真值，{years[i]} 年
+# Rollout, {years[i]} -> 推演，{years[i]} 年
+# "Change since 1989" -> "1989 年以来的变化"
+# "unchanged", "right change", "wrong class" -> "未变化", "正确变化", "类别错误"
+# "missed", "false alarm" -> "漏报", "误报"
+# longitude (°E) -> 经度（°E）
+# latitude (°N) -> 纬度（°N）
+# Truth, rollout and change since 1989, year by year -> 真值、推演与 1989 年以来的变化，逐年
+# no class (sea) -> 无类别（海洋）
+# urban, cropland, pasture, forest -> 城镇, 耕地, 牧场, 森林
+# grass/shrub, sparse, water -> 草地与灌丛, 稀疏植被, 水体
+
 
 # %% [markdown] lang="en"
 # Maps of your own come in with `earthsr prepare landuse` (LUH2, HILDA+, any table of classes): `docs/landuse.md`. Whole

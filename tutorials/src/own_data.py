@@ -50,6 +50,14 @@ os.environ["BACKEND"] = backend
 os.environ["STRIDE"] = "6" if quick else "2"
 plt.rcParams["figure.dpi"] = 75
 
+# %% [raw] lang="zh"
+# + # 图中的中文用下列字体中已安装的显示；一种都没有时会显示为方框，请先安装其中之一。
+# + from matplotlib import font_manager
+# +
+# + known = ("Noto Sans CJK SC", "Source Han Sans SC", "PingFang SC", "Microsoft YaHei", "SimHei", "WenQuanYi Zen Hei")
+# + installed = [font for font in known if font in font_manager.get_font_names()]
+# + plt.rcParams["font.family"] = ["DejaVu Sans", *installed[:1]]
+
 # %% [markdown] lang="en"
 # ## The rasters
 #
@@ -118,6 +126,7 @@ for path in sorted(folder.glob("*.tif")):
 # （`--register auto`），其他偏移只报告。请看日志中的偏移量：两个方向各约 0.5 个高分辨率像元，校正后剩余 0.00。
 
 # %% language="bash"
+# exec 2>&1  # the log as output too: standard error is drawn on red
 # cd runs/tutorial-own-data
 # earthsr prepare dem dataset jacksboro=west.tif jacksboro=east.tif --lr jacksboro=coarse.tif \
 #   --patch 16 --stride $STRIDE --shares 0.56,0.2,0.24 --buffer 1 --register auto --overwrite
@@ -174,6 +183,7 @@ with rasterio.open(folder / "coarse.tif", "r+") as source:
 # Optimized GeoTIFF，`.nc` 为 CF NetCDF，`.zarr` 为 Zarr。
 
 # %% language="bash"
+# exec 2>&1  # the log as output too: standard error is drawn on red
 # cd runs/tutorial-own-data
 # earthsr predict run coarse.tif fine.tif --conserve --overwrite --backend $BACKEND
 # earthsr predict run coarse.tif fine.nc --conserve --overwrite --backend $BACKEND
@@ -234,6 +244,14 @@ plt.title(f"Profile at {float(line.lat):.3f}° N")
 plt.legend(fontsize=9)
 plt.show()
 
+# %% [raw] lang="zh"
+# coarse cells, 15 arc-seconds -> 粗格点，15 角秒
+# truth, 3 arc-seconds -> 真值，3 角秒
+# prediction, 3 arc-seconds -> 预测，3 角秒
+# longitude (°E) -> 经度（°E）
+# elevation (m) -> 高程（m）
+# Profile at {float(line.lat):.3f}° N -> 北纬 {float(line.lat):.3f}° 剖面
+
 # %% [markdown] lang="en"
 # The whole raster as hillshades, with the sun in the north-west. White: no value, in the coarse product and so in the
 # prediction. What is right of the dashed line was seen neither in training nor in validation.
@@ -259,6 +277,15 @@ for axes, (title, values, factor) in zip(panels, pictures, strict=True):
 panels[0].set_ylabel("latitude (°N)")
 figure.colorbar(picture, ax=panels, label="illumination (0 to 1)", shrink=0.8)
 plt.show()
+
+# %% [raw] lang="zh"
+# Coarse input -> 粗分辨率输入
+# "Prediction" -> "预测"
+# "Truth" -> "真值"
+# {title}, {3 * factor} arc-seconds -> {title}，{3 * factor} 角秒
+# longitude (°E) -> 经度（°E）
+# latitude (°N) -> 纬度（°N）
+# illumination (0 to 1) -> 光照（0 到 1）
 
 # %% [markdown] lang="en"
 # From Python without files, an `xarray.DataArray` in and one out: `earthsr.predict(earthsr.from_pretrained(run.best,

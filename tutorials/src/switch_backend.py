@@ -73,6 +73,14 @@ here = Path.cwd()
 os.chdir(next(folder for folder in (here, *here.parents) if (folder / "configs").is_dir()))
 plt.rcParams["figure.dpi"] = 80
 
+# %% [raw] lang="zh"
+# + # 图中的中文用下列字体中已安装的显示；一种都没有时会显示为方框，请先安装其中之一。
+# + from matplotlib import font_manager
+# +
+# + known = ("Noto Sans CJK SC", "Source Han Sans SC", "PingFang SC", "Microsoft YaHei", "SimHei", "WenQuanYi Zen Hei")
+# + installed = [font for font in known if font in font_manager.get_font_names()]
+# + plt.rcParams["font.family"] = ["DejaVu Sans", *installed[:1]]
+
 # %% [markdown] lang="en"
 # ## One configuration for both
 #
@@ -191,6 +199,16 @@ axes.legend(fontsize=9)
 plt.show()
 print(f"largest relative difference of a loss: {max(gaps):.1e}")
 
+# %% [raw] lang="zh"
+# {backend} all the way -> 全程使用 {backend}
+# moved run, on {name} -> 更换框架的训练，在 {name} 上
+# training loss (normalised) -> 训练损失（归一化）
+# One run on two frameworks -> 一次训练，两个框架
+# xlabel="step" -> xlabel="步"
+# "relative difference" -> "相对差异"
+# Difference of the two runs' losses -> 两次训练损失的差异
+# SIGTERM, then resumed -> SIGTERM，随后恢复
+
 # %% [markdown] lang="en"
 # ## The parity report
 #
@@ -229,5 +247,5 @@ display(Image(filename=report.files["figure"], width=1000))
 # the reason of every tolerance.
 
 # %% [markdown] lang="zh"
-# 图中的点应位于虚线以下。命令行 `earthsr parity configs/dem_srnet_demo.yaml` 输出同样的表格、图和一个 JSON 文件，超出容
-# 差时以退出码 1 结束。`docs/parity.md` 说明了每个容差的依据。
+# 图中的点应位于虚线以下（该图取自程序输出的报告，标注为英文）。命令行 `earthsr parity configs/dem_srnet_demo.yaml` 输出
+# 同样的表格、图和一个 JSON 文件，超出容差时以退出码 1 结束。`docs/parity.md` 说明了每个容差的依据。
