@@ -50,6 +50,7 @@ _STATIC = (
     "distance_to_coast, or slope (of elevation), which need no file; repeat for more."
 )
 _FILL = "nearest: what the scenario lacks over land is that of the nearest coarse cell; an error where absent."
+_TABLE = "What codes mean: hilda, esa-cci, modis-igbp, corine, or a YAML file with a class table."
 _SCENARIO = (
     "states.nc of LUH2; repeat for files that follow each other. Without one, fractions are aggregated from the "
     "classes, and the files say forcing: oracle."
@@ -209,7 +210,7 @@ def landuse(
     static: Annotated[list[str], typer.Option("--static", metavar="NAME[:UNITS][=PATH]", help=_STATIC)],
     scenario: Annotated[list[Path] | None, typer.Option("--scenario", metavar="FILE", help=_SCENARIO)] = None,
     fill_scenario: Annotated[str | None, typer.Option("--fill-scenario", metavar="nearest", help=_FILL)] = None,
-    table: Annotated[Path | None, typer.Option("--table", metavar="YAML", help="Class table; else HILDA+'s.")] = None,
+    table: Annotated[str, typer.Option("--table", metavar="NAME|YAML", help=_TABLE)] = "hilda",
     tile: Annotated[int, typer.Option("--tile", help="Fine cells per tile side.")] = 256,
     stride: Annotated[
         int | None, typer.Option("--stride", help="Fine cells between training tiles; else the tile size.")
@@ -245,7 +246,7 @@ def landuse(
     from earthsr.errors import InputError
     from earthsr.geo.cf import spans
     from earthsr.inference.scheduler import make_scheduler
-    from earthsr.landuse.classes import HILDA_PLUS, ClassTable
+    from earthsr.landuse.class_tables import class_table
     from earthsr.landuse.prepare import prepare_landuse
     from earthsr.landuse.write import SplitPlan
     from earthsr.log import set_up_logger
@@ -272,7 +273,7 @@ def landuse(
             classes,
             static,
             scenario=scenario or (),
-            table=HILDA_PLUS if table is None else ClassTable.from_yaml(table),
+            table=class_table(table),
             plan=plan,
             years=None if years is None else _span("--years", years),
             hold_out=[_span("--hold-out", text) for text in hold_out or ()],

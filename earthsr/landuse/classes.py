@@ -139,7 +139,7 @@ class ClassTable:
             raise DataError(
                 f"{source}: code {raster[where]:g} at row {row}, column {column} is in no class of table "
                 f"{self.name} ({listed}; nodata {', '.join(map(str, self.nodata_codes)) or 'none'}); give a table that "
-                "has it with --table"
+                "has it with --table: hilda, esa-cci, modis-igbp, corine, or a YAML file"
             )
         return indices
 

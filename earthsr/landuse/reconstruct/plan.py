@@ -22,6 +22,7 @@ from earthsr.geo.areas import cells_of
 from earthsr.geo.cf import spans
 from earthsr.geo.grid import Grid, Window, dateline, pieces
 from earthsr.inference.tiling import BlendedTiles, batch_size
+from earthsr.landuse.class_tables import class_table
 from earthsr.landuse.classes import ClassTable, class_fractions
 from earthsr.landuse.maps.layout import chunk_window, chunks_of
 from earthsr.landuse.sources.world_inputs import Inputs, WorldInputs, open_world
@@ -273,7 +274,7 @@ def open_inputs(model: Model, inputs: Inputs) -> WorldInputs:
     if inputs.table is None:
         table = ClassTable.from_json(model.metadata["class_table"], source)
     else:
-        table = ClassTable.from_yaml(inputs.table)
+        table = class_table(inputs.table)
         trained = ClassTable.from_json(model.metadata["class_table"], source).names
         if table.names != trained:
             raise InputError(

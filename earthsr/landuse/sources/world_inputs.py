@@ -31,7 +31,7 @@ from earthsr.landuse.sources.rasters import ClassMaps, LonLatRaster, open_anchor
 from earthsr.landuse.sources.scenario import Scenario, open_scenario
 from earthsr.landuse.sources.statics import COMPUTED, StaticField, StaticFields, describe_statics, open_statics
 from earthsr.landuse.sources.statics import static_names as names_of
-from earthsr.store import fingerprint
+from earthsr.store import absolute, fingerprint
 
 #: West, south, east, north, degrees.
 BBox = tuple[float, float, float, float]
@@ -78,7 +78,7 @@ class Inputs:
                 for name, equals, path in (text.partition("=") for text in self.static)
             ),
             protected=tuple(map(os.path.abspath, self.protected)),
-            table=None if self.table is None else self.table.absolute(),
+            table=None if self.table is None else Path(absolute(self.table)),
         )
 
 
