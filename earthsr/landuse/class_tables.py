@@ -1,7 +1,7 @@
 """Class tables of well-known maps: ESA CCI land cover, MODIS (IGBP), CORINE, and HILDA+; each tied to LUH2's states.
 
-Classes that no scenario tells apart are one: kinds of forest, crops with mosaics of crops. Where a map has no pasture of
-its own, pastures and rangelands of a scenario are among its grass and shrubs.
+Classes that no scenario tells apart are one: kinds of forest, crops with mosaics of crops. Where a map has no pasture
+of its own, pastures and rangelands of a scenario are among its grass and shrubs.
 """
 
 from __future__ import annotations
