@@ -9,6 +9,7 @@ import time
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from xml.etree import ElementTree
 
 import h5py
 import numpy as np
@@ -142,6 +143,17 @@ def test_gdal_reads_place_and_values_of_netcdf(which, request, tmp_path):
         np.testing.assert_array_equal(file.read(4), CODES[classes_of(1904, grid)])
 
 
+def test_qgis_finds_colours_and_names_beside_each_map(region, tmp_path):
+    export_geotiffs(region, tmp_path / "m.tif")
+    style = ElementTree.parse(tmp_path / "m_1904.qml").getroot()
+    renderer = style.find("pipe/rasterrenderer")
+    assert (style.tag, renderer.get("type"), renderer.get("band")) == ("qgis", "paletted", "1")
+    entries = {
+        int(entry.get("value")): (entry.get("label"), entry.get("color")) for entry in renderer.iter("paletteEntry")
+    }
+    assert entries == {each.code: (each.name, each.colour) for each in HILDA_PLUS.classes}
+
+
 def test_large_chunks_are_divided_in_netcdf(tmp_path):
     """Readers keep few cells in memory: 2048 x 2048 become four of 1024 x 1024."""
     maps = large(tmp_path / "m.zarr", 2100, 1030, side=2048)
@@ -157,7 +169,9 @@ def test_large_chunks_are_divided_in_netcdf(tmp_path):
 def test_geotiffs_hold_codes_colours_and_place(region, tmp_path):
     made = export_geotiffs(region, tmp_path / "m.tif")
     assert made == [tmp_path / f"m_{year}.tif" for year in (1849, 1850, 1851, 1904)]
-    assert below(tmp_path) == sorted(name for path in made for name in (path.name, f"{path.name}.aux.xml"))
+    assert below(tmp_path) == sorted(
+        name for path in made for name in (path.name, f"{path.name}.aux.xml", f"{path.stem}.qml")
+    )
     with rasterio.open(made[3]) as file:
         assert (file.dtypes, file.nodata, file.count) == (("uint8",), 255, 1)
         assert file.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
@@ -258,7 +272,9 @@ def test_copies_are_replaced_only_on_demand(region, tmp_path):
     with pytest.raises(InputError, match=r"m_1904.tif is there already; choose another name, or --overwrite"):
         export_geotiffs(region, tmp_path / "m.tif")
     assert below(tmp_path) == ["m.nc", "m_1904.tif", "m_1904.tif.aux.xml"]
+    (tmp_path / "m_1904.qml").write_text("own style")
     export_geotiffs(region, tmp_path / "m.tif", overwrite=True)
+    assert (tmp_path / "m_1904.qml").read_text() == "own style"
     assert rasterio.open(tmp_path / "m_1904.tif").tags()["year"] == "1904"
     assert "forest" in (tmp_path / "m_1904.tif.aux.xml").read_text()
     with pytest.raises(InputError, match=r"m.png: suffix '.png' is none of a GeoTIFF, expected NAME.tif"):
@@ -287,7 +303,7 @@ def test_a_damaged_chunk_is_not_copied(tmp_path):
         with pytest.raises(InputError, match="land_use of 1904 cannot be read"):
             export(maps, tmp_path / "out" / name)
     assert below(tmp_path / "out") == sorted(
-        f"m_{year}.tif{end}" for year in SPEC.years[:3] for end in ("", ".aux.xml")
+        f"m_{year}{end}" for year in SPEC.years[:3] for end in (".qml", ".tif", ".tif.aux.xml")
     )
 
 

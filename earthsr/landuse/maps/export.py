@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 from typing import Any, Final
-from xml.sax.saxutils import escape
+from xml.sax.saxutils import escape, quoteattr
 
 import h5py
 import numpy as np
@@ -42,9 +42,10 @@ def export_geotiffs(maps: Maps, path: Path, overwrite: bool = False, journal: Pa
     """Copy finished maps into cloud-optimised GeoTIFFs: ``NAME.tif`` gives ``NAME_1850.tif`` and so on.
 
     Maps hold codes of classes, with a table of colours, and overviews of the most frequent class; names of classes are
-    in a file ``NAME_1850.tif.aux.xml`` beside each, where GDAL and QGIS look for them. Confidence, where it was kept,
-    becomes ``NAME_confidence_1850.tif``, bytes of 0.004. Probabilities are not copied. Every file is there whole or
-    not at all, and memory does not grow with the grid.
+    in a file ``NAME_1850.tif.aux.xml`` beside each, where GDAL looks for them, and with the colours in
+    ``NAME_1850.qml``, which QGIS applies when it opens the map; a style that is there stays. Confidence, where it was
+    kept, becomes ``NAME_confidence_1850.tif``, bytes of 0.004. Probabilities are not copied. Every file is there whole
+    or not at all, and memory does not grow with the grid.
 
     Parameters
     ----------
@@ -105,11 +106,13 @@ def _export(maps: Maps, layer: str, year: int, attributes: dict[str, Any], targe
             with cog.errors():
                 _write(maps, layer, year, attributes, cog.file)
             cog.finish(OVERVIEW_RESAMPLING=_OVERVIEWS[layer])
-            names = target.with_name(f"{target.name}.aux.xml")
+            names, style = target.with_name(f"{target.name}.aux.xml"), target.with_suffix(".qml")
             names.unlink(missing_ok=True)  # of a file that was there before
             part.commit()
             if layer == "land_use":
-                _write_names(maps, names)
+                _write_beside(names, _names(maps))
+                if not style.exists():  # else it is somebody's own, or this one
+                    _write_beside(style, _style(maps))
     finally:
         if cog is not None:
             with contextlib.suppress(Exception):
@@ -145,14 +148,31 @@ def _colours(maps: Maps) -> dict[int, tuple[int, int, int, int]]:
     return colours
 
 
-def _write_names(maps: Maps, path: Path) -> None:
-    """Write names of classes as GDAL does: a list with the code as place, in a file of its own beside the GeoTIFF."""
+def _names(maps: Maps) -> str:
+    """Names of classes as GDAL writes them: a list with the code as place."""
     names = {land_class.code: land_class.name for land_class in maps.spec.table.classes}
     listed = "".join(f"      <Category>{escape(names.get(i, ''))}</Category>\n" for i in range(max(names) + 1))
     band = f'  <PAMRasterBand band="1">\n    <CategoryNames>\n{listed}    </CategoryNames>\n  </PAMRasterBand>\n'
+    return f"<PAMDataset>\n{band}</PAMDataset>\n"
+
+
+def _style(maps: Maps) -> str:
+    """Colours and names of classes as QGIS keeps them for a raster whose values are categories."""
+    entries = "".join(
+        f'        <paletteEntry value="{one.code}" color="{one.colour}" alpha="255" label={quoteattr(one.name)}/>\n'
+        for one in maps.spec.table.classes
+    )
+    return (
+        '<qgis version="3.0" styleCategories="Symbology">\n  <pipe>\n'
+        '    <rasterrenderer type="paletted" band="1" opacity="1" alphaBand="-1" nodataColor="">\n'
+        f"      <colorPalette>\n{entries}      </colorPalette>\n    </rasterrenderer>\n  </pipe>\n</qgis>\n"
+    )
+
+
+def _write_beside(path: Path, text: str) -> None:
     part = Part(path, overwrite=True)
     try:
-        part.target.write_text(f"<PAMDataset>\n{band}</PAMDataset>\n", encoding="utf-8")
+        part.target.write_text(text, encoding="utf-8")
         part.commit()
     finally:
         part.discard()
