@@ -171,7 +171,7 @@ ACCOUNTS = [
         replaced={
             r"--register \S+ ": "",  # made ground is not that of the made tiles
             r"--keep multibeam.tif ": "",
-            r"--scheduler dask --workers 8": "--bbox 8.4,46.4,8.6,46.6",
+            r"--scheduler dask --workers 8": "--bbox 8.45,46.45,8.55,46.55",
         },
     ),
     Account(r"earthsr prepare landuse", "tiles of 256 cells would need large archives", added="--tile 64"),

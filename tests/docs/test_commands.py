@@ -4,6 +4,7 @@ Each document has a workplace of its own (``workplace.py``), as fresh as a clone
 each in a shell that begins at the root, and stop at the first command that fails (``shell.py``).
 """
 
+import functools
 import re
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 import yaml
 
 from earthsr.config import Config, from_mapping
+from earthsr.samples.world import SyntheticWorld
 from tests.conftest import BACKENDS, REPOSITORY, installed
 from tests.docs.accounts import ACCOUNTS, PROGRAMS, account_of, speaks
 from tests.docs.blocks import SHOWN, TYPED, Block, blocks, commands, documents
@@ -138,6 +140,14 @@ def test_an_account_that_no_longer_fits_is_noticed():
 
 
 # ---------------------------------------------------------------------------------------------- what is run
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_world():
+    """Four documents begin with the same synthetic world; it is grown for the first of them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("earthsr.samples.landuse.SyntheticWorld", functools.lru_cache(maxsize=1)(SyntheticWorld))
+        yield
 
 
 @pytest.fixture(scope="module")
