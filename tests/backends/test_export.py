@@ -318,8 +318,8 @@ def agrees(tmp_path, spec, suffix, backend):
     found = read_model(tmp_path / f"model{suffix}")
     assert found.spec == spec
     assert found.metadata["exported"]["checkpoint"]["name"] == "model.safetensors"
-    # Another shape than any that the file has seen, through a model as a caller opens it; that of a transposed case, for
-    # which MindSpore has the engine's graph.
+    # Another shape than any that the file has seen, through a model as a caller opens it; that of a transposed case,
+    # for which MindSpore has the engine's graph.
     model = Model.from_checkpoint(tmp_path / f"model{suffix}", device="cpu")
     batch, height, width = CASES[1]
     assert (batch, width, height) not in CASES
