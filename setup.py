@@ -10,5 +10,13 @@ BACKENDS = ["earthsr_torch", "earthsr_mindspore", "earthsr_onnx"]
 setup(
     packages=[*find_packages(include=["earthsr", "earthsr.*"]), *BACKENDS],
     package_dir={name: f"backends/{name}" for name in BACKENDS},
-    package_data={"earthsr": ["py.typed", "pretrained/*.safetensors", "pretrained/*.md", "evaluation/page/page.*"]},
+    package_data={
+        "earthsr": [
+            "py.typed",
+            "pretrained/*.safetensors",
+            "pretrained/*.md",
+            "evaluation/page/page.*",
+            "emulator/native/*",
+        ]
+    },
 )

@@ -111,6 +111,7 @@ def knows(text):
 SLURM = "there is no SLURM here; tests/tools/test_slurm_scripts.py runs the scripts with stand-ins for it"
 FRESH = "continuous integration does it in a fresh clone; a test that installs packages would need their source"
 SST = "tests/examples installs the workload and runs it"
+HOSTS = "tests/landuse/emulator builds and runs them; compilers need not be there"
 OTHERS = "tests/contributing runs the worked examples with their files"
 #: Three blocks of one tile each, six years on both sides of the anchor, and rasters for earthsr reconstruct.
 SMALL_WORLD = "--rows 128 --columns 960 --years 1984:1999 --archives --overwrite"
@@ -132,6 +133,10 @@ ACCOUNTS = [
     Account(r"python -m earthsr_sst\.sample", SST, check=names_the_example),
     Account(r"earthsr (train|parity) examples/sst", SST, check=names_the_example),
     Account(r"pip install", FRESH, check=installs),
+    Account(
+        r"make -C examples/|examples/fortran/land |python examples/write_fractions", HOSTS, check=lambda text: None
+    ),
+    Account(r"python -m earthsr\.emulator\.c_library", HOSTS, check=lambda text: None),
     Account(r"make ", FRESH, check=makes),
     Account(r"\. \.venv-test/bin/activate|python -m pytest", FRESH, check=lambda text: None),
     # Launchers and schedulers.

@@ -8,7 +8,7 @@ from tests.conftest import REPOSITORY
 #: Languages whose blocks a reader types; ``console`` has a prompt and answers.
 TYPED = ("sh", "bash", "shell", "console", "python")
 #: Languages of blocks that are shown and not typed.
-SHOWN = ("", "text", "json", "yaml", "toml", "make", "diff")
+SHOWN = ("", "text", "json", "yaml", "toml", "make", "diff", "c", "fortran")
 
 #: Documents outside of ``docs/``, beside the README.
 OTHERS = ("CONTRIBUTING.md", "examples/README.md", "tutorials/README.md")
