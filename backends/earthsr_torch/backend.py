@@ -17,7 +17,7 @@ from earthsr_torch.device import find_device
 
 
 class TorchBackend(WeightsBackend):
-    """PyTorch on CPU and CUDA."""
+    """PyTorch on CPU, CUDA and, through torch_npu, Ascend."""
 
     name: ClassVar[str] = "torch"
     framework: ClassVar[str] = "torch"
@@ -29,6 +29,7 @@ class TorchBackend(WeightsBackend):
         """Look at the devices and the processor's low-precision units."""
         import torch
 
+        from earthsr_torch.device import npu
         from earthsr_torch.precision import cpu_has_bfloat16
 
         cuda = torch.cuda.is_available()
@@ -37,7 +38,9 @@ class TorchBackend(WeightsBackend):
             if cuda
             else "this torch sees no CUDA device"
         )
-        fast = cuda or cpu_has_bfloat16()
+        ascend = npu()
+        named = f"{ascend.device_count()} x {ascend.get_device_name(0)}" if ascend else "needs CANN and torch_npu"
+        fast = cuda or ascend is not None or cpu_has_bfloat16()
         low = "bfloat16 autocast" if fast else "float32: this processor has no bfloat16 units"
         return BackendInfo(
             name=self.name,
@@ -46,7 +49,7 @@ class TorchBackend(WeightsBackend):
             devices=(
                 Device("cpu", True, f"{torch.get_num_threads()} threads, {torch.backends.cpu.get_cpu_capability()}"),
                 Device("gpu", cuda, detail),
-                Device("ascend", False, "not supported by this backend; use mindspore"),
+                Device("ascend", ascend is not None, named),
             ),
             precisions={
                 "O0": "float32, TF32 off",
@@ -60,7 +63,8 @@ class TorchBackend(WeightsBackend):
                 "float16 on cpu": "CPU autocast in float16 has no gradient scaler; use bfloat16",
             },
             unexercised={
-                "gpu": "CUDA, float16 with its gradient scaler: written from documentation, never run by this project"
+                "gpu": "CUDA, float16 with its gradient scaler: written from documentation, never run by this project",
+                "ascend": "torch_npu, HCCL: written from its documentation (6.0 to 7.0), never run by this project",
             },
             url=self.url,
         )

@@ -19,7 +19,7 @@ from earthsr.errors import BackendError
 from earthsr.models import NetworkSpec, Objective, OptimizerSpec, Precision, State
 from earthsr.models.weights import Weights
 from earthsr.ranks import Rank
-from earthsr_torch.device import numerics
+from earthsr_torch.device import layout, numerics
 from earthsr_torch.group import Group, share_statistics, watched
 from earthsr_torch.networks import build, hold_norms, parameters, read, write
 from earthsr_torch.networks import recompute as recompute_blocks
@@ -63,7 +63,7 @@ class TorchEngine(TrainingEngine):
         self._strict = precision.strict
         self.precision = self._plan.words
         network: Any = build(spec)
-        network = network.to(device, memory_format=torch.channels_last)
+        network = network.to(device, memory_format=layout(device))
         self._network: Any = store(network, self._plan.storage)
         own = parameters(self._network, spec)
         # Masters are the parameters themselves, unless these are stored in a low precision; running statistics are not.
@@ -114,7 +114,7 @@ class TorchEngine(TrainingEngine):
         learning = {name: self._masters[name] for name in self.spec.learning}
         for name in learning:
             self._parameters[name].requires_grad_(name not in optimizer.frozen)
-        self._optimizer = Adam(optimizer, learning, fused=not self._strict)
+        self._optimizer = Adam(optimizer, learning, fused=not self._strict and self._device.type != "npu")
         with watched(self._group):
             self._replica = self._group.replicate(self._network, accumulate)
         self._take_over()
@@ -342,7 +342,7 @@ class TorchEngine(TrainingEngine):
         tensor = torch.from_numpy(np.ascontiguousarray(array))
         if self._device.type != "cpu":
             tensor = tensor.pin_memory().to(self._device, non_blocking=True)
-        return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
+        return tensor.contiguous(memory_format=layout(self._device)) if tensor.ndim == 4 else tensor
 
     def _validity(self, batch: Batch) -> Tensor:
         # The mask goes over as bytes and becomes float32 on the device: a quarter of the transfer.

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from earthsr.errors import BackendError
 from earthsr.ranks import Rank, launched_rank
+from earthsr_torch.device import module_of
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Group:
             return values[None]
         own = torch.from_numpy(np.array(values, np.float64).reshape(-1)).to(self.device)
         everyone = own.new_empty(self.rank.of * own.numel())
-        dist.all_gather_into_tensor(everyone, own) if self.device.type == "cuda" else dist.all_gather(
+        dist.all_gather_into_tensor(everyone, own) if self.device.type != "cpu" else dist.all_gather(
             list(everyone.chunk(self.rank.of)), own
         )
         return everyone.cpu().numpy().reshape(self.rank.of, *np.shape(values))
@@ -78,7 +79,7 @@ class Group:
             warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
             return nn.parallel.DistributedDataParallel(
                 network,
-                device_ids=[self.device.index] if self.device.type == "cuda" else None,
+                device_ids=[self.device.index] if self.device.type != "cpu" else None,
                 broadcast_buffers=False,
                 gradient_as_bucket_view=True,
                 # A static graph is refused where some batches of a step are not sent (no_sync).
@@ -186,10 +187,12 @@ def join(device: torch.device, distribute: bool) -> Group:
             store, _, _ = next(dist.rendezvous("env://", rank.number, rank.of))
             attempt = dist.PrefixStore(f"attempt-{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}", store)
             kind, options = "gloo", dict[str, Any]()
-            if device.type == "cuda":
-                # Else every rank takes memory on the first GPU too, and NCCL guesses which one is this rank's.
-                kind, options = "nccl", {"device_id": device}
-                torch.cuda.set_device(device)
+            accelerator = module_of(device)
+            if accelerator is not None:
+                # Else every rank takes memory on the first device too, and the library guesses which one is its own.
+                kind = "nccl" if device.type == "cuda" else "hccl"
+                options = {"device_id": device} if device.type == "cuda" else {}
+                accelerator.set_device(device)
             dist.init_process_group(kind, store=attempt, rank=rank.number, world_size=rank.of, **options)
         except (RuntimeError, ValueError) as error:
             raise BackendError(f"{rank.of} processes did not meet: {str(error).splitlines()[0]}") from error

@@ -21,12 +21,13 @@ from earthsr.backend import Meter
 from earthsr.backend.interface import Peaks, PhaseTimes, Resources
 from earthsr.data.batch import Batch
 from earthsr.errors import BackendError
+from earthsr_torch.device import module_of
 from earthsr_torch.engine import TorchEngine
 
 #: A measurement of a bare operator goes on for so long, and for so many repetitions at least.
 SECONDS, REPETITIONS = 1.0, 3
 #: Rows and columns of the matrix product: on an accelerator a small one does not fill the device.
-MATRIX = {"cpu": 2048, "cuda": 8192}
+MATRIX = {"cpu": 2048, "cuda": 8192, "npu": 8192}
 
 
 class _Clock:
@@ -39,8 +40,9 @@ class _Clock:
         self.mark = self.now()
 
     def now(self) -> float:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+        accelerator = module_of(self.device)
+        if accelerator is not None:
+            accelerator.synchronize(self.device)
         return time.perf_counter()
 
     def start(self, phase: str) -> None:
@@ -161,9 +163,11 @@ class TorchMeter(Meter):
 
     def resources(self) -> Resources:
         """Return what an engine computes with; see the base class."""
-        if self.engine._device.type == "cuda":
-            peak = torch.cuda.max_memory_allocated(self.engine._device)
-            return Resources(torch.cuda.get_device_name(self.engine._device), torch.get_num_threads(), peak / 2**20)
+        device = self.engine._device
+        accelerator = module_of(device)
+        if accelerator is not None:
+            peak = accelerator.max_memory_allocated(device)
+            return Resources(accelerator.get_device_name(device), torch.get_num_threads(), peak / 2**20)
         return Resources(f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}", torch.get_num_threads())
 
     def _rate(self, work: Callable[[], object], flops: float) -> float:

@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from earthsr.models import UNetSpec
+from earthsr_torch.device import layout
 
 
 def one_hot(classes: Tensor, count: int) -> Tensor:
@@ -39,7 +40,7 @@ class Fuse(nn.Module):
                     fractions = rows.mT @ classes @ columns / area.clamp(min=1e-6)
                     parts.append(rows @ fractions @ columns.mT)
         parts.append(scalars[:, :, None, None].expand(n, -1, height, width))
-        return torch.cat(parts, 1).contiguous(memory_format=torch.channels_last)
+        return torch.cat(parts, 1).contiguous(memory_format=layout(parts[0].device))
 
 
 def _norm(spec: UNetSpec, features: int) -> nn.Module:

@@ -5,6 +5,8 @@ No GPU has run this. Which calls are made there, with what and in which order, i
 
 import dataclasses
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -205,3 +207,66 @@ def test_a_rank_takes_its_gpu_before_it_meets_the_others(monkeypatch):
     calls.clear()
     group.join(torch.device("cpu"), distribute=True)
     assert calls == [("gloo", {"store": "store", "rank": 1, "world_size": 2})]
+
+
+#: torch_npu's part, as its documentation has it: which device, which switches, in which order.
+ASCEND = """
+import importlib.machinery, os, sys, types
+import torch
+torch.utils.rename_privateuse1_backend("npu")
+calls = []
+
+class Switch:
+    def __init__(self, name, allow_hf32):
+        self.name, self.allow_hf32 = name, allow_hf32
+    def __setattr__(self, key, value):
+        calls.append((self.__dict__.get("name"), key, value))
+        super().__setattr__(key, value)
+
+npu = types.ModuleType("torch.npu")
+npu.is_available, npu.device_count = (lambda: True), (lambda: 2)
+npu.get_device_name = lambda device=None: "Ascend 910B"
+npu.set_device = lambda device: calls.append(("set_device", str(device)))
+npu.conv, npu.matmul = Switch("conv", True), Switch("matmul", False)
+torch._register_device_module("npu", npu)
+package = types.ModuleType("torch_npu")
+package.__spec__ = importlib.machinery.ModuleSpec("torch_npu", None)
+sys.modules["torch_npu"] = package
+
+from earthsr.errors import BackendError
+from earthsr_torch.backend import TorchBackend
+from earthsr_torch.device import find_device, layout, module_of, numerics
+
+assert [str(find_device(word)) for word in ("ascend", "ascend:1", "auto", "cpu")] == ["npu:0", "npu:1", "npu:0", "cpu"]
+for word, text in (("ascend:2", "there is no Ascend device 2: 2 found"), ("gpu", "sees no CUDA device")):
+    try:
+        find_device(word)
+        raise SystemExit(word)
+    except BackendError as error:
+        assert text in str(error), error
+device = find_device("ascend:1")
+assert module_of(device) is npu and layout(device) == torch.contiguous_format
+found = {each.name: each for each in TorchBackend().describe().devices}["ascend"]
+assert found.available and found.detail == "2 x Ascend 910B", found
+
+for tf32, strict, convolutions in ((False, False, False), (True, False, True), (True, True, False)):
+    del calls[:]
+    with numerics(device, tf32=tf32, strict=strict):
+        assert (npu.conv.allow_hf32, npu.matmul.allow_hf32) == (convolutions, False)
+    assert (npu.conv.allow_hf32, npu.matmul.allow_hf32) == (True, False)  # as they were
+
+import torch.distributed as dist
+from earthsr_torch.group import join
+os.environ.update(RANK="1", WORLD_SIZE="2", MASTER_ADDR="x", MASTER_PORT="1")
+dist.rendezvous = lambda *_: iter([(dist.HashStore(), 1, 2)])
+dist.init_process_group = lambda kind, **options: calls.append(("group", kind, options["rank"], options["world_size"]))
+del calls[:]
+join(device, True)
+assert calls == [("set_device", "npu:1"), ("group", "hccl", 1, 2)], calls
+print("as documented")
+"""
+
+
+def test_ascend_through_torch_npu_is_asked_as_its_documentation_says():
+    done = subprocess.run([sys.executable, "-c", ASCEND], capture_output=True, text=True, timeout=120)
+    assert done.stdout == "as documented\n", done.stderr
