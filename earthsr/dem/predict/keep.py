@@ -24,11 +24,12 @@ from numpy.typing import NDArray
 from earthsr.dem.prepare.pairs import align, flat_sea_cells, interpolated, overlap, read_padded
 from earthsr.dem.prepare.register import means_between, measure, measure_sea
 from earthsr.errors import EarthsrWarning, InputError, geo_module
-from earthsr.geo import Georeference, open_sources, same_crs
+from earthsr.geo import Georeference, mosaic, open_sources, same_crs
 from earthsr.geo.crs import crs_name
 from earthsr.geo.elevations import Elevations, elevations
 from earthsr.geo.grid import Window
 from earthsr.geo.raster import Source, read_window
+from earthsr.geo.readers import reprojected
 from earthsr.geo.resample import interpolate
 
 #: Cells over which a seam is feathered: 3 km at 3 arc-seconds.
@@ -200,19 +201,20 @@ def open_kept(request: KeepRequest, raster: Elevations, scale: int, known: Seque
     Raises
     ------
     InputError, DataError
-        If one cannot be read, or is in another CRS, or its cells are no smaller than the input's.
+        If one cannot be read, or has no CRS, or its cells are no smaller than the input's.
     """
     if not 0 <= request.feather <= _MOST_FEATHER:
         raise InputError(f"--feather is {request.feather}, expected 0 to {_MOST_FEATHER} cells of the output")
     opened: list[KeptRaster] = []
     try:
         for number, text in enumerate(request.sources):
-            source = elevations(open_sources(files_of(text)))
-            kept = KeptRaster(source.name, source)
+            opened_source, words = _opened(text, raster)
+            source = elevations(opened_source)
+            kept = KeptRaster(source.name, source, words=words)
             opened.append(kept)
             _require_finer(source, raster)
             if known:
-                kept.flat_sea, kept.words = known[number]["flat_sea"], list(known[number]["words"])
+                kept.flat_sea, kept.words[:] = known[number]["flat_sea"], known[number]["words"]
             else:
                 _measure(kept, raster)
             source.release()
@@ -223,13 +225,32 @@ def open_kept(request: KeepRequest, raster: Elevations, scale: int, known: Seque
     return Kept(opened, request.feather)
 
 
+def _opened(text: str, raster: Elevations) -> tuple[Source, list[str]]:
+    """Open a raster that stays, on cells of the input's CRS; and what is to be said of it.
+
+    One in another CRS is interpolated onto cells of about its own size, of which a whole number makes one of the input.
+    """
+    files, lr = files_of(text), raster.georeference
+    source = open_sources(files)
+    hr = source.georeference
+    if same_crs(lr.crs_wkt, hr.crs_wkt):
+        return source, []
+    names = source.name, crs_name(hr.crs_wkt), crs_name(lr.crs_wkt)
+    source.close()
+    if not lr.crs_wkt or not hr.crs_wkt:
+        raise InputError(f"--keep {names[0]}: is in {names[1]}, {raster.name} in {names[2]}; give both a CRS")
+    first = reprojected(files[0], lr.crs_wkt)
+    ratio = max(round(lr.cell_y / first.georeference.cell_y), 1)
+    first.close()
+    cell, corner = (lr.cell_x / ratio, lr.cell_y / ratio), (lr.west, lr.north)
+    parts = [reprojected(file, lr.crs_wkt, resolution=cell, anchor=corner) for file in files]
+    words = [f"interpolated from {names[1]} onto {ratio} x {ratio} cells of {names[2]} to one of the input"]
+    _logger.info("--keep %s: %s", names[0], words[0])
+    return mosaic(parts), words
+
+
 def _require_finer(source: Elevations, raster: Elevations) -> None:
     hr, lr = source.georeference, raster.georeference
-    if not same_crs(lr.crs_wkt, hr.crs_wkt):
-        raise InputError(
-            f"--keep {source.name}: is in {crs_name(hr.crs_wkt)}, {raster.name} in {crs_name(lr.crs_wkt)}; warp one of "
-            "them first (rio warp --dst-crs)"
-        )
     if not overlap(hr, lr):
         raise InputError(f"--keep {source.name}: shares no ground with {raster.name}")
     if hr.cell_x > 0.75 * lr.cell_x or hr.cell_y > 0.75 * lr.cell_y:
