@@ -11,6 +11,7 @@ from typing import Any
 
 import h5py
 import numpy as np
+import yaml
 
 import earthsr
 from earthsr.backend import available_backends, is_exported, read_model
@@ -21,7 +22,7 @@ from earthsr.data.hdf5 import open_h5, plain_attributes, reading
 from earthsr.errors import InputError, already_there, install_hint
 from earthsr.geo import Window, crs_name
 from earthsr.geo.cf import spans
-from earthsr.geo.fields import FieldSource
+from earthsr.geo.fields import FieldSource, open_dataset
 from earthsr.geo.readers import SOURCES, kind_of, open_layers, split_variable
 from earthsr.models import NetworkSpec, read_checkpoint, resolve_checkpoint
 from earthsr.models.checkpoint import STATE, pretrained_weights
@@ -50,6 +51,41 @@ def _spec_values(spec: NetworkSpec, size: int) -> dict[str, Any]:
         f"gflop_per_patch_{size}x{size}": round(spec.flops(size, size) / 1e9, 3),
         "layer_groups": list(dict.fromkeys(group.split(".")[0] for group in spec.groups)),
     }
+
+
+def _describe_yaml(path: Path) -> dict[str, Any]:
+    """A configuration, or a table of classes."""
+    try:
+        plain = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        plain = None  # what is wrong with it is said by who reads configurations
+    if not isinstance(plain, dict) or not isinstance(plain.get("classes"), list) or "model" in plain:
+        return _describe_config(path)
+    classes = [row for row in plain["classes"] if isinstance(row, dict)]
+    return {
+        "kind": "class table",
+        "path": str(path),
+        "name": plain.get("name"),
+        "classes": [f"{'/'.join(map(str, row.get('codes') or ()))} {row.get('name')}" for row in classes],
+        "forcing": {str(row.get("name")): row.get("forcing") or "none" for row in classes},
+        "nodata_codes": plain.get("nodata_codes") or "none",
+    }
+
+
+#: What is shown of the JSON that evaluations and reconstructions write.
+_OF_REPORTS = ("task", "split", "units", "samples", "scores", "decades", "protocol", "provenance", "place", "stages")
+
+
+def _describe_report(path: Path) -> dict[str, Any]:
+    """Scores, decades and provenance of ``metrics.json``, ``reconstruct.json`` and others."""
+    try:
+        values = parse_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: is no JSON that can be read ({error})") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: holds a {type(values).__name__}, expected what evaluate or reconstruct has written")
+    shown = {key: values[key] for key in _OF_REPORTS if key in values}
+    return {"kind": "report", "path": str(path), **shown, "keys": list(values)}
 
 
 def _describe_config(path: Path) -> dict[str, Any]:
@@ -154,9 +190,38 @@ _RASTERS = (".tif", ".tiff", ".vrt", ".asc", ".img", ".hgt", ".jp2", ".bil", ".f
 _BLOCK, _BLOCKS = 256, 64
 
 
+def _describe_fields(path: Path, preferred: Sequence[str]) -> dict[str, Any]:
+    """Names, shapes and units of the fields of NetCDF or Zarr that holds several; nothing where one is taken."""
+    dataset = open_dataset(path)
+    try:
+        fields = {str(name): array for name, array in dataset.data_vars.items() if array.ndim >= 2}
+        if len(fields) < 2 or any(name in fields for name in preferred):
+            return {}
+        return {
+            "kind": "fields",
+            "path": str(path),
+            "fields": {
+                name: {
+                    "dimensions": {str(dim): int(count) for dim, count in array.sizes.items()},
+                    "units": str(array.attrs.get("units", "not said")),
+                    "meaning": str(array.attrs.get("long_name", array.attrs.get("standard_name", "not said"))),
+                }
+                for name, array in fields.items()
+            },
+            "attributes": {str(key): _readable(value) for key, value in dataset.attrs.items()},
+            "one_of_them": f"earthsr info {path}:{next(iter(fields))}",
+        }
+    finally:
+        dataset.close()
+
+
 def _describe_raster(text: str) -> dict[str, Any]:
     """Grid, CRS, units and range of a raster: of all cells, or of blocks all over a large one."""
-    source = open_layers(text, [name for workload in installed_workloads().values() for name in workload.variables])
+    preferred = [name for workload in installed_workloads().values() for name in workload.variables]
+    path, variable = split_variable(text)
+    if variable is None and kind_of(path) in ("NetCDF", "Zarr") and (several := _describe_fields(path, preferred)):
+        return several
+    source = open_layers(text, preferred)
     try:
         place = source.georeference
         years = source.years() if isinstance(source, FieldSource) else None
@@ -209,7 +274,12 @@ def _is_raster(path: Path) -> bool:
 
 
 def describe_file(path: str | Path) -> dict[str, Any]:
-    """Describe a configuration, checkpoint, run folder, HDF5 file, or raster (``FILE.nc:VARIABLE`` names a variable).
+    """Describe a configuration, class table, checkpoint, run folder, HDF5 file, report or raster.
+
+    Parameters
+    ----------
+    path : str or Path
+        ``FILE.nc:VARIABLE`` names one of several variables.
 
     Raises
     ------
@@ -226,7 +296,9 @@ def describe_file(path: str | Path) -> dict[str, Any]:
             return _describe_checkpoint(path)
         raise InputError(f"{path}: no such file")
     if path.suffix in (".yaml", ".yml"):
-        return _describe_config(path)
+        return _describe_yaml(path)
+    if path.suffix == ".json":
+        return _describe_report(path)
     if path.suffix in (".h5", ".hdf5"):
         return _describe_data(path)
     if path.suffix in (".pt", ".pth", ".ckpt", ".pkl"):
@@ -234,8 +306,8 @@ def describe_file(path: str | Path) -> dict[str, Any]:
     if path.suffix == ".npz":
         return _describe_arrays(path)
     raise InputError(
-        f"{path}: not a kind of file that info knows; expected .yaml, .h5, .npz, .safetensors, .onnx, .mindir, a run "
-        "folder, or a raster (GeoTIFF, NetCDF, Zarr)"
+        f"{path}: not a kind of file that info knows; expected .yaml, .json, .h5, .npz, .safetensors, .onnx, .mindir, "
+        "a run folder, or a raster (GeoTIFF, NetCDF, Zarr)"
     )
 
 

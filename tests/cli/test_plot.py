@@ -670,3 +670,34 @@ def test_units_and_voids_may_be_given(tmp_path):
     assert done.stderr == ""
     assert drawn["drawn_without_value"] == 8
     assert drawn["minimum"] == pytest.approx(float(hills().min()))
+
+
+def test_info_describes_files_of_several_fields_class_tables_and_reports(tmp_path):
+    states = {
+        name: (("time", "lat", "lon"), np.zeros((3, 4, 5), np.float32), {"units": "1"}) for name in ("c3ann", "urban")
+    }
+    xarray.Dataset(states).to_netcdf(tmp_path / "states.nc", engine="h5netcdf")
+    told = json.loads(call_cli("info", tmp_path / "states.nc", "--json", check=0).stdout)
+    assert told["kind"] == "fields"
+    assert told["fields"]["c3ann"] == {
+        "dimensions": {"time": 3, "lat": 4, "lon": 5},
+        "units": "1",
+        "meaning": "not said",
+    }
+    assert told["one_of_them"].endswith("states.nc:c3ann")
+    (tmp_path / "classes.yaml").write_text(
+        "name: mine\nnodata_codes: [0]\nclasses:\n"
+        "- {name: forest, codes: [1, 2], colour: '#00ff00', forcing: [primf]}\n"
+        "- {name: water, codes: [3], colour: '#0000ff'}\n"
+    )
+    told = json.loads(call_cli("info", tmp_path / "classes.yaml", "--json", check=0).stdout)
+    assert (told["kind"], told["classes"]) == ("class table", ["1/2 forest", "3 water"])
+    assert told["forcing"] == {"forest": ["primf"], "water": "none"}
+    (tmp_path / "metrics.json").write_text('{"task": "dem_sr", "scores": {"model": {"rmse": 2.5}}, "lattice": {}}')
+    told = json.loads(call_cli("info", tmp_path / "metrics.json", "--json", check=0).stdout)
+    assert (told["kind"], told["scores"]["model"]["rmse"]) == ("report", 2.5)
+    assert told["keys"] == ["task", "scores", "lattice"]
+    (tmp_path / "broken.json").write_text("{")
+    refused = call_cli("info", tmp_path / "broken.json")
+    assert refused.returncode == 2
+    assert "broken.json: is no JSON that can be read" in refused.stderr
