@@ -101,7 +101,7 @@ def find_metrics(names: Iterable[str], kind: Kind) -> dict[str, Metric]:
         if not isinstance(metric, Metric):
             raise ConfigError(
                 f"summary.metrics: {name} ({installed[name].value}) is a {type(metric).__name__}, expected an "
-                "earthsr.evaluation.metrics.Metric"
+                "earthsr.evaluation.Metric"
             )
         if metric.of != kind:
             raise ConfigError(f"summary.metrics: {name} is a score of {metric.of}, and this model predicts {kind}")

@@ -91,7 +91,7 @@ def test_of_land_use(tmp_path, landuse_dir, any_backend):
     ("name", "words"),
     [
         ("unknown", "no metric unknown is installed, there are: gone, number, right, within_20"),
-        ("number", r"number \(own_scores:number\) is a int, expected an earthsr.evaluation.metrics.Metric"),
+        ("number", r"number \(own_scores:number\) is a int, expected an earthsr.evaluation.Metric"),
         ("gone", r"gone \(own_scores:gone\) cannot be loaded: .*has no attribute"),
         ("right", "right is a score of classes, and this model predicts values"),
     ],
