@@ -66,7 +66,7 @@ class Metric(ABC):
 
     @abstractmethod
     def score(self, sums: NDArray[np.float64]) -> float | None:
-        """Return the score of the sums over all batches; None where it has no value."""
+        """Return the score of ``sums`` (n,) over all batches; None where it has no value."""
 
 
 def find_metrics(names: Iterable[str], kind: Kind) -> dict[str, Metric]:
