@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from earthsr.emulator.c_table import ADDED, BMI, Function
 from earthsr.errors import EarthsrError, InputError
 from earthsr.landuse.emulator.bmi import EarthsrBmi
+from earthsr.landuse.emulator.bmi_description import BmiConfig
 
 #: Answers that C tells apart: 0 would be that of a Python that never got so far.
 DONE: Final = 1
@@ -57,6 +58,12 @@ class HostedBmi(EarthsrBmi):
     get_value_at_indices_checked = EarthsrBmi.get_value_at_indices
     set_value_checked = EarthsrBmi.set_value
     set_value_at_indices_checked = EarthsrBmi.set_value_at_indices
+
+    def initialize_share(self, config_file: str, rank: int, ranks: int) -> None:
+        """Initialise one of several ranks that make the region together; all read the same file."""
+        if self._running is not None:
+            raise InputError("initialize_share: is initialised already; call finalize first")
+        self._open(BmiConfig.read(config_file).model_copy(update={"share": (rank, ranks)}))
 
     def get_var_type(self, name: str) -> str:
         """Type of a variable's items, as C names it."""
@@ -150,7 +157,7 @@ class Answers:
         model = self._models.get(number) or HostedBmi()
         with model.lock:
             self._call(model, function, given)
-        if function.name == "initialize":
+        if function.name.startswith("initialize"):
             self._opened = True
             number = next(self._numbers)
             self._models[number] = model

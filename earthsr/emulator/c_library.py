@@ -165,7 +165,8 @@ def _compiled(scratch: Path) -> Path:
         "\n".join(source),
         library_dirs=[str(python.parent)],
         extra_compile_args=["-fvisibility=hidden", "-O2"],
-        extra_link_args=[f"-Wl,-rpath,{python.parent}"],
+        # A host that closes the library goes on without it, but Python, which knows its objects, does not.
+        extra_link_args=[f"-Wl,-rpath,{python.parent}", *(["-Wl,-z,nodelete"] if sys.platform == "linux" else [])],
     )
     # Compilers and setuptools speak on standard output; what they say is wanted where they fail.
     log = scratch / "compiler.log"

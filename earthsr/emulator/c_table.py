@@ -116,6 +116,7 @@ BMI: Final = _functions(
 #: What this library adds: values whose type and number are checked, and the time that steps take.
 ADDED: Final = _functions(
     """
+    initialize_share: text config_file, int rank, int ranks
     get_value_checked: text name, type type, values_out dest, count count
     get_value_ptr_checked: text name, text type, pointer_out dest_ptr, int_out count
     get_value_at_indices_checked: text name, type type, values_out dest, indices inds, count count
@@ -216,7 +217,14 @@ _ITEMS: Final = (
     ("int8", "integer(c_int8_t)", "unsigned char"),
 )
 #: Written by hand, in module.f90.
-_BY_HAND: Final = ("initialize", "finalize", "get_component_name", "get_input_var_names", "get_output_var_names")
+_BY_HAND: Final = (
+    "initialize",
+    "initialize_share",
+    "finalize",
+    "get_component_name",
+    "get_input_var_names",
+    "get_output_var_names",
+)
 _VALUES: Final = ("get_value", "get_value_ptr", "get_value_at_indices", "set_value", "set_value_at_indices")
 
 

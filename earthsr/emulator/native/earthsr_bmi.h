@@ -29,7 +29,7 @@ int earthsr_bmi_set_log(void (*log)(int level, const char *text, void *context),
    OPENBLAS_NUM_THREADS, MKL_NUM_THREADS and GDAL_NUM_THREADS. */
 int earthsr_bmi_set_threads(int count);
 
-/* Of the functions below, those that bmi-c does not have: get_value and set_value with the type ("double", "float",
+/* Of the functions below, those that bmi-c does not have: one of several ranks that make a region together; get_value and set_value with the type ("double", "float",
    "int", "unsigned char") and number of items, which are checked and brought to the variable's; seconds that a year
    may take, after which it is late, which is logged and counted (0: no deadline); seconds of the last and the longest
    update, and how many were late. */

@@ -132,17 +132,33 @@ contains
     class(bmi_earthsr), intent(inout) :: self
     character(len=*), intent(in) :: config_file
     integer :: bmi_status
-    character(kind=c_char) :: buffer(BMI_MAX_COMPONENT_NAME)
     if (.not. c_associated(self%model)) self%model = c_new()
     bmi_status = c_initialize(self%model, trim(config_file)//c_null_char)
-    if (bmi_status /= BMI_SUCCESS) return
+    if (bmi_status == BMI_SUCCESS) bmi_status = keep_names(self)
+  end function initialize
+
+  ! One of several ranks, from 0, that make the region together, each in its own process.
+  function initialize_share(self, config_file, rank, ranks) result(bmi_status)
+    class(bmi_earthsr), intent(inout) :: self
+    character(len=*), intent(in) :: config_file
+    integer, intent(in) :: rank, ranks
+    integer :: bmi_status
+    if (.not. c_associated(self%model)) self%model = c_new()
+    bmi_status = c_initialize_share(self%model, trim(config_file)//c_null_char, rank, ranks)
+    if (bmi_status == BMI_SUCCESS) bmi_status = keep_names(self)
+  end function initialize_share
+
+  function keep_names(self) result(bmi_status)
+    class(bmi_earthsr), intent(inout) :: self
+    integer :: bmi_status
+    character(kind=c_char) :: buffer(BMI_MAX_COMPONENT_NAME)
     buffer(1) = c_null_char
     bmi_status = c_get_component_name(self%model, buffer)
     allocate (self%component)
     self%component = text_of(buffer)
     if (bmi_status == BMI_SUCCESS) bmi_status = names_of(self, .true., self%inputs)
     if (bmi_status == BMI_SUCCESS) bmi_status = names_of(self, .false., self%outputs)
-  end function initialize
+  end function keep_names
 
   function finalize(self) result(bmi_status)
     class(bmi_earthsr), intent(inout) :: self

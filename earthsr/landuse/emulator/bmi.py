@@ -66,7 +66,9 @@ class EarthsrBmi(_bmipy().Bmi):  # type: ignore[misc]
         """Open checkpoint, static fields and anchor, as a YAML file says; see :class:`BmiConfig`."""
         if self._running is not None:
             raise InputError("initialize: is initialised already; call finalize first")
-        config = BmiConfig.read(config_file)
+        self._open(BmiConfig.read(config_file))
+
+    def _open(self, config: BmiConfig) -> None:
         end = require_year(config.end_year)
         emulator = Emulator.load(config.checkpoint, **config.options)
         state = emulator.start(config.anchor, config.start_year)
@@ -166,13 +168,15 @@ class EarthsrBmi(_bmipy().Bmi):  # type: ignore[misc]
     def set_value(self, name: str, src: NDArray[Any]) -> None:
         """Set an input, NaN where there is no land; it is checked as a whole by ``update``."""
         target = self._input(name)
-        target.values[...] = _numbers(src, target.values.size, f"set_value({name})").reshape(target.values.shape)
+        numbers = _codes if target.is_exchanged else _numbers
+        target.values[...] = numbers(src, target.values.size, f"set_value({name})").reshape(target.values.shape)
 
     def set_value_at_indices(self, name: str, inds: NDArray[np.int_], src: NDArray[Any]) -> None:
         """Set some items of an input, by their place in the flat array."""
         target = self._input(name)
         places = _places(inds, target.values.size, name)
-        target.values.reshape(-1)[places] = _numbers(src, places.size, f"set_value_at_indices({name})")
+        numbers = _codes if target.is_exchanged else _numbers
+        target.values.reshape(-1)[places] = numbers(src, places.size, f"set_value_at_indices({name})")
 
     # Time.
 
@@ -287,7 +291,7 @@ class EarthsrBmi(_bmipy().Bmi):  # type: ignore[misc]
 
     def _input(self, name: str) -> Variable:
         variable = self._variable(name)
-        if not variable.is_input:
+        if not (variable.is_input or variable.is_exchanged):
             raise InputError(f"{name} is an output; inputs are {', '.join(self.get_input_var_names())}")
         return variable
 
@@ -311,6 +315,8 @@ class EarthsrBmi(_bmipy().Bmi):  # type: ignore[misc]
         ]
         if unset:
             raise InputError(f"update to {years[0]}: {', '.join(unset)} was not set; call set_value first")
+        if emulator.share is not None:
+            emulator.exchange(self._variables[CLASS].values[::-1])
         self._take(emulator.step(self._forcing(emulator).expand_dims(year=years), years[-1]))
         self._now = years[-1]
 
@@ -348,6 +354,14 @@ def _places(indices: Any, size: int, name: str) -> NDArray[np.int64]:
         )
         raise InputError(f"{name}: indices are {range_text}, expected whole numbers from 0 to {size - 1}")
     return places.astype(np.int64)
+
+
+def _codes(values: Any, size: int, what: str) -> NDArray[np.uint8]:
+    """Codes of classes, flat, of which there have to be so many."""
+    codes = np.asarray(values)
+    if codes.dtype.kind not in "iu" or codes.size != size or (size and not 0 <= codes.min() <= codes.max() <= 255):
+        raise InputError(f"{what}: {codes.size} items of {codes.dtype}, expected {size} codes of 0 to 255")
+    return codes.astype(np.uint8).reshape(-1)
 
 
 def _numbers(values: Any, size: int, what: str) -> NDArray[np.float64]:

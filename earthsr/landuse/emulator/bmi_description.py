@@ -55,6 +55,8 @@ class BmiConfig(Section):
     overlap: float = Field(default=0.25, ge=0, lt=1)
     chunk: Count | None = None
     batch_size: Count | None = None
+    share: tuple[int, int] | None = None
+    """Rank, and number of ranks that make the region together, each in a process of its own."""
 
     @classmethod
     def read(cls, path: str | Path) -> BmiConfig:
@@ -105,7 +107,7 @@ class BmiConfig(Section):
     def options(self) -> dict[str, Any]:
         """What :meth:`earthsr.landuse.emulator.Emulator.load` takes beside the checkpoint."""
         names = ("static", "fixed", "bbox", "match_areas", "backend", "device", "precision", "tile", "overlap")
-        options = {name: getattr(self, name) for name in (*names, "batch_size")}
+        options = {name: getattr(self, name) for name in (*names, "batch_size", "share")}
         options["protected"] = self.protected or None
         return options if self.chunk is None else {**options, "chunk": self.chunk}
 
@@ -117,6 +119,9 @@ COARSE: Final = 1
 CLASS: Final = "land_surface__land_use_class_code"
 CONFIDENCE: Final = "land_surface__land_use_class_probability"
 CELL_AREA: Final = "land_surface_grid_cell__area"
+#: Where ranks share a region: which makes a cell, and whether this one reads what it was the year before.
+RANK: Final = "land_surface_grid_cell__process_rank"
+READ: Final = "land_surface_grid_cell__read_flag"
 
 
 class NotDefinedError(InputError, NotImplementedError):
@@ -134,12 +139,14 @@ class Variable:
     values: NDArray[Any]
     """(rows, columns), south to north; the same array from the beginning to the end."""
     is_input: bool = False
+    is_exchanged: bool = False
+    """Whether an output may be set as well: what other ranks have made of it."""
 
     @property
     def reference(self) -> NDArray[Any]:
         """The values, flat and without a copy; those of an output cannot be written to."""
         flat = self.values.reshape(-1)
-        flat.flags.writeable = self.is_input
+        flat.flags.writeable = self.is_input or self.is_exchanged
         return flat
 
 
@@ -208,6 +215,11 @@ def variables_of(emulator: Emulator) -> dict[str, Variable]:
     variables.append(Variable(CLASS, "1", FINE, np.full(shapes[0], NODATA, np.uint8)))
     variables.append(Variable(CONFIDENCE, "1", FINE, np.full(shapes[0], np.nan, np.float32)))
     variables.append(Variable(CELL_AREA, "km2", FINE, cell_areas(fine)[::-1].copy()))
+    if (share := emulator.share) is not None:
+        # What other ranks have made is handed over in the map itself.
+        variables[-3] = Variable(CLASS, "1", FINE, variables[-3].values, is_exchanged=True)
+        variables.append(Variable(RANK, "1", FINE, share.owner[::-1].copy()))
+        variables.append(Variable(READ, "1", FINE, share.reads[::-1].astype(np.uint8)))
     variables += [Variable(area_name(name), "km2", COARSE, np.zeros(shapes[1])) for name in emulator.table.names]
     return {variable.name: variable for variable in variables}
 

@@ -27,8 +27,9 @@ from earthsr.landuse.emulator.forcing import (
     years_between,
     years_trained_on,
 )
-from earthsr.landuse.emulator.maps import read_map, read_protected, read_static
+from earthsr.landuse.emulator.maps import indices_of, read_map, read_protected, read_static
 from earthsr.landuse.emulator.memory import MapState, MemoryFields, MemoryMaps, MemoryWorld, dataset_of
+from earthsr.landuse.emulator.share import Share
 from earthsr.landuse.reconstruct.chunk import Maker
 from earthsr.landuse.reconstruct.ledger import add_up, yearly
 from earthsr.landuse.reconstruct.plan import CHUNK, Options, Step, make_method, require_land_use, warn_of_cells
@@ -61,7 +62,7 @@ class Emulator:
     ----------
     model : Model
         Of land-use classes.
-    static, protected, fixed, bbox, match_areas, tile, overlap, chunk, batch_size
+    static, protected, fixed, bbox, match_areas, tile, overlap, chunk, batch_size, share
         As :meth:`load` has them.
 
     Raises
@@ -106,6 +107,7 @@ class Emulator:
         overlap: float = 0.25,
         chunk: int = CHUNK,
         batch_size: int | None = None,
+        share: tuple[int, int] | None = None,
     ) -> None:
         self.model = model
         require_land_use(model)
@@ -132,12 +134,14 @@ class Emulator:
         world = MemoryWorld(self.grid, self.table, self._scenario)
         options = Options(tile, overlap, chunk, batch_size, match_areas, self._fixed, ("confidence",))
         self._method = make_method(model, world, options)
+        self.share = None if share is None else Share.of(self._method, *share)
         self._protected = read_protected(protected, self.grid)
         self._mapped = np.isfinite(fields.values).all(axis=0)
         self._fields = MemoryFields(self.grid, normalisation.static(fields.values))
         self._maker = Maker(self._method, MemoryMaps(self.grid), self._fields)
         self._state: MapState | None = None
         self._dataset: Any = None
+        self._complete = False
         self._warned: set[str] = set()
         self._notes: list[str] = []
 
@@ -158,6 +162,7 @@ class Emulator:
         overlap: float = 0.25,
         chunk: int = CHUNK,
         batch_size: int | None = None,
+        share: tuple[int, int] | None = None,
     ) -> Emulator:
         """Open a checkpoint for a region.
 
@@ -187,6 +192,8 @@ class Emulator:
             Fine cells per side of what is computed at once, about.
         batch_size : int, optional
             Windows at once; chosen by their size where absent.
+        share : tuple of int, optional
+            Rank, and number of ranks that make the region together, each in a process of its own; see :meth:`exchange`.
 
         Raises
         ------
@@ -208,6 +215,7 @@ class Emulator:
             overlap=overlap,
             chunk=chunk,
             batch_size=batch_size,
+            share=share,
         )
         # A device that is not there is told of now, and no step waits for it.
         _ = model.engine
@@ -254,8 +262,8 @@ class Emulator:
             If the map does not fit; the state is as it was then.
         """
         state = self._state_of(anchor_map, year, "anchor map")
-        dataset = dataset_of(state, self.table, self.grid, self.forcing_grid, None, self._described(state.year))
-        self._state, self._dataset = state, dataset
+        dataset = self._dataset_of(state, state.classes, None, self._described(state.year))
+        self._state, self._dataset, self._complete = state, dataset, True
         return self.state
 
     def step(self, forcing: Any, year: int, prior: Any = None) -> Any:
@@ -285,19 +293,56 @@ class Emulator:
         """
         year = require_year(year)
         before = self._state if prior is None else self._state_of(prior, None, "prior")
+        if self.share is not None and prior is None and not self._complete:
+            raise InputError("other ranks' cells are of an earlier year: call exchange() before each further step")
         years = self._years_to(before, year)
         land = self._land(before)
         given = read_forcing(forcing, years, self.channels, self.table, self.forcing_grid, self.grid, land, self._notes)
         if before is None:
             before = self._blank(given[years[0]], years[0])
         result = self._roll_out(before, years, given)
-        dataset = dataset_of(
-            result.state, self.table, self.grid, self.forcing_grid, result.confidence, result.attributes
-        )
+        shown = result.state.classes
+        if self.share is not None:
+            shown = np.where(self.share.own | ~result.state.free, shown, np.uint8(NODATA))
+        dataset = self._dataset_of(result.state, shown, result.confidence, result.attributes)
         if prior is None:
-            self._state, self._dataset = result.state, dataset
+            self._state, self._dataset, self._complete = result.state, dataset, False
             return self.state
         return dataset
+
+    def exchange(self, land_use: NDArray[Any]) -> None:
+        """Take cells that other ranks have made, where several ranks share a region.
+
+        Parameters
+        ----------
+        land_use : ndarray of shape (rows, columns)
+            Codes of the year that was reached, north to south: at least those of the cells that this rank reads
+            (``share.reads``) and others make. 255 where a cell has no class, or is not handed over.
+
+        Raises
+        ------
+        InputError, DataError
+            If cells that are read are missing, or codes do not fit; the state is as it was then.
+
+        Notes
+        -----
+        After a step ``land_use`` has 255 where other ranks' cells may change, and ``area`` is that of the cells that
+        this rank makes: its sum over ranks is that of the region.
+        """
+        if self.share is None or self._state is None:
+            raise InputError("exchange: no share= was given, or no rollout begun; there is nobody to exchange with")
+        before = self._state
+        given = indices_of(np.asarray(land_use), self.table, "exchanged map")
+        classes = self.share.taken(before.classes, given, before.free)
+        self._state, self._complete = MapState(before.year, classes, before.free), True
+
+    def _dataset_of(
+        self, state: MapState, shown: NDArray[np.uint8], confidence: NDArray[np.float32] | None, attributes: Any
+    ) -> Any:
+        """Dataset of a state; classes as shown, areas of the cells that are made here."""
+        made = None if self.share is None else np.where(self.share.own, state.classes, np.uint8(NODATA))
+        shown_state = MapState(state.year, shown, state.free)
+        return dataset_of(shown_state, self.table, self.grid, self.forcing_grid, confidence, attributes, made)
 
     def _state_of(self, given: Any, year: int | None, what: str) -> MapState:
         given_map = read_map(given, self.table, self.grid, what)
@@ -310,6 +355,8 @@ class Emulator:
             )
         has = given_map.classes != NODATA
         free = given_map.free
+        if self.share is not None and free is not None:
+            self.share.require(given_map.classes, free)
         if free is None:
             free = ~(self._protected | np.isin(given_map.classes, self._method.fixed))
         return MapState(require_year(year), given_map.classes, free & has)
@@ -362,6 +409,9 @@ class Emulator:
     def _roll_out(self, before: MapState, years: Sequence[int], given: dict[int, NDArray[np.float32]]) -> _Result:
         """Make the maps of years, the one after the other."""
         maps, maker = MemoryMaps(self.grid), self._maker
+        if self.share is not None and len(years) > 1:
+            raise InputError(f"{len(years)} years at once: ranks exchange cells after each; step year by year")
+        chunks = self._method.lattice if self.share is None else self.share.chunks
         maps.arrays["land_use", before.year] = before.classes
         maker.maps, self._scenario.given = maps, given
         self._fields.mark(before.marks)
@@ -371,7 +421,10 @@ class Emulator:
             confidence.fill(np.nan)
             maps.arrays["confidence", year] = confidence
             step, records = Step(year, last, None), []
-            for chunk in self._method.lattice:
+            if self.share is not None:
+                # Others' cells stay as they were, until they are exchanged.
+                maps.arrays["land_use", year] = before.classes.copy()
+            for chunk in chunks:
                 chunk_maps = maker.compute(step, chunk, maker.read(step, chunk))
                 maker.write(step, chunk, chunk_maps)
                 records.append(chunk_maps.record)

@@ -144,6 +144,7 @@ def dataset_of(
     coarse: Grid,
     confidence: NDArray[np.float32] | None,
     attributes: Mapping[str, Any],
+    counted: NDArray[np.uint8] | None = None,
 ) -> Any:
     """Make the Dataset of a year.
 
@@ -159,6 +160,8 @@ def dataset_of(
         Largest probability, NaN where nothing was predicted.
     attributes : mapping
         Of the Dataset, beside title and conventions.
+    counted : ndarray of shape (rows, columns), optional
+        Classes whose areas are told; those of the state where absent.
     """
     xarray = geo_module("xarray")
     spec = MapsSpec(fine, CRS, (state.year,), table, (fine.rows, fine.columns), ("land_use",))
@@ -176,7 +179,7 @@ def dataset_of(
         "may_change": (fine_axes, state.free.astype(np.uint8), _MAY),
         "area": (
             ("class", *coarse_axes),
-            areas_km2(state.classes, len(table), fine, coarse),
+            areas_km2(state.classes if counted is None else counted, len(table), fine, coarse),
             {
                 "long_name": "area of land-use class in coarse cell",
                 "units": "km2",

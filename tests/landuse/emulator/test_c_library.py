@@ -123,6 +123,32 @@ def test_examples_make_the_maps_of_reconstruct(language, library, flags, coupled
 
 
 @pytest.mark.slow
+@needs("mpicc")
+@needs("mpirun")
+def test_four_ranks_under_mpi_make_the_map_of_one(library, flags, coupled, world, any_backend, tmp_path):
+    """Of the coupled region in eight chunks; two cores take turns."""
+    _, _, codes = coupled
+    config = write_config(tmp_path / "bmi.yaml", world, any_backend, chunk=16)
+    fractions_path = write_fractions(config, world, tmp_path / "fractions.bin")
+    make = ["make", "-s", "-C", str(EXAMPLES / "c"), f"LIBRARY={library}", f"OUT={tmp_path}"]
+    subprocess.run([*make, str(tmp_path / "land"), str(tmp_path / "land_mpi")], check=True)
+    environment = {
+        **os.environ,
+        "OMPI_ALLOW_RUN_AS_ROOT": "1",
+        "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+        "OMP_NUM_THREADS": "1",
+    }
+    maps = []
+    for name, launcher in (("land", []), ("land_mpi", ["mpirun", "--oversubscribe", "-n", "4"])):
+        words = [*launcher, str(tmp_path / name), config, str(fractions_path), str(tmp_path / f"{name}.bin")]
+        done = subprocess.run(words, capture_output=True, text=True, check=False, env=environment, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        maps.append(np.fromfile(tmp_path / f"{name}.bin", np.uint8))
+    assert maps[0].size == 2 * codes[1994].size
+    assert np.array_equal(*maps)
+
+
+@pytest.mark.slow
 @needs("gfortran")
 def test_all_kinds_of_procedures_of_the_fortran_module(library, flags, world, any_backend, tmp_path):
     config = write_config(tmp_path / "bmi.yaml", world, any_backend)
@@ -140,6 +166,39 @@ def test_all_kinds_of_procedures_of_the_fortran_module(library, flags, world, an
     ]
     subprocess.run([str(word) for word in (*command, *sources, *flags)], check=True, cwd=tmp_path)
     done = subprocess.run([str(tmp_path / "host"), config], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+#: A host that knows the library by its path alone, as couplers load their components.
+BY_PATH = """
+#include <dlfcn.h>
+#include "earthsr_bmi.h"
+int main(int count, char **words) {
+  void *library = dlopen(words[1], RTLD_NOW | RTLD_LOCAL);
+  Bmi *(*fill)(Bmi *) = (Bmi *(*)(Bmi *))dlsym(library, "register_bmi_earthsr");
+  Bmi land;
+  fill(&land);
+  if (land.initialize(&land, words[2]) || land.finalize(&land)) return 1;
+  return dlclose(library) + count - 3;
+}
+"""
+
+
+@pytest.mark.slow
+def test_a_host_may_open_and_close_the_library_itself(library, coupled, tmp_path):
+    (tmp_path / "plugin.c").write_text(BY_PATH)
+    compiler = [
+        "cc",
+        "-I",
+        str(library / "include"),
+        "-o",
+        str(tmp_path / "plugin"),
+        str(tmp_path / "plugin.c"),
+        "-ldl",
+    ]
+    subprocess.run(compiler, check=True)
+    words = [str(tmp_path / "plugin"), str(library / "lib" / "libearthsr_bmi.so"), coupled[0]]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
@@ -346,6 +405,8 @@ def test_every_function_gives_what_python_gives(library, world, any_backend, tmp
             assert f"get_grid_{what}: grid {grid}" in ffi.string(lib.earthsr_bmi_last_error()).decode()
     call("finalize")
     python.finalize()
+    ffi.dlclose(lib)
+    assert all(isinstance(module, object) and hasattr(module, "__class__") for module in list(sys.modules.values()))
 
 
 def test_what_is_missing_is_said_before_anything_is_built(tmp_path, monkeypatch):
