@@ -258,7 +258,10 @@ def call_cli(*arguments, check=None, cwd=None):
         if cwd is not None:
             stack.enter_context(contextlib.chdir(cwd))
         code = main([str(word) for word in arguments])
-    logging.getLogger("earthsr").handlers.clear()
+    # As it was before a command set it up: other tests of this process look at what is logged.
+    logger = logging.getLogger("earthsr")
+    logger.handlers.clear()
+    logger.propagate = True
     if check is not None:
         assert code == check, f"exit {code}\n{out.getvalue()}\n{err.getvalue()}"
     return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())

@@ -74,12 +74,13 @@ def test_the_hooks_before_a_commit_are_the_linters_of_make():
 
 def test_the_workflow_runs_the_two_commands_with_the_python_that_they_need():
     job = yaml.safe_load((REPOSITORY / ".github" / "workflows" / "ci.yml").read_text())["jobs"]["make"]
-    targets = job["strategy"]["matrix"]["target"]
-    assert targets == ["test", "demo"]
-    assert all(dry_run(target) for target in targets)
+    matrix = job["strategy"]["matrix"]
+    assert (matrix["target"], matrix["python"]) == (["test", "demo"], ["3.11"])
+    assert matrix["include"] == [{"target": "test", "python": version} for version in ("3.12", "3.13")]
+    assert all(dry_run(target) for target in matrix["target"])
     (python,) = [step["with"] for step in job["steps"] if step.get("uses", "").startswith("actions/setup-python")]
-    assert python["python-version"] == "3.11"
-    assert all((REPOSITORY / name).is_file() for name in python["cache-dependency-path"].split())
+    assert python["python-version"] == "${{ matrix.python }}"
+    assert all(list(REPOSITORY.glob(name)) for name in python["cache-dependency-path"].split())
 
 
 def test_the_citation_names_the_version_of_the_package():
