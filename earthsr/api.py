@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import tempfile
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,8 @@ from pathlib import Path
 from earthsr.backend import Model, choose_backend, choose_runner, is_exported, read_model
 from earthsr.check.card import card_markdown, metrics_beside, model_card
 from earthsr.config import Config, find_workload, from_mapping, load_yaml_config
-from earthsr.errors import CheckpointError, ConfigError, InputError
+from earthsr.errors import CheckpointError, ConfigError, EarthsrWarning, InputError
+from earthsr.evaluation.metrics import installed_metrics
 from earthsr.inference.evaluate import Evaluation, evaluate_split
 from earthsr.inference.pieces import Scheduler
 from earthsr.models import (
@@ -308,7 +310,12 @@ def evaluate(
     'report.html'
     """
     config = config_of(checkpoint, data)
-    config.summary.metrics = [*config.summary.metrics, *metrics]
+    absent = [name for name in config.summary.metrics if name not in installed_metrics()]
+    if absent:
+        warnings.warn(
+            f"summary.metrics: {', '.join(absent)} left out, not installed here", EarthsrWarning, stacklevel=2
+        )
+    config.summary.metrics = [*(name for name in config.summary.metrics if name not in absent), *metrics]
     weights = resolve_checkpoint(checkpoint)
     # An exported model computes in its own precision and on what runs it, whatever the run was trained in and on.
     exported = is_exported(weights)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from earthsr.errors import EarthsrError, InputError, TrainingError
+from earthsr.errors import InputError, TrainingError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -68,12 +68,13 @@ class Rank:
 
         if self.gather is None:
             return np.array([row_of(item) for item in range(items)], np.float64).reshape(items, width)
-        own, failure = np.zeros((-(-items // self.of), width)), None
+        own = np.zeros((-(-items // self.of), width))
+        failure: BaseException | None = None
         try:
             for place, item in enumerate(range(self.number, items, self.of)):
                 own[place] = row_of(item)
-        except EarthsrError as error:
-            # The others wait in a call that this one has to make too.
+        except BaseException as error:
+            # Whatever it is: the others wait in a call that this one has to make too.
             failure = error
         failed = self.gather(np.array([failure is not None], np.float64)).ravel()
         if failure is not None:
@@ -125,5 +126,5 @@ def device_of(device: str, environment: Mapping[str, str] | None = None) -> str:
     """
     known = os.environ if environment is None else environment
     local = known.get("LOCAL_RANK", known.get("SLURM_LOCALID", "0"))
-    shared = local.isdigit() and int(local) > 0 and device in ("auto", "gpu", "cuda")
+    shared = local.isdigit() and int(local) > 0 and device in ("auto", "gpu", "cuda", "ascend")
     return f"{device}:{local}" if shared else device

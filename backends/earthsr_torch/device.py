@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
+import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from earthsr.errors import BackendError
+from earthsr.errors import BackendError, EarthsrWarning
 
 if TYPE_CHECKING:
     import torch
@@ -20,7 +21,11 @@ def npu() -> Any | None:
         return None
     import torch
 
-    importlib.import_module("torch_npu")  # makes the device known to torch
+    try:
+        importlib.import_module("torch_npu")  # makes the device known to torch
+    except (ImportError, OSError, RuntimeError) as error:  # such as a library of CANN that is not there
+        warnings.warn(f"torch_npu cannot be loaded: {error}", EarthsrWarning, stacklevel=2)
+        return None
     module: Any = torch.npu  # type: ignore[attr-defined]
     return module if module.is_available() else None
 

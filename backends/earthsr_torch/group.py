@@ -157,7 +157,9 @@ def watched(group: Group) -> Iterator[None]:
         yield
     except RuntimeError as error:
         text = str(error)
-        lost = isinstance(error, dist.DistError) or any(word in text for word in ("gloo", "NCCL", "peer", "Timed out"))
+        lost = isinstance(error, dist.DistError) or any(
+            word in text for word in ("gloo", "NCCL", "HCCL", "peer", "Timed out")
+        )
         if group.alone or not lost:
             raise
         raise BackendError(

@@ -22,7 +22,7 @@ from earthsr.data.hdf5 import open_h5, plain_attributes, reading
 from earthsr.errors import InputError, already_there, install_hint
 from earthsr.geo import Window, crs_name
 from earthsr.geo.cf import spans
-from earthsr.geo.fields import FieldSource, open_dataset
+from earthsr.geo.fields import FieldSource, fields_of, open_dataset
 from earthsr.geo.readers import SOURCES, kind_of, open_layers, split_variable
 from earthsr.models import NetworkSpec, read_checkpoint, resolve_checkpoint
 from earthsr.models.checkpoint import STATE, pretrained_weights
@@ -61,7 +61,9 @@ def _describe_yaml(path: Path) -> dict[str, Any]:
         plain = None  # what is wrong with it is said by who reads configurations
     if not isinstance(plain, dict) or not isinstance(plain.get("classes"), list) or "model" in plain:
         return _describe_config(path)
-    classes = [row for row in plain["classes"] if isinstance(row, dict)]
+    classes = [row for row in plain["classes"] if isinstance(row, dict) and isinstance(row.get("codes"), list)]
+    if len(classes) != len(plain["classes"]):
+        raise InputError(f"{path}: is no class table; expected classes: a list of name, codes (a list) and colour")
     return {
         "kind": "class table",
         "path": str(path),
@@ -194,7 +196,7 @@ def _describe_fields(path: Path, preferred: Sequence[str]) -> dict[str, Any]:
     """Names, shapes and units of the fields of NetCDF or Zarr that holds several; nothing where one is taken."""
     dataset = open_dataset(path)
     try:
-        fields = {str(name): array for name, array in dataset.data_vars.items() if array.ndim >= 2}
+        fields = {name: dataset[name] for name in fields_of(dataset)}
         if len(fields) < 2 or any(name in fields for name in preferred):
             return {}
         return {

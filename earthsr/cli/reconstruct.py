@@ -24,7 +24,7 @@ _SCENARIO = "states.nc of LUH2, or of its form; repeat for files that follow eac
 _FILL = "nearest: what the scenario lacks over land is that of the nearest coarse cell; an error where absent."
 _FIXED = "Class whose cells never change; repeat for more."
 _BBOX = "Part to map, degrees; W > E is across the dateline."
-_TABLE = "Class table; else the model's."
+_TABLE = "Class table: hilda, esa-cci, modis-igbp, corine, or a YAML file; else the model's."
 _STATIC = "Static field of the checkpoint, as in prepare landuse; repeat for each."
 _ANCHOR = "Raster of class codes from which the rollout starts; its grid is that of the maps."
 _YEARS = "First and last year; the rollout goes from the anchor's year forwards and backwards."
@@ -61,7 +61,7 @@ def reconstruct(
         list[str] | None,
         typer.Option("--keep", metavar="LAYER", help="confidence or probabilities, written too; may be repeated."),
     ] = None,
-    table: Annotated[Path | None, typer.Option("--table", metavar="YAML", help=_TABLE)] = None,
+    table: Annotated[Path | None, typer.Option("--table", metavar="NAME|YAML", help=_TABLE)] = None,
     tile: Annotated[int | None, typer.Option("--tile", help="Fine cells per window side; else as in training.")] = None,
     overlap: Annotated[float, typer.Option("--overlap", help="Share of its side that a window shares.")] = 0.25,
     chunk: Annotated[int, typer.Option("--chunk", help=_CHUNK)] = 2048,

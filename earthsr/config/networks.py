@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from functools import cache, reduce
 from importlib.metadata import entry_points
 from operator import or_
-from typing import Annotated, Any, Final, Literal, get_type_hints
+from typing import Annotated, Any, Final, Literal, get_args, get_type_hints
 
 from pydantic import BaseModel, Field, create_model
 
@@ -33,6 +33,8 @@ def installed_networks() -> dict[str, type[Any]]:
                 raise TypeError(f"it says kind {kind!r} and workload {workload!r}, expected {entry.name!r} and a name")
             if any(field.default is dataclasses.MISSING for field in dataclasses.fields(spec)):
                 raise TypeError("a field of it has no default")
+            if not (hasattr(spec, "from_fields") and hasattr(spec, "parameters")):
+                raise TypeError("it is no earthsr.models.NetworkSpec")
         except Exception as error:  # a plug-in may fail in any way; it must not take the others down
             warnings.warn(f"{label} cannot be loaded: {error}", EarthsrWarning, stacklevel=2)
             continue
@@ -57,7 +59,17 @@ def with_networks(config: type[BaseModel], members: Iterable[type[BaseModel]], w
     if not specs or not members:
         return config
     base = next(parent for parent in members[0].__mro__ if "section" in vars(parent))
-    sections = [*members, *(_section(spec, base) for spec in specs)]
+    names = {name for member in members for name in get_args(member.model_fields["name"].annotation)}
+    sections = [*members]
+    for spec in specs:
+        try:
+            if spec.kind in names:
+                raise TypeError(f"workload {workload} has a network of that name")
+            sections.append(_section(spec, base))
+        except Exception as error:  # such as a type that no key of a configuration can have
+            warnings.warn(f"network {spec.kind} cannot be chosen: {error}", EarthsrWarning, stacklevel=2)
+    if len(sections) == len(members):
+        return config
     own = config.model_fields["model"]
     default: Any = {"default_factory": own.default_factory} if own.default_factory else {"default": own.default}
     field = Field(description=own.description, **default)

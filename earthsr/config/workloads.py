@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Union, get_args, get_origin
 
 from pydantic import BaseModel
 
-from earthsr.config.networks import with_networks
+from earthsr.config.networks import installed_networks, with_networks
 from earthsr.errors import ConfigError, EarthsrWarning
 
 GROUP = "earthsr.tasks"
@@ -123,6 +123,10 @@ def installed_workloads() -> dict[str, Workload]:
             continue
         workloads[entry.name] = workload
         taken |= dict.fromkeys(names, entry.name)
+    for kind, spec in installed_networks().items():
+        if spec.workload not in {workload.name for workload in workloads.values()}:
+            message = f"network {kind} is left out: it is of workload {spec.workload!r}, which is not installed"
+            warnings.warn(message, EarthsrWarning, stacklevel=2)
     return workloads
 
 
@@ -171,7 +175,8 @@ def workload_of(config: BaseModel) -> Workload:
     """
     for workload in installed_workloads().values():
         # Of the workload's own class, where the one with networks of packages is a subclass of that.
-        if isinstance(config, workload.config) or issubclass(workload.config, type(config)):
+        same = type(config).__name__ == workload.config.__name__
+        if isinstance(config, workload.config) or (same and issubclass(workload.config, type(config))):
             return workload
     raise ConfigError(f"a configuration of class {type(config).__name__} is of no workload that is installed")
 

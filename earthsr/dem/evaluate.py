@@ -150,9 +150,12 @@ def tally_of(
         lattice += lattice_of(methods, patches.fine, patches.mask, patches.indices, scale=scale, border=scale)
         if metrics:
             # As other scores do, without the border of a coarse cell.
-            inner = (slice(None), 0, slice(scale, -scale), slice(scale, -scale))
-            fields = {name: fine[inner] for name, fine in methods.items()}
-            of_batch = metric_sums(metrics, fields, patches.fine[inner], patches.mask[inner].astype(bool))
+            inner = (..., slice(scale, -scale), slice(scale, -scale))
+            truth = patches.fine[inner]
+            flat = (-1, *truth.shape[-2:])  # every channel is a field
+            valid = np.broadcast_to(patches.mask[inner].astype(bool), truth.shape).reshape(flat)
+            fields = {name: fine[inner].reshape(flat) for name, fine in methods.items()}
+            of_batch = metric_sums(metrics, fields, truth.reshape(flat), valid)
             sums = {name: add_up(of_metric, of_batch[name]) for name, of_metric in sums.items()}
 
     scores = score(model, dataset, observe=observe, share=share)

@@ -69,6 +69,11 @@ class Metric(ABC):
         """Return the score of ``sums`` (n,) over all batches; None where it has no value."""
 
 
+def installed_metrics() -> set[str]:
+    """Names of the scores that installed packages bring."""
+    return {entry.name for entry in entry_points(group=GROUP)}
+
+
 def find_metrics(names: Iterable[str], kind: Kind) -> dict[str, Metric]:
     """Find scores by their names.
 
@@ -127,20 +132,31 @@ def metric_sums(
         In the same unit.
     valid : ndarray of bool, shape (N, H, W)
         Cells that count.
+
+    Raises
+    ------
+    ConfigError
+        If a metric fails.
     """
-    return {
-        name: {
-            method: np.asarray(metric.sums(prediction, truth, valid), np.float64)
-            for method, prediction in predictions.items()
-        }
-        for name, metric in metrics.items()
-    }
+    sums: MetricSums = {name: {} for name in metrics}
+    for name, metric in metrics.items():
+        for method, prediction in predictions.items():
+            try:
+                sums[name][method] = np.asarray(metric.sums(prediction, truth, valid), np.float64)
+            except Exception as error:  # a plug-in may fail in any way
+                raise ConfigError(f"summary.metrics: the sums of {name} failed for {method}: {error!r}") from error
+    return sums
 
 
 def add_scores(
     scores: Mapping[str, dict[str, object]], sums: MetricSums, metrics: Mapping[str, Metric]
 ) -> list[tuple[str, str, str]]:
     """Add the scores of metrics to those of each method, in place.
+
+    Raises
+    ------
+    ConfigError
+        If one has the name of a score that is there, or fails.
 
     Returns
     -------
@@ -149,5 +165,12 @@ def add_scores(
     """
     for name, by_method in sums.items():
         for method, values in by_method.items():
-            scores[method][name] = metrics[name].score(values)
+            if name in scores[method]:
+                raise ConfigError(f"summary.metrics: {name} is a score of the workload already; name yours otherwise")
+            try:
+                score = metrics[name].score(values)
+                # As the workload's scores: no number is none in JSON.
+                scores[method][name] = float(score) if score is not None and np.isfinite(score) else None
+            except Exception as error:  # a plug-in may fail in any way
+                raise ConfigError(f"summary.metrics: the score of {name} failed for {method}: {error!r}") from error
     return [(name, f"{name} ({m.units})" if m.units else name, ".4g") for name, m in metrics.items()]

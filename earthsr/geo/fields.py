@@ -366,15 +366,21 @@ def _plain(attributes: Any, key: str, otherwise: float) -> float:
         return otherwise
 
 
-def _choose(dataset: Any, variable: str | None, name: str, prefer: str | Sequence[str] = "") -> str:
-    """Name the field to read: the one that is asked for or preferred, else the only one with two axes of space."""
+def fields_of(dataset: Any) -> list[str]:
+    """Names of the variables of a dataset that have two axes of space."""
     fields = []
     for key, array in dataset.data_vars.items():
         try:
-            axes_of(array, name)
+            axes_of(array, str(key))
         except DataError:
             continue
         fields.append(str(key))
+    return fields
+
+
+def _choose(dataset: Any, variable: str | None, name: str, prefer: str | Sequence[str] = "") -> str:
+    """Name the field to read: the one that is asked for or preferred, else the only one with two axes of space."""
+    fields = fields_of(dataset)
     listed = ", ".join(fields)
     if not fields:
         dims = ", ".join(f"{dim} ({size})" for dim, size in dataset.sizes.items()) or "none"

@@ -251,7 +251,7 @@ class CogFile:
                 raise cannot_write(self._path, "No space left on device")
             geo_module("rasterio.shutil").copy(self._blocks, self._target, driver="COG", **_COG, **options)
             if not is_whole(self._target, self._blocks):
-                raise cannot_write(self._path, "No space left on device")
+                raise cannot_write(self._path, "what is read again is not what was written (a full or damaged disk?)")
             self._blocks.unlink()
 
     def close(self) -> None:

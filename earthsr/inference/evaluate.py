@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import shutil
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import Any, Final
 
 from earthsr.backend import Model
 from earthsr.config import Config, from_mapping
+from earthsr.errors import ConfigError
 from earthsr.evaluation.figures import loss_curves, save
 from earthsr.evaluation.page.write import PAGE
 from earthsr.evaluation.report import Columns, write_report
@@ -137,9 +139,13 @@ def evaluate_split(
         If another process writes into the folder.
     """
     task = task_for(config)
+    if len(inspect.signature(task.findings).parameters) != 3:
+        raise ConfigError(
+            f"task {task.name}: {type(task).__name__}.findings takes other arguments than (model, dataset, tally), which "
+            "stand in the place of a split: see earthsr.tasks.Task"
+        )
     with owned(output, inside=True):
         dataset = task.scored(split)
-        remove_leftovers(output)
         folder = output / part_name(output / "tallies")
         folder.mkdir()
         try:

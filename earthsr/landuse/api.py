@@ -58,7 +58,7 @@ def reconstruct(
     protected : sequence of str
         Rasters, not 0 where cells never change.
     table : str or Path, optional
-        YAML file of a class table; the model's own where absent.
+        Name of a built-in class table, or a YAML file; the model's own where absent.
     bbox : tuple of float, optional
         West, south, east, north, degrees; west > east goes across the dateline.
     cell_size_deg : float, optional

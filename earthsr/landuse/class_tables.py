@@ -89,7 +89,7 @@ def class_table(text: str | Path) -> ClassTable:
     Parameters
     ----------
     text : str or Path
-        A name of :data:`TABLES`, or a file.
+        A name of :data:`TABLES`, or a file; one of such a name is ``./hilda``.
 
     Raises
     ------
@@ -102,7 +102,7 @@ def class_table(text: str | Path) -> ClassTable:
     ('urban', 'cropland', 'forest')
     """
     known = TABLES.get(str(text).lower())
-    if known is not None and not Path(text).exists():
+    if known is not None:
         return known
     if not Path(text).exists() and Path(text).suffix == "":
         raise DataError(f"{text}: no such class table; there are {', '.join(TABLES)}, or name a YAML file")

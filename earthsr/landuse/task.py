@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +30,7 @@ from earthsr.landuse.config import LandUseConfig
 from earthsr.landuse.dataset import LandUseDataset
 from earthsr.landuse.evaluate import map_findings
 from earthsr.landuse.field_task import LandField
-from earthsr.landuse.rollout import BASELINES, ROWS, Row, baseline_maps, path_of, predict_maps, region_of
+from earthsr.landuse.rollout import BASELINES, ROWS, ForcedRegion, Row, baseline_maps, path_of, predict_maps, region_of
 from earthsr.landuse.scores import LandUseScores, MapStatistics, flicker_statistics
 from earthsr.landuse.split import LandUseData
 from earthsr.landuse.split_file import tile_size_of
@@ -48,6 +49,10 @@ class LandUse(TileTask):
     higher_is_better: ClassVar[bool] = True
     units: ClassVar[str] = "class"
     score_label: ClassVar[str] = "validation mIoU (rollout)"
+
+    def __init__(self, config: LandUseConfig) -> None:
+        super().__init__(config)
+        self._regions: WeakKeyDictionary[LandUseDataset, ForcedRegion] = WeakKeyDictionary()
 
     def data(self, split: str) -> LandUseData:
         """See the base class; validation and test splits need a year to score.
@@ -158,7 +163,9 @@ class LandUse(TileTask):
         _require_scored_years(source)
         layout, path = source.layout, path_of(source)
         # The headline of a running training asks for neither areas nor, after the first time, baselines.
-        region = region_of(source) if areas or baselines else None
+        if (areas or baselines) and dataset not in self._regions:
+            self._regions[dataset] = region_of(source)
+        region = self._regions[dataset] if areas or baselines else None
         k, places = len(layout.table), source.places
         whole = (path.anchor, *path.years)
         order = [layout.years.index(year) for year in whole]
@@ -167,8 +174,9 @@ class LandUse(TileTask):
         scores.years = {year: {name: MapStatistics.empty(k) for name in chosen} for year in path.scored}
         if region is not None and areas and region.separate:
             scores.areas = {name: AreaStatistics.empty(region.grid, len(whole), k) for name in (*chosen, "truth")}
-            known = {name: i for i, name in enumerate(layout.table.names) if region.known[i]}
-            scores.forcing = {name: region.fractions[order, i] for name, i in known.items()}
+            if share.number == 0:  # once for all shares: it is large
+                known = {name: i for i, name in enumerate(layout.table.names) if region.known[i]}
+                scores.forcing = {name: region.fractions[order, i] for name, i in known.items()}
         composer = None
         if model is not None:
             self.require_fitting(model, dataset)

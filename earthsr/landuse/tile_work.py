@@ -30,8 +30,8 @@ from earthsr.store import atomic_file
 FILTER: Final[dict[str, Any]] = {"compression": "gzip", "compression_opts": 4}
 FLOAT_FILTER: Final[dict[str, Any]] = {"compression": "gzip", "compression_opts": 4, "shuffle": True}
 
-#: Cells of all years that a piece holds at most: so much is in memory, four times over.
-_CELLS: Final = 2**26
+#: Bytes of the tiles of a piece, at most but for one tile: so much is in memory some five times over.
+_BYTES: Final = 2**26
 
 
 class TileItem(NamedTuple):
@@ -61,11 +61,14 @@ class Tiles:
     """(n, Y, M, P, P) by field, in its unit; NaN where there is no value."""
 
 
-def cut_items(kept: Mapping[str, Sequence[Window]], years: Mapping[str, tuple[int, ...]]) -> Iterator[TileItem]:
+def cut_items(
+    kept: Mapping[str, Sequence[Window]], years: Mapping[str, tuple[int, ...]], source: FineSource
+) -> Iterator[TileItem]:
     """Cut the tiles of all splits into pieces."""
+    channels = sum(len(field.channels) for field in source.continuous)
     for split, windows in kept.items():
-        cells = windows[0].rows * windows[0].columns * len(years[split])
-        count = max(_CELLS // cells, 1)
+        a_cell = 4 * len(source.static_channels) + len(years[split]) * (1 + 4 * channels)
+        count = max(_BYTES // (windows[0].rows * windows[0].columns * a_cell), 1)
         for number, first in enumerate(range(0, len(windows), count)):
             yield TileItem(split, number, tuple(windows[first : first + count]), years[split])
 

@@ -251,7 +251,7 @@ def write_landuse(
         _write_forcing(handles, years, forcing, source.description)
         folder.mkdir(parents=True)
         stack.callback(shutil.rmtree, folder, ignore_errors=True)
-        items, stages = list(cut_items(kept, years)), TileStages(source, folder)
+        items, stages = list(cut_items(kept, years, source)), TileStages(source, folder)
         opened = None if recipe is None else recipe(folder.absolute())
         sums = write_tiles(handles, items, stages, folder, scheduler or LocalScheduler(), opened)
         for name, handle in handles.items():

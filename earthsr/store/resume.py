@@ -62,7 +62,7 @@ def glance(text: str | Path, whole: bool = False) -> dict[str, Any]:
                 continue
             status = file.stat()
             size, newest = size + status.st_size, max(newest, status.st_mtime_ns)
-            digest.update(f"{file.name} {status.st_size} {status.st_mtime_ns}\n".encode())
+            digest.update(f"{file.name} {status.st_size} {'' if whole else status.st_mtime_ns}\n".encode())
             if path.is_dir() and not whole:
                 continue  # of a store's thousands of chunks size and time have to do
             step = 0 if whole else max((status.st_size - _GLANCE_BYTES) // (_GLANCES - 1), 1)
@@ -71,7 +71,9 @@ def glance(text: str | Path, whole: bool = False) -> dict[str, Any]:
                     handle.seek(place)
                     digest.update(handle.read(_GLANCE_BYTES))
     name = Path(str(text)).name
-    return {"name": name, "bytes": size, "time_ns": newest, "all" if whole else "blocks": digest.hexdigest()[:32]}
+    if whole:
+        return {"name": name, "bytes": size, "all": digest.hexdigest()[:32]}
+    return {"name": name, "bytes": size, "time_ns": newest, "blocks": digest.hexdigest()[:32]}
 
 
 def absolute(text: str | Path) -> str:

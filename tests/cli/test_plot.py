@@ -676,9 +676,15 @@ def test_info_describes_files_of_several_fields_class_tables_and_reports(tmp_pat
     states = {
         name: (("time", "lat", "lon"), np.zeros((3, 4, 5), np.float32), {"units": "1"}) for name in ("c3ann", "urban")
     }
-    xarray.Dataset(states).to_netcdf(tmp_path / "states.nc", engine="h5netcdf")
+    axes = {"lat": 50 - np.arange(4.0), "lon": 5 + np.arange(5.0)}
+    made = xarray.Dataset(states, axes)
+    made["lat_bnds"] = (("lat", "bnds"), np.zeros((4, 2)))  # no field
+    made.lat.attrs["units"], made.lon.attrs["units"] = "degrees_north", "degrees_east"
+    made.to_netcdf(tmp_path / "states.nc", engine="h5netcdf")
+    made[["urban", "lat_bnds"]].to_netcdf(tmp_path / "urban.nc", engine="h5netcdf")
+    assert json.loads(call_cli("info", tmp_path / "urban.nc", "--json", check=0).stdout)["kind"] == "raster"
     told = json.loads(call_cli("info", tmp_path / "states.nc", "--json", check=0).stdout)
-    assert told["kind"] == "fields"
+    assert (told["kind"], sorted(told["fields"])) == ("fields", ["c3ann", "urban"])
     assert told["fields"]["c3ann"] == {
         "dimensions": {"time": 3, "lat": 4, "lon": 5},
         "units": "1",

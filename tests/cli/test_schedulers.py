@@ -47,7 +47,7 @@ def test_patches_of_elevation(tmp_path, workers):
 
 
 def test_tiles_of_land_use(tmp_path, workers, monkeypatch):
-    monkeypatch.setattr("earthsr.landuse.tile_work._CELLS", 3 * 16 * 16 * 2)  # two tiles a piece
+    monkeypatch.setattr("earthsr.landuse.tile_work._BYTES", 2 * 16 * 16 * (4 * 2 + 3))  # two tiles a piece
     for year in (2001, 2002, 2003):
         landuse.write_tif(tmp_path / f"20221006_classes_{year}.tif", landuse.code_map(year))
     scenario = landuse.write_nc(tmp_path / "states.nc", landuse.states())

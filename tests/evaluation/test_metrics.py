@@ -10,7 +10,7 @@ from earthsr.api import evaluate, train
 from earthsr.config import from_mapping
 from earthsr.data.hdf5 import open_h5
 from earthsr.errors import ConfigError
-from earthsr.evaluation.metrics import find_metrics
+from earthsr.evaluation.metrics import Metric, add_scores, find_metrics
 from tests.conftest import call_cli, landuse_values, tiny_values, write_patches
 
 MODULE = """
@@ -99,3 +99,22 @@ def test_of_land_use(tmp_path, landuse_dir, any_backend):
 def test_what_is_no_metric_is_refused(name, words):
     with pytest.raises(ConfigError, match=rf"summary\.metrics: {words}"):
         find_metrics([name], "values")
+
+
+def test_a_metric_cannot_take_the_place_of_a_score_that_is_there():
+    class Rmse(Metric):
+        def sums(self, prediction, truth, valid):
+            return np.array([1.0])
+
+        def score(self, sums):
+            return sums[0]
+
+    scores = {"model": {"rmse": 2.5}}
+    with pytest.raises(ConfigError, match="rmse is a score of the workload already"):
+        add_scores(scores, {"rmse": {"model": np.array([1.0])}}, {"rmse": Rmse()})
+    assert scores == {"model": {"rmse": 2.5}}
+    add_scores(scores, {"own": {"model": np.array([np.nan])}}, {"own": Rmse()})
+    assert scores["model"]["own"] is None
+    broken = {"own": {"model": np.array([])}}
+    with pytest.raises(ConfigError, match="the score of own failed for bicubic: IndexError"):
+        add_scores({"bicubic": {}}, {"own": {"bicubic": broken["own"]["model"]}}, {"own": Rmse()})

@@ -216,6 +216,8 @@ def open_kept(request: KeepRequest, raster: Elevations, scale: int, known: Seque
             if known:
                 kept.flat_sea, kept.words[:] = known[number]["flat_sea"], known[number]["words"]
             else:
+                for note in words:
+                    _logger.info("--keep %s: %s", kept.name, note)
                 _measure(kept, raster)
             source.release()
     except BaseException:
@@ -245,7 +247,6 @@ def _opened(text: str, raster: Elevations) -> tuple[Source, list[str]]:
     cell, corner = (lr.cell_x / ratio, lr.cell_y / ratio), (lr.west, lr.north)
     parts = [reprojected(file, lr.crs_wkt, resolution=cell, anchor=corner) for file in files]
     words = [f"interpolated from {names[1]} onto {ratio} x {ratio} cells of {names[2]} to one of the input"]
-    _logger.info("--keep %s: %s", names[0], words[0])
     return mosaic(parts), words
 
 

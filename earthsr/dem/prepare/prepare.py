@@ -275,10 +275,13 @@ def _prepare(
         layout = lay_out(archive, plan, corrections)
         pieces = {split: shards(jobs, _patches_per_shard(plan)) for split, jobs in layout.jobs.items()}
         held = work.read("summary")
-        if held is None:
+        # After a kill later on too: what the files are put together from is held to its records first.
+        wanted = pieces if held is None else {s: own for s, own in pieces.items() if not work.file(s).is_file()}
+        if wanted:
             flat = frozenset(row["region"] for row in registered["flat_sea"])
             recipe = ShardRecipe(*sources, plan, layout.alignments, flat, provenance.key, work.path.parent.absolute())
-            _cut(work, archive, recipe, pieces, scheduler)
+            _cut(work, archive, recipe, wanted, scheduler)
+        if held is None:
             summary = summarise(work, plan, layout, pieces)
             work.write("summary", asdict(summary))
         else:

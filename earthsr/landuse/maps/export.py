@@ -43,7 +43,7 @@ def export_geotiffs(maps: Maps, path: Path, overwrite: bool = False, journal: Pa
 
     Maps hold codes of classes, with a table of colours, and overviews of the most frequent class; names of classes are
     in a file ``NAME_1850.tif.aux.xml`` beside each, where GDAL looks for them, and with the colours in
-    ``NAME_1850.qml``, which QGIS applies when it opens the map; a style that is there stays. Confidence, where it was
+    ``NAME_1850.qml``, which QGIS applies when it opens the map; a style of one's own stays. Confidence, where it was
     kept, becomes ``NAME_confidence_1850.tif``, bytes of 0.004. Probabilities are not copied. Every file is there whole
     or not at all, and memory does not grow with the grid.
 
@@ -111,7 +111,7 @@ def _export(maps: Maps, layer: str, year: int, attributes: dict[str, Any], targe
             part.commit()
             if layer == "land_use":
                 _write_beside(names, _names(maps))
-                if not style.exists():  # else it is somebody's own, or this one
+                if not style.exists() or _MADE in style.read_text(encoding="utf-8", errors="replace"):
                     _write_beside(style, _style(maps))
     finally:
         if cog is not None:
@@ -156,6 +156,10 @@ def _names(maps: Maps) -> str:
     return f"<PAMDataset>\n{band}</PAMDataset>\n"
 
 
+#: Tells a style that was written here from somebody's own, which stays.
+_MADE: Final = "<!-- earthsr reconstruct -->"
+
+
 def _style(maps: Maps) -> str:
     """Colours and names of classes as QGIS keeps them for a raster whose values are categories."""
     entries = "".join(
@@ -163,7 +167,7 @@ def _style(maps: Maps) -> str:
         for one in maps.spec.table.classes
     )
     return (
-        '<qgis version="3.0" styleCategories="Symbology">\n  <pipe>\n'
+        f'<qgis version="3.0" styleCategories="Symbology">\n  {_MADE}\n  <pipe>\n'
         '    <rasterrenderer type="paletted" band="1" opacity="1" alphaBand="-1" nodataColor="">\n'
         f"      <colorPalette>\n{entries}      </colorPalette>\n    </rasterrenderer>\n  </pipe>\n</qgis>\n"
     )

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from earthsr.errors import DataError, InputError
 from earthsr.geo.areas import Read, fill, sample
 from earthsr.geo.grid import Bounds, Grid, Window, centres_of, covers, cut, warn_of_rest
+from earthsr.landuse.class_tables import TABLES
 from earthsr.landuse.classes import NODATA, ClassTable
 from earthsr.landuse.fields import Channel
 from earthsr.landuse.sources.gaps import Fill, Gaps, land_share, require_fill
@@ -31,7 +32,7 @@ from earthsr.landuse.sources.rasters import ClassMaps, LonLatRaster, open_anchor
 from earthsr.landuse.sources.scenario import Scenario, open_scenario
 from earthsr.landuse.sources.statics import COMPUTED, StaticField, StaticFields, describe_statics, open_statics
 from earthsr.landuse.sources.statics import static_names as names_of
-from earthsr.store import absolute, fingerprint
+from earthsr.store import fingerprint
 
 #: West, south, east, north, degrees.
 BBox = tuple[float, float, float, float]
@@ -78,7 +79,7 @@ class Inputs:
                 for name, equals, path in (text.partition("=") for text in self.static)
             ),
             protected=tuple(map(os.path.abspath, self.protected)),
-            table=None if self.table is None else Path(absolute(self.table)),
+            table=self.table if self.table is None or str(self.table).lower() in TABLES else self.table.absolute(),
         )
 
 
