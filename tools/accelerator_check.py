@@ -164,7 +164,7 @@ def compiled(place: Place) -> dict[str, Any]:
     from earthsr_torch.device import find_device
     from earthsr_torch.networks import build
 
-    spec, engine = _engine(place, "dem_srnet_demo.yaml", "O0")
+    spec, _ = _engine(place, "dem_srnet_demo.yaml", "O0")
     device = find_device(place.device)
     torch.manual_seed(0)
     network = build(spec).to(device)

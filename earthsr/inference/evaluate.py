@@ -141,7 +141,7 @@ def evaluate_split(
     task = task_for(config)
     if len(inspect.signature(task.findings).parameters) != 3:
         raise ConfigError(
-            f"task {task.name}: findings of {type(task).__name__} takes other arguments than model, dataset, tally; the "
+            f"task {task.name}: findings of {type(task).__name__} takes others than model, dataset, tally: the "
             "last two stand in the place of a split: see earthsr.tasks.Task"
         )
     with owned(output, inside=True):
