@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import rasterio
 
+from earthsr import Emulator
 from earthsr.emulator import c_table
 from tests.conftest import REPOSITORY
-from tests.landuse.emulator.cases import opened
+from tests.landuse.emulator.cases import PART, forcing_of, opened
 from tests.landuse.emulator.test_bmi import CLASS, fractions, write_config
 from tests.landuse.emulator.test_same_as_reconstruct import rolled
 
@@ -282,6 +283,16 @@ def test_a_host_keeps_its_signals_streams_locale_and_floating_point(told):
     assert told["signals"] == "0"
     assert told["locale"] == "C"
     assert told["floating"] == "1"
+
+
+@pytest.mark.slow
+def test_a_host_that_traps_and_rounds_upwards_gets_the_same_map(told, model, static, scenario, anchor):
+    emulator = Emulator(model, static=static, bbox=PART, batch_size=4)
+    emulator.start(anchor)
+    checksum = 1469598103
+    for code in emulator.step(forcing_of(scenario, 1994), 1994)["land_use"].values[::-1].ravel().tolist():
+        checksum = (checksum ^ code) * 1099511628211 % 2**64
+    assert told["first"] == str(checksum)
 
 
 @pytest.mark.slow
