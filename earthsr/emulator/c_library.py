@@ -12,6 +12,7 @@ import contextlib
 import importlib
 import json
 import os
+import shutil
 import sys
 import sysconfig
 import tempfile
@@ -21,6 +22,7 @@ from typing import Any, Final
 import earthsr
 from earthsr.emulator import c_table
 from earthsr.errors import EarthsrError, InputError, WorkError, install_hint
+from earthsr.store import atomic_file, write_text
 
 NAME: Final = "earthsr_bmi"
 _MODULE: Final = "_earthsr_bmi"
@@ -107,19 +109,18 @@ def build_c_library(folder: str | Path) -> Path:
     folder = Path(folder)
     importlib.import_module("earthsr.landuse.emulator.bmi")
     includes, libraries = folder / "include", folder / "lib"
-    for made in (includes, libraries / "pkgconfig"):
-        made.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        built = _compiled(Path(scratch))
-        library = libraries / built.name
-        os.replace(built, library)
-    (includes / "bmi.h").write_text(_BMI_H, encoding="utf-8")
     header = (_NATIVE / f"{NAME}.h").read_text(encoding="utf-8")
     ending = "\n#if defined(__cplusplus)\n}\n#endif\n\n#endif\n"
-    (includes / f"{NAME}.h").write_text(header + c_table.declarations() + ending, encoding="utf-8")
-    (includes / f"{NAME}.f90").write_text(_fortran_module(), encoding="utf-8")
-    pkg_config = _PKG_CONFIG.format(name=NAME, version=earthsr.__version__)
-    (libraries / "pkgconfig" / f"{NAME}.pc").write_text(pkg_config, encoding="utf-8")
+    # Compiled elsewhere: where the compiler fails nothing is left in the folder.
+    with tempfile.TemporaryDirectory() as scratch:
+        built = _compiled(Path(scratch))
+        library = libraries / built.name
+        with atomic_file(library) as temporary:
+            shutil.copyfile(built, temporary)
+    write_text(includes / "bmi.h", _BMI_H)
+    write_text(includes / f"{NAME}.h", header + c_table.declarations() + ending)
+    write_text(includes / f"{NAME}.f90", _fortran_module())
+    write_text(libraries / "pkgconfig" / f"{NAME}.pc", _PKG_CONFIG.format(name=NAME, version=earthsr.__version__))
     return library
 
 
